@@ -1,0 +1,309 @@
+"""What both detectors share: the flow of the data, fit, threshold, and the host's interface.
+
+frame -> patch tokens (rows, cols, D) -> patch scores (rows, cols) -> map (H, W) and image score
+-> decision. Each image is decoded and encoded once per call, and once for a score and a map.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import abstractmethod
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from pyimgano.models.base_detector import BaseDetector
+from pyimgano.utils.optional_deps import require
+
+from .embedding import Floats, InjectedEmbedder, PatchEmbedder, PatchTokens, Size
+from .items import Item, as_items, content_key, describe
+from .maps import AGGREGATIONS, Aggregation, anomaly_map
+from .score_cache import ScoreCache
+
+DEFAULT_MODEL = "ViT-B-16-plus-240"
+DEFAULT_PRETRAINED = "laion400m_e31"
+
+Scores = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """What is known of one image after its single pass.
+
+    Attributes:
+        patches: Patch scores, shape (rows, cols), float32; higher is more anomalous.
+        image: Image score; higher is more anomalous.
+        size: (height, width) of the original image.
+    """
+
+    patches: Floats
+    image: float
+    size: Size
+
+
+class Scorer(Protocol):
+    """Everything a score depends on, frozen for the length of one call."""
+
+    @property
+    def key(self) -> Hashable:
+        """Changes whenever the scores of an unchanged image would."""
+
+    def __call__(self, patches: PatchTokens) -> ImageScores:
+        """Score one image."""
+
+
+class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyped
+    """Base of both detectors; see there for the arguments.
+
+    Attributes:
+        decision_scores_: Image scores of the training images, shape (N,), after :meth:`fit`.
+        threshold_: An image is anomalous if its score is higher. Unset before :meth:`fit`; may be
+            set from outside.
+        labels_: 1 for each training image above the threshold, else 0.
+        canvas_: (height, width) in pixels to which every image is resized, or None before the
+            first image and with an embedder of the caller's.
+    """
+
+    def __init__(
+        self,
+        *,
+        tokens: Literal["aligned", "features"],
+        embedder: PatchEmbedder | None,
+        openclip_model_name: str,
+        openclip_pretrained: str | None,
+        pretrained: bool,
+        device: str,
+        force_image_size: int | Size | None,
+        resize: Literal["keep", "squash"],
+        max_tokens: int | None,
+        batch_size: int | None,
+        contamination: float,
+        aggregation_method: Aggregation,
+        aggregation_topk: float,
+        random_seed: int,
+        **reading: Any,
+    ) -> None:
+        check_number("contamination", contamination, above=0, most=0.5)
+        check_choice("aggregation_method", aggregation_method, AGGREGATIONS)
+        check_number("aggregation_topk", aggregation_topk, above=0, most=1)
+        super().__init__(contamination=contamination)
+        self.embedder = embedder
+        self.openclip_model_name = openclip_model_name
+        self.openclip_pretrained = openclip_pretrained
+        self.pretrained = pretrained
+        self.device = device
+        self.force_image_size = force_image_size
+        self.resize = resize
+        self.max_tokens = max_tokens
+        self.batch_size = batch_size
+        self.aggregation_method = aggregation_method
+        self.aggregation_topk = aggregation_topk
+        self.random_seed = random_seed
+        self.canvas_: Size | None = None
+        self._cache: ScoreCache[ImageScores] = ScoreCache()
+        self._canvas_choice = threading.Lock()
+        self._embedder: Any = (
+            self._build_embedder(tokens, reading)
+            if embedder is None
+            else InjectedEmbedder(embedder)
+        )
+
+    def _build_embedder(self, tokens: Literal["aligned", "features"], reading: Any) -> Any:
+        require("open_clip", extra="clip", purpose="OpenCLIP detectors")
+        # Importing torch takes seconds; registering and listing models must stay instant.
+        from .encoder import OpenCLIPPatchEmbedder
+
+        return OpenCLIPPatchEmbedder(
+            self.openclip_model_name,
+            self.openclip_pretrained,
+            tokens=tokens,
+            device=self.device,
+            image_size=self.force_image_size,
+            resize=self.resize,
+            max_tokens=self.max_tokens,
+            batch_size=self.batch_size,
+            random_seed=self.random_seed,
+            download=self.pretrained,
+            **reading,
+        )
+
+    @abstractmethod
+    def _scorer(self) -> Scorer:
+        """Freeze what scores depend on; raises if the detector cannot score yet."""
+
+    @abstractmethod
+    def _learn(self, items: Sequence[Item], canvas: Size | None) -> Scores:
+        """Learn from normal images and return their scores, none compared with itself."""
+
+    def fit(
+        self,
+        x: object = None,
+        y: object = None,  # noqa: ARG002 - scikit-learn's signature
+        *,
+        X: object = None,
+    ) -> OpenCLIPDetector:
+        """Learn from normal images and set the threshold.
+
+        The threshold is the 1 - ``contamination`` quantile of the training scores. If anything
+        fails, the detector is left as it was.
+
+        Args:
+            x: Paths, or RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).
+            y: Ignored; all images are taken as normal.
+            X: Another name of ``x``.
+
+        Returns:
+            The detector itself.
+
+        Raises:
+            ValueError: If there is no image, or one cannot be read; the message names it.
+        """
+        items = as_items(_one_of(x, X))
+        canvas = self._embedder.choose_canvas(items)
+        scores = self._learn(items, canvas)
+        self.canvas_ = canvas
+        self._cache.clear()
+        self.decision_scores_ = scores
+        self._process_decision_scores()
+        return self
+
+    def decision_function(self, x: object = None, *, X: object = None) -> Scores:
+        """Image scores; higher is more anomalous.
+
+        Args:
+            x: Paths, or RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).
+            X: Another name of ``x``.
+
+        Returns:
+            Shape (N,), float64.
+
+        Raises:
+            ValueError: If there is no image, or one cannot be read; the message names it.
+        """
+        items = as_items(_one_of(x, X))
+        return np.array([scored.image for scored in self._scored(items)], dtype=np.float64)
+
+    def predict(
+        self, x: object = None, return_confidence: bool = False, *, X: object = None
+    ) -> Labels | tuple[Labels, Scores]:
+        """Labels: 1 for an image whose score is above the threshold, else 0.
+
+        Args:
+            x: Paths or arrays, as for :meth:`decision_function`.
+            return_confidence: Also return how sure each label is, in [0, 1].
+            X: Another name of ``x``.
+
+        Raises:
+            RuntimeError: If there is no threshold yet.
+        """
+        found: Labels | tuple[Labels, Scores] = super().predict(_one_of(x, X), return_confidence)
+        return found
+
+    def get_anomaly_map(self, image: Item) -> Floats:
+        """Anomaly map of one image; higher is more anomalous.
+
+        Args:
+            image: A path, or an RGB array (H, W, 3) of uint8.
+
+        Returns:
+            Shape (H, W) of the original image, float32.
+        """
+        return next(self.iter_anomaly_maps([image]))
+
+    def predict_anomaly_map(self, x: object = None, *, X: object = None) -> Floats:
+        """Anomaly maps of images of one size; higher is more anomalous.
+
+        Args:
+            x: Paths or arrays, as for :meth:`decision_function`.
+            X: Another name of ``x``.
+
+        Returns:
+            Shape (N, H, W), float32.
+
+        Raises:
+            ValueError: If the images differ in size; :meth:`iter_anomaly_maps` takes those.
+        """
+        items = as_items(_one_of(x, X))
+        scored = []
+        for item, result in zip(items, self._scored(items), strict=True):
+            scored.append(result)
+            if result.size != scored[0].size:
+                raise ValueError(
+                    f"The images differ in size: {describe(items[0])} is {_by(scored[0].size)}, "
+                    f"{describe(item)} is {_by(result.size)} (height x width). One array cannot "
+                    "hold both maps; use iter_anomaly_maps(), or one image at a time."
+                )
+        return np.stack([anomaly_map(result.patches, result.size) for result in scored])
+
+    def iter_anomaly_maps(self, x: object) -> Iterator[Floats]:
+        """Anomaly maps one by one, for images of any sizes.
+
+        Args:
+            x: Paths or arrays, as for :meth:`decision_function`.
+
+        Yields:
+            For every image, in order, shape (H, W) of that image, float32.
+        """
+        for scored in self._scored(as_items(x)):
+            yield anomaly_map(scored.patches, scored.size)
+
+    def set_params(self, **params: Any) -> OpenCLIPDetector:
+        """Change settings. The detector starts anew with them and has to be fitted again.
+
+        Raises:
+            ValueError: If a name is unknown or a value out of range; nothing is changed then.
+        """
+        current = self.get_params(deep=False)
+        unknown = sorted(set(params) - set(current))
+        if unknown:
+            raise ValueError(f"{type(self).__name__} has no parameter {', '.join(unknown)}.")
+        self.__dict__ = type(self)(**{**current, **params}).__dict__
+        return self
+
+    def _scored(self, items: Sequence[Item]) -> Iterator[ImageScores]:
+        """Score images in order, each in one pass, recently scored ones in none."""
+        scorer = self._scorer()
+        if self.canvas_ is None:
+            with self._canvas_choice:
+                self.canvas_ = self.canvas_ or self._embedder.choose_canvas(items)
+        canvas = self.canvas_
+        keys = [(content_key(item), canvas, scorer.key) for item in items]
+        known = [None if key[0] is None else self._cache.get(key) for key in keys]
+        missing = [item for item, hit in zip(items, known, strict=True) if hit is None]
+        fresh = self._embedder.stream(missing, canvas)
+        for key, hit in zip(keys, known, strict=True):
+            scored = hit or scorer(next(fresh))
+            if hit is None and key[0] is not None:
+                self._cache.put(key, scored)
+            yield scored
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key != "_canvas_choice"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _canvas_choice=threading.Lock())
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Raise a ValueError unless the value is one of the choices."""
+    if value not in choices:
+        raise ValueError(f"{name}={value!r} is unknown; choose from {', '.join(choices)}.")
+
+
+def check_number(name: str, value: float, *, above: float, most: float) -> None:
+    """Raise a ValueError unless above < value <= most."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not above < value <= most:
+        raise ValueError(f"{name}={value!r}; it must be a number in ({above}, {most}].")
+
+
+def _one_of(x: object, other: object) -> object:
+    if x is not None and other is not None:
+        raise ValueError("x and X are two names of one argument; pass only one of them.")
+    return other if x is None else x
+
+
+def _by(size: Size) -> str:
+    return f"{size[0]} x {size[1]}"

@@ -1,0 +1,99 @@
+"""Patch tokens of an image, and embedders that the caller brings.
+
+NumPy only: a detector with an embedder of the caller's needs neither torch nor open_clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .items import Item, describe
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+Size: TypeAlias = tuple[int, int]  # (height, width)
+
+
+@dataclass(frozen=True)
+class PatchTokens:
+    """The patch tokens of one image.
+
+    Attributes:
+        tokens: One token per patch, shape (rows, cols, D), float32.
+        size: (height, width) of the original image.
+        pooled: Unit-length embedding of the whole image, shape (D,), if the embedder has one.
+    """
+
+    tokens: Floats
+    size: Size
+    pooled: Floats | None = None
+
+
+class PatchEmbedder(Protocol):
+    """What a detector accepts as ``embedder=``; the host's protocol of the same name."""
+
+    def embed(self, image: Any) -> tuple[npt.NDArray[Any], Size, Size]:
+        """Return (patches (N, D), (grid rows, grid columns), (image height, image width))."""
+
+
+class InjectedEmbedder:
+    """Runs an embedder of the caller's one image at a time and checks what it returns.
+
+    Args:
+        embedder: Object with ``embed(image) -> (patches, grid, size)``.
+
+    Raises:
+        ValueError: If it has no ``embed``.
+    """
+
+    def __init__(self, embedder: PatchEmbedder) -> None:
+        if not callable(getattr(embedder, "embed", None)):
+            raise ValueError(
+                f"embedder is a {type(embedder).__name__} without a method embed(image) -> "
+                "(patches (N, D), (grid_h, grid_w), (H, W))."
+            )
+        self._embedder = embedder
+
+    def choose_canvas(self, items: Sequence[Item]) -> None:
+        """None: the embedder decides itself what size it reads an image at."""
+
+    def stream(self, items: Sequence[Item], _canvas: None) -> Iterator[PatchTokens]:
+        """Tokens of the images in order, scaled to unit length.
+
+        Args:
+            items: Anything the embedder takes.
+
+        Raises:
+            ValueError: If the embedder's result is inconsistent or not finite.
+        """
+        for item in items:
+            patches, grid, size = self._embedder.embed(item)
+            yield _checked(np.asarray(patches, dtype=np.float32), grid, size, describe(item))
+
+
+def unit(vectors: npt.ArrayLike) -> Floats:
+    """Scale vectors along the last axis to length 1; zero vectors stay zero."""
+    array = np.asarray(vectors, dtype=np.float32)
+    length = np.linalg.norm(array, axis=-1, keepdims=True)
+    scaled: Floats = array / np.maximum(length, np.finfo(np.float32).tiny)
+    return scaled
+
+
+def _checked(patches: Floats, grid: Size, size: Size, name: str) -> PatchTokens:
+    rows, cols = (int(side) for side in grid)
+    height, width = (int(side) for side in size)
+    if patches.ndim != 2:
+        raise ValueError(f"{name}: the embedder gave patches of shape {patches.shape}, not (N, D).")
+    if rows < 1 or cols < 1 or len(patches) != rows * cols:
+        raise ValueError(
+            f"{name}: the embedder gave {len(patches)} patches for a grid of {rows} x {cols}."
+        )
+    if height < 1 or width < 1:
+        raise ValueError(f"{name}: the embedder gave the image size {size}; both must be positive.")
+    if not np.isfinite(patches).all():
+        raise ValueError(f"{name}: the embedder gave patches that are not finite.")
+    return PatchTokens(tokens=unit(patches).reshape(rows, cols, -1), size=(height, width))

@@ -1,0 +1,71 @@
+"""Feature tokens for comparing images with images: several depths, several neighbourhoods, fused.
+
+Per layer and neighbourhood this is the local aggregation of MuSc (Li et al., ICLR 2024): centre
+the token map, average it over a window, scale to unit length. The results are fused into one token
+per patch, whose cosine with another fused token is the mean of the cosines of the parts; a random
+projection keeps it short.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor
+
+
+def fuse_features(
+    layers: Sequence[Tensor], neighbourhoods: Sequence[int], projection: Projection | None
+) -> Tensor:
+    """One unit-length token per patch from the tokens of several layers.
+
+    Args:
+        layers: Tokens after each depth, each of shape (B, rows, cols, C).
+        neighbourhoods: Odd window sizes in patches; 1 is the patch alone.
+        projection: Shortens the fused token, or None to keep all of it.
+
+    Returns:
+        Shape (B, rows, cols, D), float32.
+    """
+    parts = [aggregate(tokens, window) for tokens in layers for window in neighbourhoods]
+    fused = torch.cat(parts, dim=-1)
+    return F.normalize(fused if projection is None else projection(fused), dim=-1)
+
+
+def aggregate(tokens: Tensor, window: int) -> Tensor:
+    """Average each patch token over its neighbourhood and scale it to unit length.
+
+    Args:
+        tokens: Shape (B, rows, cols, C).
+        window: Odd side of the neighbourhood in patches; at the border it is cut off.
+    """
+    tokens = tokens.float()
+    centred = tokens - tokens.mean(dim=(1, 2, 3), keepdim=True)
+    planes = centred.permute(0, 3, 1, 2)
+    pooled = F.avg_pool2d(planes, window, stride=1, padding=window // 2, count_include_pad=False)
+    return F.normalize(pooled.permute(0, 2, 3, 1), dim=-1)
+
+
+class Projection:
+    """A seeded Gaussian projection; keeps distances up to a few percent (Johnson-Lindenstrauss).
+
+    Args:
+        dimension: Length of a projected token. Shorter tokens are left alone.
+        seed: Equal seeds give equal projections, on any device.
+    """
+
+    def __init__(self, dimension: int, seed: int) -> None:
+        self.dimension = dimension
+        self.seed = seed
+        self._matrix: Tensor | None = None
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Project the last axis from C to at most ``dimension`` numbers."""
+        if tokens.shape[-1] <= self.dimension:
+            return tokens
+        if self._matrix is None or self._matrix.shape[0] != tokens.shape[-1]:
+            generator = torch.Generator().manual_seed(self.seed)
+            matrix = torch.randn(tokens.shape[-1], self.dimension, generator=generator)
+            self._matrix = matrix / self.dimension**0.5
+        return tokens @ self._matrix.to(tokens.device, tokens.dtype)

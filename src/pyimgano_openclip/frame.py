@@ -1,0 +1,149 @@
+"""From a path or an array to pixels on a canvas, and the geometry to get back.
+
+The only file that decodes images. The whole image is always used: it is resized to the canvas,
+never cropped or padded, so a plain resize of a map inverts the geometry exactly.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps
+
+from .items import Item, describe
+
+Size: TypeAlias = tuple[int, int]  # (height, width)
+
+EXIF_ORIENTATION = 0x0112
+TURNED_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One decoded image.
+
+    Attributes:
+        pixels: RGB, uint8, shape (canvas height, canvas width, 3).
+        size: (height, width) of the original image, as a viewer shows it.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    size: Size
+
+
+def read_frame(item: Item, canvas: Size, resample: str = "bicubic") -> Frame:
+    """Decode an image and resize the whole of it to the canvas.
+
+    Args:
+        item: A path, or an RGB array (H, W, 3) of uint8.
+        canvas: (height, width) in pixels to resize to.
+        resample: ``"bicubic"`` or ``"bilinear"``, both antialiased, as the model was trained.
+
+    Raises:
+        ValueError: If the item cannot be read as an image; the message names it.
+    """
+    image = _decode(item)
+    height, width = canvas
+    resized = image.resize((width, height), Image.Resampling[resample.upper()])
+    return Frame(pixels=np.asarray(resized), size=(image.height, image.width))
+
+
+def read_pixels(item: Item) -> npt.NDArray[np.uint8]:
+    """Decode an image at its own size: RGB, uint8, shape (H, W, 3).
+
+    Raises:
+        ValueError: If the item cannot be read as an image; the message names it.
+    """
+    return np.asarray(_decode(item))
+
+
+def image_size(item: Item) -> Size:
+    """(height, width) of an image as a viewer shows it, read from the file's header alone.
+
+    Raises:
+        ValueError: If the item cannot be read as an image; the message names it.
+    """
+    if isinstance(item, np.ndarray):
+        _check_array(item)
+        return item.shape[0], item.shape[1]
+    with _open(item) as image:
+        sideways = image.getexif().get(EXIF_ORIENTATION) in TURNED_SIDEWAYS
+        return (image.width, image.height) if sideways else (image.height, image.width)
+
+
+def choose_canvas(sizes: Sequence[Size], native: Size, patch: Size, max_tokens: int) -> Size:
+    """One canvas for all images of a detector that keeps their usual proportions.
+
+    The short side is the tower's own, the long side follows the median aspect ratio; beyond
+    ``max_tokens`` patches both sides shrink.
+
+    Args:
+        sizes: (height, width) of the images.
+        native: (height, width) in pixels that the tower was made for.
+        patch: (height, width) of a patch in pixels.
+        max_tokens: Most patches that the canvas may have.
+
+    Returns:
+        (height, width) in pixels, both whole multiples of the patch.
+    """
+    aspect = math.exp(float(np.median([math.log(width / height) for height, width in sizes])))
+    short = min(native)
+    height, width = (short, short * aspect) if aspect >= 1 else (short / aspect, short)
+    tokens = (height / patch[0]) * (width / patch[1])
+    shrink = min(1.0, math.sqrt(max_tokens / tokens))
+    rows, cols = (
+        max(1, round(side * shrink / p)) for side, p in zip((height, width), patch, strict=True)
+    )
+    rows, cols = min(rows, max_tokens), min(cols, max_tokens)
+    while rows * cols > max_tokens:
+        rows, cols = (rows - 1, cols) if rows >= cols else (rows, cols - 1)
+    return rows * patch[0], cols * patch[1]
+
+
+def whole_patches(size: Size, patch: Size) -> Size:
+    """The size nearest to the given one that is made of whole patches, at least one each way."""
+    rows, cols = (max(1, round(side / p)) for side, p in zip(size, patch, strict=True))
+    return rows * patch[0], cols * patch[1]
+
+
+def _decode(item: Item) -> Image.Image:
+    with _open(item) as opened:
+        try:
+            return _to_rgb(ImageOps.exif_transpose(opened))
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ValueError(f"{describe(item)} cannot be decoded: {error}") from error
+
+
+def _open(item: Item) -> Image.Image:
+    if isinstance(item, np.ndarray):
+        _check_array(item)
+        return Image.fromarray(np.ascontiguousarray(item))
+    if not isinstance(item, (str, os.PathLike)):
+        raise ValueError(
+            f"An image is a {type(item).__name__}; pass a path or a uint8 RGB array (H, W, 3)."
+        )
+    try:
+        return Image.open(item)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{describe(item)} cannot be opened as an image: {error}") from error
+
+
+def _check_array(array: npt.NDArray[Any]) -> None:
+    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape or array.dtype != np.uint8:
+        raise ValueError(
+            f"An image is an {describe(array)}; expected RGB of shape (H, W, 3), uint8."
+        )
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bits instead of clipping it; convert everything else."""
+    if image.mode.startswith("I;16") or image.mode == "I":
+        grey = np.asarray(image).astype(np.float32) / 257
+        image = Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
+    return image.convert("RGB")

@@ -1,0 +1,67 @@
+"""From patch scores to an anomaly map, and from patch scores to an image score.
+
+A map depends on its own image alone: nothing is scaled by the range of an image or of a set.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+import numpy as np
+
+from .embedding import Floats, Size
+
+SMOOTHING = 0.5  # patches; standard deviation of the Gaussian
+OVERSAMPLING = 8  # samples a patch at which the Gaussian is applied
+
+Aggregation = Literal["topk_mean", "max", "mean"]
+AGGREGATIONS: tuple[str, ...] = get_args(Aggregation)
+
+
+def anomaly_map(patch_scores: Floats, size: Size) -> Floats:
+    """Spread patch scores over the pixels of the original image.
+
+    Bilinear between patch centres, then a Gaussian of half a patch. The Gaussian is applied on a
+    grid of fixed size, so the cost does not explode on large images.
+
+    Args:
+        patch_scores: Shape (rows, cols); the grid covers the whole image.
+        size: (height, width) of the original image in pixels.
+
+    Returns:
+        Shape (height, width), float32, within the range of the patch scores; higher is more
+        anomalous.
+    """
+    # OpenCV takes a tenth of a second to import, and listing models must stay instant.
+    import cv2
+
+    rows, cols = patch_scores.shape
+    height, width = size
+    fine = cv2.resize(
+        np.ascontiguousarray(patch_scores, dtype=np.float32),
+        (cols * OVERSAMPLING, rows * OVERSAMPLING),
+        interpolation=cv2.INTER_LINEAR,
+    )
+    sigma = SMOOTHING * OVERSAMPLING
+    smooth = cv2.GaussianBlur(fine, (0, 0), sigma, borderType=cv2.BORDER_REPLICATE)
+    spread = cv2.resize(smooth, (width, height), interpolation=cv2.INTER_LINEAR)
+    return np.asarray(spread, dtype=np.float32)
+
+
+def image_score(patch_scores: Floats, method: Aggregation, topk: float) -> float:
+    """One number for an image from its patch scores; higher is more anomalous.
+
+    Args:
+        patch_scores: Any shape, not empty.
+        method: ``"topk_mean"`` averages the highest patches, ``"max"`` takes the highest,
+            ``"mean"`` averages all.
+        topk: Share of the patches that ``"topk_mean"`` averages, in (0, 1]; at least one patch.
+    """
+    if method == "max":
+        return float(patch_scores.max())
+    if method == "mean":
+        return float(patch_scores.mean(dtype=np.float64))
+    scores = patch_scores.ravel()
+    count = max(1, math.floor(topk * scores.size))
+    return float(np.partition(scores, -count)[-count:].mean(dtype=np.float64))

@@ -1,0 +1,51 @@
+"""Remembers the patch scores of recent images, so that score and map cost one pass."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Hashable
+from typing import Any, Generic, TypeVar
+
+CAPACITY = 4096  # images; a grid of 15 x 15 takes a kilobyte
+
+T = TypeVar("T")
+
+
+class ScoreCache(Generic[T]):
+    """The most recently used results, by a key that holds everything a result depends on.
+
+    May be used by several threads at once.
+    """
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._capacity = capacity
+        self._results: OrderedDict[Hashable, T] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> T | None:
+        """Return what was stored under the key, or None."""
+        with self._lock:
+            if key not in self._results:
+                return None
+            self._results.move_to_end(key)
+            return self._results[key]
+
+    def put(self, key: Hashable, result: T) -> None:
+        """Store a result and drop the least recently used one if there are too many."""
+        with self._lock:
+            self._results[key] = result
+            self._results.move_to_end(key)
+            if len(self._results) > self._capacity:
+                self._results.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            self._results.clear()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"_capacity": self._capacity}  # A pickled detector starts with an empty cache.
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["_capacity"])  # type: ignore[misc]

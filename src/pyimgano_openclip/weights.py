@@ -1,0 +1,168 @@
+"""From a model's name to an open_clip model with its weights, or to an error that helps.
+
+Together with ``encoder.py`` and ``towers.py`` the only file that knows open_clip.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from torch import nn
+
+BUNDLED = "bundled"
+LOCAL_DIR = "local-dir:"
+HUB = "hf-hub:"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a model and its weights come from, checked as far as possible without loading.
+
+    Attributes:
+        name: What open_clip is asked for, also for the tokenizer.
+        pretrained: A tag, a file, or None where the name itself leads to the weights.
+        random: True if the tower keeps its random start weights.
+        quick_gelu: What the weights were trained with, where open_clip knows it.
+    """
+
+    name: str
+    pretrained: str | None
+    random: bool
+    quick_gelu: bool = False
+
+
+def find_source(name: str, pretrained: str | None, *, download: bool = True) -> Source:
+    """Check a model name and its weights. Loads nothing and asks no network.
+
+    Args:
+        name: A model of open_clip (``"ViT-B-32"``), ``"local-dir:DIR"`` with an
+            ``open_clip_config.json`` and weights, ``"hf-hub:ORG/REPO"``, or ``"bundled"``.
+        pretrained: A tag of open_clip, the path of a weights file, or None for random weights.
+            Not used by the three forms of ``name`` that lead to weights themselves.
+        download: If False, weights that would have to be fetched are left out: the tower keeps
+            random weights. Weights in a named directory or file are used all the same.
+
+    Raises:
+        ValueError: If name, tag, file or directory is unknown; the message lists what there is.
+    """
+    if name == BUNDLED:
+        from .bundled import weights_dir
+
+        return Source(f"{LOCAL_DIR}{weights_dir()}", None, random=False)
+    if name.startswith(LOCAL_DIR):
+        _check_directory(Path(name.removeprefix(LOCAL_DIR)))
+        return Source(name, None, random=False)
+    if name.startswith(HUB):
+        if not download:
+            raise ValueError(
+                f"{name!r} has to be fetched, but pretrained=False forbids it; use a model name of "
+                "open_clip or 'local-dir:DIR'."
+            )
+        return Source(name, None, random=False)
+    return _find_builtin(name.replace("/", "-"), pretrained, download=download)
+
+
+def _find_builtin(name: str, pretrained: str | None, *, download: bool) -> Source:
+    known = open_clip.list_models()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
+        raise ValueError(
+            f"open_clip has no model {name!r}. Similar names: {', '.join(near) or 'none'}. "
+            "All names: open_clip.list_models()."
+        )
+    if pretrained is None:
+        return Source(name, None, random=True)
+    if open_clip.is_pretrained_cfg(name, pretrained):
+        if not download:
+            return Source(name, None, random=True)
+        quick_gelu = bool(open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu", False))
+        # The variants "-quickgelu" differ in nothing else; the tag knows which one is right.
+        base = name.removesuffix("-quickgelu")
+        return Source(base if base in known else name, pretrained, False, quick_gelu)
+    if Path(pretrained).is_file():
+        return Source(name, pretrained, random=False)
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    raise ValueError(
+        f"openclip_pretrained={pretrained!r} is neither a file nor known weights of {name!r}; "
+        f"known: {', '.join(tags) or 'none'}."
+    )
+
+
+def _check_directory(directory: Path) -> None:
+    config = directory / "open_clip_config.json"
+    if not config.is_file():
+        raise ValueError(
+            f"{directory} has no open_clip_config.json; it is needed for 'local-dir:'."
+        )
+    try:
+        found = "model_cfg" in json.loads(config.read_text(encoding="utf-8"))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{config} is not valid JSON: {error}") from error
+    if not found:
+        raise ValueError(f"{config} has no entry 'model_cfg'.")
+    if not any(directory.glob(pattern) for pattern in ("*.safetensors", "*.bin", "*.pth")):
+        raise ValueError(f"{directory} has no weights (*.safetensors, *.bin or *.pth).")
+
+
+def load_model(source: Source, *, seed: int = 0) -> nn.Module:
+    """Build the model on the CPU in float32, in evaluation mode, without gradients.
+
+    Args:
+        source: From :func:`find_source`.
+        seed: Seed of random weights, where there are no others.
+
+    Raises:
+        FileNotFoundError: If the weights are not cached and cannot be fetched.
+        ValueError: If a weights file does not fit the model.
+    """
+    arguments: dict[str, Any] = {"force_quick_gelu": True} if source.quick_gelu else {}
+    # Base weights of a text tower are never needed: weights of CLIP contain both towers.
+    arguments["pretrained_text"] = False
+    # The host scores under inference_mode; a model built there could never be used outside.
+    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            model = open_clip.create_model(
+                source.name,
+                pretrained=source.pretrained,
+                load_weights=not source.random,
+                require_pretrained=not source.random,
+                **arguments,
+            )
+        except (RuntimeError, OSError) as error:
+            raise _explained(source, error) from error
+    loaded: nn.Module = model.eval().requires_grad_(False)
+    return loaded
+
+
+def _explained(source: Source, error: Exception) -> Exception:
+    where = source.name if source.pretrained is None else f"{source.name}, {source.pretrained}"
+    local = source.name.startswith(LOCAL_DIR) or os.path.isfile(source.pretrained or "")  # noqa: PTH113
+    if source.random or local:
+        return ValueError(f"The weights of {where} cannot be loaded: {error}")
+    return FileNotFoundError(
+        f"The weights of {where} are not cached and could not be fetched: {error}\n"
+        f"They would be cached in {cache_directory(source)}. Without network, either\n"
+        " - load this model once on a connected machine and copy that folder here, or\n"
+        " - pass openclip_pretrained='/path/to/weights.safetensors', or\n"
+        " - pass openclip_model_name='local-dir:DIR' with open_clip_config.json and weights, or\n"
+        " - pass openclip_model_name='bundled' for the tiny model inside this package."
+    )
+
+
+def cache_directory(source: Source) -> Path:
+    """Where open_clip keeps weights of this source once they are downloaded."""
+    if not source.name.startswith(HUB):
+        config = open_clip.get_pretrained_cfg(source.name, source.pretrained or "")
+        if not config.get("hf_hub"):
+            return Path("~/.cache/clip").expanduser()
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    return Path(HF_HUB_CACHE)
