@@ -69,3 +69,6 @@ class Projection:
             matrix = torch.randn(tokens.shape[-1], self.dimension, generator=generator)
             self._matrix = matrix / self.dimension**0.5
         return tokens @ self._matrix.to(tokens.device, tokens.dtype)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_matrix": None}  # the seed says it all

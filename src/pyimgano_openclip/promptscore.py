@@ -278,11 +278,11 @@ def prompt_patch_scores(
         ValueError: If shapes disagree, a vector is zero or not finite, or the mode is unknown.
     """
     check_choice("mode", mode, get_args(Mode))
-    tokens = unit(patches)
+    tokens = np.asarray(patches, dtype=np.float32)
     if tokens.ndim < 1 or not np.isfinite(tokens).all():
         raise ValueError(f"patches of shape {tokens.shape} must be finite, of shape (..., D).")
     scorer: Any = PromptScorer(text_vectors(text_normal, text_anomaly), mode, "max", 1.0)
-    scores: Floats = scorer._compare(tokens)
+    scores: Floats = scorer._compare(unit(tokens))
     return scores
 
 

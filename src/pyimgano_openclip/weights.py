@@ -77,17 +77,15 @@ def _find_builtin(name: str, pretrained: str | None, *, download: bool) -> Sourc
             f"open_clip has no model {name!r}. Similar names: {', '.join(near) or 'none'}. "
             "All names: open_clip.list_models()."
         )
-    if pretrained is None:
+    if pretrained is not None and Path(pretrained).is_file():
+        return Source(name, pretrained, random=False)
+    if pretrained is None or not download:
         return Source(name, None, random=True)
     if open_clip.is_pretrained_cfg(name, pretrained):
-        if not download:
-            return Source(name, None, random=True)
         quick_gelu = bool(open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu", False))
         # The variants "-quickgelu" differ in nothing else; the tag knows which one is right.
         base = name.removesuffix("-quickgelu")
         return Source(base if base in known else name, pretrained, False, quick_gelu)
-    if Path(pretrained).is_file():
-        return Source(name, pretrained, random=False)
     tags = open_clip.list_pretrained_tags_by_model(name)
     raise ValueError(
         f"openclip_pretrained={pretrained!r} is neither a file nor known weights of {name!r}; "
@@ -107,7 +105,7 @@ def _check_directory(directory: Path) -> None:
         raise ValueError(f"{config} is not valid JSON: {error}") from error
     if not found:
         raise ValueError(f"{config} has no entry 'model_cfg'.")
-    if not any(directory.glob(pattern) for pattern in ("*.safetensors", "*.bin", "*.pth")):
+    if not any(any(directory.glob(f"*{suffix}")) for suffix in (".safetensors", ".bin", ".pth")):
         raise ValueError(f"{directory} has no weights (*.safetensors, *.bin or *.pth).")
 
 

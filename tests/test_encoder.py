@@ -1,0 +1,276 @@
+"""The default embedder on real open_clip models with seeded random weights."""
+
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch")
+open_clip = pytest.importorskip("open_clip")
+
+from pyimgano.models import create_model  # noqa: E402
+
+from pyimgano_openclip import (  # noqa: E402
+    OpenCLIPPatchEmbedder,
+    VisionOpenCLIPPatchKNN,
+    VisionOpenCLIPPromptScore,
+)
+from pyimgano_openclip.encoder import choose_device, read_ahead  # noqa: E402
+
+pytestmark = pytest.mark.slow
+
+TINY = "ViT-S-32-alt"  # the smallest ViT that open_clip knows by name
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch):
+    """Any attempt to open a connection fails the test."""
+
+    def refuse(*_args, **_kwargs):
+        raise AssertionError("the network was used")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+
+
+def photograph(height=64, width=160, seed=0):
+    pixels = np.random.default_rng(seed).integers(0, 255, (height // 8, width // 8, 3), np.uint8)
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def embedder(**settings):
+    return OpenCLIPPatchEmbedder(TINY, None, device="cpu", **settings)
+
+
+@pytest.mark.parametrize("tokens", ["features", "aligned"])
+def test_the_grid_follows_the_image_and_counts_the_patches(tokens):
+    patches, grid, size = embedder(tokens=tokens).embed(photograph(100, 250))
+    assert grid == (7, 18)
+    assert size == (100, 250)
+    assert patches.shape[0] == 7 * 18
+    assert patches.dtype == np.float32
+    assert np.isfinite(patches).all()
+
+
+@pytest.mark.parametrize("tokens", ["features", "aligned"])
+def test_a_batch_equals_its_images_alone(tokens):
+    images = [photograph(seed=seed) for seed in range(5)]
+    reader = embedder(tokens=tokens, batch_size=2)
+    for image, (patches, grid, size) in zip(images, reader.embed_batch(images), strict=True):
+        alone, alone_grid, alone_size = reader.embed(image)
+        assert (grid, size) == (alone_grid, alone_size)
+        np.testing.assert_allclose(patches, alone, atol=2e-6)
+
+
+def test_preprocessing_is_the_models_own_on_the_whole_image():
+    reader = embedder(tokens="aligned", resize="squash")
+    model, _, preprocess = open_clip.create_model_and_transforms(
+        TINY, image_resize_mode="squash", device="cpu"
+    )
+    model.load_state_dict(reader.model.state_dict())
+    image = photograph(90, 200)
+    pixels = preprocess(Image.fromarray(image))[None]
+    with torch.inference_mode():
+        expected = model.eval().encode_image(pixels, normalize=True)[0].numpy()
+    (found,) = reader.stream([image], reader.choose_canvas([image]))
+    np.testing.assert_allclose(found.pooled, expected, atol=1e-5)
+
+
+def test_image_size_and_max_tokens_set_the_grid():
+    image = photograph(100, 100)
+    assert embedder(image_size=320).embed(image)[1] == (10, 10)
+    assert embedder(image_size=(64, 320)).embed(image)[1] == (2, 10)
+    assert embedder(max_tokens=16).embed(image)[1] == (4, 4)
+
+
+def test_a_random_tower_repeats_under_its_seed():
+    first, again, other = (embedder(random_seed=seed).embed(photograph())[0] for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other, atol=1e-2)
+
+
+def test_a_model_built_under_inference_mode_is_as_usable_as_any_other():
+    reader = embedder()
+    with torch.inference_mode():
+        inside = reader.embed(photograph())[0]
+    assert not any(parameter.is_inference() for parameter in reader.model.parameters())
+    np.testing.assert_allclose(reader.embed(photograph())[0], inside, atol=1e-6)
+
+
+def test_building_a_detector_loads_no_weights():
+    reader = VisionOpenCLIPPatchKNN(openclip_model_name=TINY, pretrained=False)._embedder
+    assert reader._model is None
+
+
+def test_the_embedder_serves_the_hosts_own_patch_detector():
+    detector = create_model("vision_anomalydino", embedder=embedder(), knn_backend="sklearn")
+    images = [photograph(seed=seed) for seed in range(3)]
+    scores = detector.fit(images[:2]).decision_function(images)
+    assert scores.argmax() == 2
+    assert detector.get_anomaly_map(images[2]).shape == (64, 160)
+
+
+@pytest.mark.parametrize("name", ["vision_openclip_promptscore", "vision_openclip_patchknn"])
+def test_a_stripe_at_the_edge_is_answered_at_the_edge(name):
+    plain = photograph(200, 600)
+    detector = create_model(name, openclip_model_name=TINY, pretrained=False, device="cpu")
+    detector.fit([plain, photograph(200, 600, seed=1)])
+    for edge in (slice(0, 20), slice(-20, None)):
+        striped = plain.copy()
+        striped[:, edge] = 255 - striped[:, edge]
+        change = np.abs(detector.get_anomaly_map(striped) - detector.get_anomaly_map(plain))
+        columns = change.mean(axis=0)
+        middle = columns[250:350].mean()
+        assert columns[edge].mean() > 1.5 * middle
+
+
+def test_a_pickled_embedder_leaves_the_model_behind_and_loads_it_again():
+    reader = embedder()
+    expected = reader.embed(photograph())[0]
+    data = pickle.dumps(reader)
+    assert len(data) < 10_000
+    np.testing.assert_array_equal(pickle.loads(data).embed(photograph())[0], expected)
+
+
+def test_texts_are_encoded_once_per_class(monkeypatch):
+    detector = VisionOpenCLIPPromptScore(
+        openclip_model_name=TINY,
+        pretrained=False,
+        text_prompts={"normal": ["a {}"], "anomaly": ["a broken {}", "a {class_name} with a hole"]},
+    )
+    encoded = []
+    original = detector._embedder.encode_text
+    monkeypatch.setattr(
+        detector._embedder, "encode_text", lambda texts: encoded.append(texts) or original(texts)
+    )
+    image = [photograph()]
+    detector.set_class_name("nut").decision_function(image)
+    detector.set_class_name("nut").decision_function([photograph(seed=1)])
+    assert encoded == [("a nut",), ("a broken nut", "a nut with a hole")]
+    detector.set_class_name("bolt").decision_function(image)
+    assert len(encoded) == 4
+    detector.set_class_name("nut").decision_function(image)
+    assert len(encoded) == 4
+
+
+def test_swapped_prompts_turn_the_scores_around():
+    texts = {"normal": ["a fine {}"], "anomaly": ["a broken {}"]}
+    swapped = {"normal": texts["anomaly"], "anomaly": texts["normal"]}
+    there, back = (
+        VisionOpenCLIPPromptScore(
+            openclip_model_name=TINY, pretrained=False, text_prompts=prompts, device="cpu"
+        ).get_anomaly_map(photograph())
+        for prompts in (texts, swapped)
+    )
+    np.testing.assert_allclose(there, 1 - back, atol=1e-5)
+
+
+def test_eight_threads_get_the_scores_of_one():
+    detector = VisionOpenCLIPPatchKNN(openclip_model_name=TINY, pretrained=False, device="cpu")
+    images = [photograph(seed=seed) for seed in range(8)]
+    detector.fit(images[:3])
+    expected = [detector.decision_function([image])[0] for image in images]
+    detector._cache.clear()
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda image: detector.decision_function([image])[0], images))
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "pretrained", "message"),
+    [
+        ("ViT-B-23", None, "Similar names: .*ViT-B-32"),
+        ("ViT-B-32", "laion2b", "known: openai"),
+        ("ViT-B-32", "no/such/file.pt", "neither a file"),
+        ("local-dir:no/such/place", None, r"open_clip_config\.json"),
+    ],
+)
+def test_unknown_models_and_weights_are_refused_before_loading(name, pretrained, message):
+    with pytest.raises(ValueError, match=message):
+        OpenCLIPPatchEmbedder(name, pretrained)
+
+
+def test_a_directory_without_weights_is_refused(tmp_path):
+    (tmp_path / "open_clip_config.json").write_text('{"model_cfg": {}}')
+    with pytest.raises(ValueError, match="no weights"):
+        OpenCLIPPatchEmbedder(f"local-dir:{tmp_path}")
+
+
+def test_weights_from_a_directory_and_from_a_file_are_the_model(tmp_path):
+    import json
+
+    from safetensors.torch import save_file
+
+    reader = embedder(random_seed=5, dimension=None)
+    expected = reader.embed(photograph())[0]
+    file = tmp_path / "open_clip_model.safetensors"
+    save_file({k: v.contiguous() for k, v in reader.model.state_dict().items()}, file)
+    config = {"model_cfg": open_clip.get_model_config(TINY), "preprocess_cfg": {}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
+    for name, pretrained in ((f"local-dir:{tmp_path}", None), (TINY, str(file))):
+        found = OpenCLIPPatchEmbedder(name, pretrained, dimension=None, download=False)
+        np.testing.assert_array_equal(found.embed(photograph())[0], expected)
+
+
+def test_weights_of_another_model_are_refused(tmp_path):
+    from safetensors.torch import save_file
+
+    file = tmp_path / "other.safetensors"
+    save_file({"visual.conv1.weight": torch.zeros(3)}, file)
+    with pytest.raises(ValueError, match="cannot be loaded"):
+        OpenCLIPPatchEmbedder(TINY, str(file)).embed(photograph())
+
+
+def test_without_network_the_error_says_where_weights_would_be(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    reader = OpenCLIPPatchEmbedder("ViT-B-32", "laion2b_s34b_b79k")
+    with pytest.raises(FileNotFoundError, match=r"(?s)cached in .*hub.*local-dir:DIR.*bundled"):
+        reader.embed(photograph())
+
+
+def test_pretrained_false_keeps_random_weights_and_needs_no_network():
+    detector = create_model(
+        "vision_openclip_patchknn", openclip_model_name=TINY,
+        openclip_pretrained=None, pretrained=False, device="cpu",
+    )  # fmt: skip
+    detector.fit([photograph(), photograph(seed=1)])
+    assert np.isfinite(detector.threshold_)
+    with pytest.raises(ValueError, match="pretrained=False forbids"):
+        create_model(
+            "vision_openclip_patchknn", openclip_model_name="hf-hub:org/model", pretrained=False
+        )
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
+def test_an_unknown_device_is_refused(device):
+    if device.startswith("cuda") and torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(ValueError, match="device="):
+        choose_device(device)
+
+
+def test_reading_ahead_keeps_the_order_and_raises_for_the_right_item():
+    def read(item):
+        if item == 7:
+            raise ValueError("item 7")
+        return item * item
+
+    assert list(read_ahead(read, range(6), ahead=3)) == [0, 1, 4, 9, 16, 25]
+    seen = []
+    with pytest.raises(ValueError, match="item 7"):
+        seen.extend(read_ahead(read, range(20), ahead=3))
+    before = threading.active_count()
+    assert next(read_ahead(read, range(5), ahead=2)) == 0
+    assert threading.active_count() <= before
+
+
+def test_a_truncated_file_in_a_batch_is_named(tmp_path):
+    good, bad = tmp_path / "good.png", tmp_path / "bad.png"
+    Image.fromarray(photograph()).save(good)
+    bad.write_bytes(good.read_bytes()[:3000])
+    with pytest.raises(ValueError, match=r"bad\.png"):
+        list(embedder().stream([good, bad, good], (64, 64)))
