@@ -1,0 +1,252 @@
+"""The families and defects there are, and the functions that photograph them."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from . import defects, objects, surfaces
+from .objects import FREE, PLACED
+from .scene import Camera, Scene
+from .texture import Floats, Grid, Rng
+
+_SURFACES: Mapping[str, surfaces.Painter] = MappingProxyType(
+    {
+        "steel": surfaces.steel,
+        "aluminium": surfaces.aluminium,
+        "painted panel": surfaces.painted_panel,
+        "plastic": surfaces.plastic,
+        "rubber": surfaces.rubber,
+        "fabric": surfaces.fabric,
+        "denim": surfaces.denim,
+        "knit": surfaces.knit,
+        "felt": surfaces.felt,
+        "wood": surfaces.wood,
+        "concrete": surfaces.concrete,
+        "granite": surfaces.granite,
+        "marble": surfaces.marble,
+        "terrazzo": surfaces.terrazzo,
+        "paper": surfaces.paper,
+        "cardboard": surfaces.cardboard,
+        "foam": surfaces.foam,
+        "mesh": surfaces.mesh,
+        "solar cell": surfaces.solar_cell,
+        "wallpaper": surfaces.wallpaper,
+        "brick": surfaces.brick,
+        "leather": surfaces.leather,
+        "tile": surfaces.tile,
+        "carpet": surfaces.carpet,
+        "cork": surfaces.cork,
+    }
+)
+_OBJECTS: Mapping[str, tuple[objects.Builder, float]] = MappingProxyType(
+    {
+        "nut": (objects.nut, FREE),
+        "washer": (objects.washer, FREE),
+        "pill": (objects.pill, FREE),
+        "coin": (objects.coin, FREE),
+        "button": (objects.button, FREE),
+        "bottle cap": (objects.bottle_cap, FREE),
+        "chip": (objects.chip, PLACED),
+        "connector": (objects.connector, PLACED),
+        "fuse": (objects.fuse, PLACED),
+        "bolt": (objects.bolt, FREE),
+        "bearing": (objects.bearing, FREE),
+        "bracket": (objects.bracket, PLACED),
+        "battery": (objects.battery, PLACED),
+        "label": (objects.label, PLACED),
+        "casting": (objects.casting, FREE),
+        "housing": (objects.housing, PLACED),
+        "zipper": (objects.zipper, PLACED),
+        "cable": (objects.cable, FREE),
+        "resistor": (objects.resistor, FREE),
+        "biscuit": (objects.biscuit, FREE),
+        "key": (objects.key, FREE),
+        "blister": (objects.blister, PLACED),
+        "gear": (objects.gear, FREE),
+        "screw": (objects.screw, FREE),
+        "capsule": (objects.capsule, PLACED),
+        "circuit board": (objects.circuit_board, PLACED),
+    }
+)
+_DEFECTS: Mapping[str, defects.Defect] = MappingProxyType(
+    {
+        "scratch": defects.scratch,
+        "dent": defects.dent,
+        "stain": defects.stain,
+        "hole": defects.hole,
+        "crack": defects.crack,
+        "discoloration": defects.discoloration,
+        "missing part": defects.missing_part,
+        "bend": defects.bend,
+        "print error": defects.print_error,
+        "thread": defects.thread,
+        "cut": defects.cut,
+        "contamination": defects.contamination,
+    }
+)
+
+SURFACES: tuple[str, ...] = tuple(_SURFACES)
+"""Families that fill the picture."""
+OBJECTS: tuple[str, ...] = tuple(_OBJECTS)
+"""Families that lie on a background."""
+FAMILIES: tuple[str, ...] = SURFACES + OBJECTS
+"""All families; each name works as a class name in a prompt."""
+DEFECTS: tuple[str, ...] = tuple(_DEFECTS)
+"""All defect types."""
+HELD_OUT_FAMILIES: tuple[str, ...] = (
+    "leather", "tile", "carpet", "cork", "gear", "screw", "capsule", "circuit board",
+)  # fmt: skip
+"""Families that the bundled model never saw in training."""
+HELD_OUT_DEFECTS: tuple[str, ...] = ("cut", "contamination")
+"""Defect types that the bundled model never saw in training."""
+
+_VISIBLE = 0.035  # least change of a channel that belongs to a defect, full scale = 1
+_LEAST_AREA = 0.0015  # of the picture
+_LEAST_PEAK = 0.12  # largest change of a channel that a visible defect must reach
+_TRIES = 8
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One inspection image.
+
+    Attributes:
+        image: RGB, uint8, shape (H, W, 3).
+        mask: True where the defect changed the picture, shape (H, W).
+        family: Name of the product family.
+        defect: Name of the defect, or None for a normal image.
+    """
+
+    image: NDArray[np.uint8]
+    mask: NDArray[np.bool_]
+    family: str
+    defect: str | None
+
+
+def defects_of(family: str) -> tuple[str, ...]:
+    """Return the defect types that a family can have: a surface has no outline to break.
+
+    Raises:
+        ValueError: If there is no such family.
+    """
+    _known("family", family, FAMILIES)
+    return DEFECTS if family in _OBJECTS else tuple(d for d in DEFECTS if d != "missing part")
+
+
+def make_sample(
+    family: str,
+    *,
+    seed: int,
+    size: tuple[int, int] = (96, 96),
+    defect: str | None = None,
+    product: int = 0,
+) -> Sample:
+    """Photograph one normal or defective instance.
+
+    Args:
+        family: One of `FAMILIES`.
+        seed: Decides position, grain, noise and the defect of this shot; not negative.
+        size: Height and width in pixels, each at least 16.
+        defect: One of `defects_of(family)`, or None for a normal image.
+        product: Decides colour, scale, layout and light; not negative.
+
+    Returns:
+        The same image for the same arguments.
+
+    Raises:
+        ValueError: If a name is unknown, the family cannot have the defect, or the size or a seed
+            is out of range.
+    """
+    if defect is not None:
+        return make_pair(family, seed=seed, size=size, defect=defect, product=product)[1]
+    scene, camera = _set_up(family, seed, size, product)
+    image = camera.develop(camera.expose(scene))
+    return Sample(image, np.zeros(size, np.bool_), family, None)
+
+
+def make_pair(
+    family: str,
+    *,
+    seed: int,
+    defect: str,
+    size: tuple[int, int] = (96, 96),
+    product: int = 0,
+) -> tuple[Sample, Sample]:
+    """Photograph one instance without and with a defect: the same light, the same noise.
+
+    Args:
+        family: One of `FAMILIES`.
+        seed: As for `make_sample`.
+        defect: One of `defects_of(family)`.
+        size: As for `make_sample`.
+        product: As for `make_sample`.
+
+    Returns:
+        The normal and the defective sample. The mask is where the two pictures differ visibly
+        before the sensor adds its noise; it is never empty.
+
+    Raises:
+        ValueError: As for `make_sample`.
+    """
+    _known("family", family, FAMILIES)
+    _known(f"defect of {family!r}", defect, defects_of(family))
+    scene, camera = _set_up(family, seed, size, product)
+    clean = camera.expose(scene)
+    rng = _rng(f"{family}, {defect}", product, seed)
+    best, best_mask = clean, np.zeros(size, np.bool_)
+    for attempt in range(_TRIES):
+        damaged = camera.expose(_DEFECTS[defect](scene, rng, 1 + 0.15 * attempt))
+        mask, plain = _difference(clean, damaged)
+        if mask.sum() > best_mask.sum():
+            best, best_mask = damaged, mask
+        if plain:
+            best, best_mask = damaged, mask
+            break
+    return (
+        Sample(camera.develop(clean), np.zeros(size, np.bool_), family, None),
+        Sample(camera.develop(best), best_mask, family, defect),
+    )
+
+
+def _difference(clean: Floats, damaged: Floats) -> tuple[NDArray[np.bool_], bool]:
+    """Mask of the visible change, and whether it is large and strong enough to be found."""
+    change = np.abs(damaged - clean).max(axis=2)
+    reach = max(3, min(change.shape) // 48 * 2 + 1)
+    seen = cv2.morphologyEx(
+        (change > _VISIBLE).astype(np.uint8), cv2.MORPH_CLOSE, np.ones((reach, reach), np.uint8)
+    )
+    mask = np.asarray(seen > 0)
+    return mask, bool(mask.mean() >= _LEAST_AREA and change.max() >= _LEAST_PEAK)
+
+
+def _set_up(family: str, seed: int, size: tuple[int, int], product: int) -> tuple[Scene, Camera]:
+    _known("family", family, FAMILIES)
+    if min(size) < 16:
+        raise ValueError(f"size is {size}; height and width must be at least 16 pixels.")
+    if seed < 0 or product < 0:
+        raise ValueError(f"seed is {seed} and product is {product}; neither may be negative.")
+    grid = Grid.of(size)
+    fixed, varying = _rng(family, product), _rng(family, product, seed)
+    if family in _OBJECTS:
+        builder, turn = _OBJECTS[family]
+        scene = objects.thing(builder, turn, fixed, varying, grid)
+    else:
+        scene = surfaces.surface(_SURFACES[family], fixed, varying, grid)
+    return scene, Camera.set_up(_rng("camera", product), varying, grid)
+
+
+def _rng(name: str, *numbers: int) -> Rng:
+    # The built-in hash of a string changes from one process to the next.
+    return np.random.default_rng([zlib.crc32(name.encode()), *numbers])
+
+
+def _known(what: str, name: str, names: tuple[str, ...]) -> None:
+    if name not in names:
+        raise ValueError(f"{name!r} is no {what}. There are: {', '.join(names)}.")
