@@ -1,54 +1,63 @@
 """Puts the detectors of pyimgano-openclip into the registry of pyimgano once that is imported.
 
-pyimgano reads no entry points on its own and has detectors under the same names, so the line in
-``pyimgano_openclip_autoload.pth`` calls :func:`install` at interpreter start. Nothing else is
-imported then: :func:`install` adds one finder, which waits for the modules in ``_WATCHED`` and
-lets the plugin register after each of them. This file must stay tiny, import only ``sys``, and
-never raise. ``PYIMGANO_OPENCLIP_AUTOLOAD=0`` turns it off.
+pyimgano reads no entry points on its own and has detectors under the same names. So the line in
+``pyimgano_openclip_autoload.pth`` waits, from interpreter start on, for an import of ``pyimgano``
+or ``pyimgano_openclip``, and calls :func:`install` before it. That adds one finder, which lets the
+plugin register after each module in ``_WATCHED``. Nothing here may raise: a broken plugin costs
+one warning. ``PYIMGANO_OPENCLIP_AUTOLOAD=0`` turns it off.
 """
 
+from __future__ import annotations
+
 import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.machinery import ModuleSpec
+from types import ModuleType
 
-TYPE_CHECKING = False  # as in typing, whose import would cost more than all the rest
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from importlib.machinery import ModuleSpec
-    from types import ModuleType
-
+# These fill the registry of the host with its own detectors.
 _HOST_MODULES = ("pyimgano.models", "pyimgano.models.openclip_backend")
-_WATCHED = (*_HOST_MODULES, "pyimgano_openclip.patchknn", "pyimgano_openclip.promptscore")
+_WATCHED = (
+    *_HOST_MODULES,
+    # Whichever of these is imported first imports the host on its way, before there is a class to
+    # register, or holds up another thread that is registering.
+    "pyimgano.models.base_detector",
+    "pyimgano_openclip.detector",
+    "pyimgano_openclip.patchknn",
+    "pyimgano_openclip.promptscore",
+)
+_reported: set[str] = set()
 
 
 class _Finder:
-    """Finds nothing itself; notices when a watched module has been executed."""
+    """Finds nothing itself; notices when a watched module is executed."""
 
     def find_spec(
-        self,
-        name: str,
-        path: "Sequence[str] | None" = None,
-        target: "ModuleType | None" = None,
-    ) -> "ModuleSpec | None":
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
         if name not in _WATCHED:
             return None
-        for finder in sys.meta_path:
+        others = iter(sys.meta_path)
+        if self not in others:  # which skips the finders before this one: they have been asked
+            return None
+        for finder in others:
             find_spec = getattr(finder, "find_spec", None)
-            if finder is self or find_spec is None:
-                continue
-            spec: ModuleSpec | None = find_spec(name, path, target)
+            spec: ModuleSpec | None = find_spec and find_spec(name, path, target)
             if spec is not None:
                 _watch(spec)
                 return spec
         return None
 
 
-def _watch(spec: "ModuleSpec") -> None:
+def _watch(spec: ModuleSpec) -> None:
     """Let the plugin act before and after the loader of ``spec`` executes the module."""
     loader = spec.loader
     execute = getattr(loader, "exec_module", None)
     if execute is None:
         return
 
-    def exec_module(module: "ModuleType") -> None:
+    def exec_module(module: ModuleType) -> None:
         if spec.name in _HOST_MODULES:
             _call_plugin("make_way_for_host")
         try:
@@ -61,23 +70,27 @@ def _watch(spec: "ModuleSpec") -> None:
 
 def _call_plugin(function: str) -> None:
     """Call a function of the plugin. A broken plugin costs one warning, never the host."""
-    if not hasattr(sys.modules.get("pyimgano.models"), "MODEL_REGISTRY"):
+    if "pyimgano.models" not in sys.modules:
         return  # The import of the host, still to come, calls again.
     try:
-        plugin = __import__("pyimgano_openclip.plugin", fromlist=[function])
-        getattr(plugin, function)()
+        import pyimgano.models  # waits for another thread that is still filling the registry
+
+        if hasattr(pyimgano.models, "MODEL_REGISTRY"):
+            getattr(import_module("pyimgano_openclip.plugin"), function)()
     except Exception as error:  # noqa: BLE001 - whatever is wrong in here, the host must go on
+        # A deadlock averted: another thread is importing what registering needs. It is watched,
+        # and registers when it is done.
         if type(error).__name__ != "_DeadlockError":
-            _report(error)
-        # Otherwise another thread is importing the detectors; it registers them when it is done.
+            _report(f"{type(error).__name__}: {error}")
 
 
-def _report(error: Exception) -> None:
-    import warnings
-
+def _report(problem: str) -> None:
+    if problem in _reported:
+        return
+    _reported.add(problem)
     message = (
-        f"pyimgano-openclip could not register its detectors ({type(error).__name__}: {error}); "
-        "pyimgano goes on with its own. PYIMGANO_OPENCLIP_AUTOLOAD=0 silences this."
+        f"pyimgano-openclip could not register its detectors ({problem}); pyimgano goes on with "
+        "its own. PYIMGANO_OPENCLIP_AUTOLOAD=0 silences this."
     )
     try:
         warnings.warn(message, RuntimeWarning, stacklevel=2)

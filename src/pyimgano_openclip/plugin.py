@@ -7,6 +7,7 @@ registering costs a few milliseconds.
 from __future__ import annotations
 
 from importlib import import_module
+from threading import Lock
 from typing import Any
 
 from . import __version__
@@ -41,6 +42,8 @@ DETECTORS: dict[str, tuple[str, str, dict[str, Any]]] = {
 }
 COMMON_TAGS = ("vision", "deep", "clip", "openclip", "numpy", "pixel_map")
 
+_LOCK = Lock()  # around the registry only, never around an import
+
 
 def register() -> None:
     """Register both detectors in place of the host's own of the same names.
@@ -59,29 +62,38 @@ def register() -> None:
 
 
 def register_detectors() -> None:
-    """Put the real classes into the registry, as far as their modules have been executed."""
-    # First, and alone: a thread that is importing a detector needs this module and no lock of ours.
-    import_module("pyimgano.models.base_detector")
-    from pyimgano.models.registry import MODEL_REGISTRY
+    """Put the real classes into the registry, unless they are just being imported.
 
-    for name, (module, class_name, facts) in DETECTORS.items():
-        detector = getattr(import_module(module), class_name, None)
-        if detector is None:
-            continue  # Its module is being imported right now and registers when that is done.
-        metadata = {key: value for key, value in facts.items() if key != "tags"}
-        MODEL_REGISTRY.register(
-            name,
-            detector,
-            tags=(*COMMON_TAGS, *facts["tags"]),
-            metadata={
-                **metadata,
-                "backend": "openclip",
-                "supports_save_load": False,
-                "provider": "pyimgano-openclip",
-                "provider_version": __version__,
-            },
-            overwrite=True,
-        )
+    Their modules are watched, so this is called again when that import is done.
+    """
+    # The statement waits for a thread that is still filling the registry.
+    import pyimgano.models
+
+    # Next, and alone: a thread that holds this module up holds nothing of ours.
+    import_module("pyimgano.models.base_detector")
+
+    detectors = _import_detectors()
+    registry = pyimgano.models.MODEL_REGISTRY
+    with _LOCK:
+        registered = registry.available()
+        for name, detector in detectors.items():
+            if name in registered and registry.info(name).constructor is detector:
+                continue
+            facts = DETECTORS[name][2]
+            metadata = {key: value for key, value in facts.items() if key != "tags"}
+            registry.register(
+                name,
+                detector,
+                tags=(*COMMON_TAGS, *facts["tags"]),
+                metadata={
+                    **metadata,
+                    "backend": "openclip",
+                    "supports_save_load": False,
+                    "provider": "pyimgano-openclip",
+                    "provider_version": __version__,
+                },
+                overwrite=True,
+            )
 
 
 def make_way_for_host() -> None:
@@ -90,9 +102,16 @@ def make_way_for_host() -> None:
     The host lets a real class replace an entry marked as a lazy placeholder; ours come back when
     that module has been executed.
     """
-    from pyimgano.models.registry import MODEL_REGISTRY
+    register_detectors()  # From here on no other thread replaces the marked entries.
+    registry = import_module("pyimgano.models.registry").MODEL_REGISTRY
+    for name in set(DETECTORS).intersection(registry.available()):
+        registry.info(name).metadata["_lazy_placeholder"] = True
 
-    registered = MODEL_REGISTRY.available()
-    for name in DETECTORS:
-        if name in registered:
-            MODEL_REGISTRY.info(name).metadata["_lazy_placeholder"] = True
+
+def _import_detectors() -> dict[str, Any]:
+    """Both classes by registry name, or none while this thread is amid importing one."""
+    detectors: dict[str, Any] = {}
+    if hasattr(import_module("pyimgano_openclip.detector"), "OpenCLIPDetector"):
+        for name, (module, class_name, _) in DETECTORS.items():
+            detectors[name] = getattr(import_module(module), class_name, None)
+    return {} if None in detectors.values() else detectors
