@@ -5,9 +5,9 @@ NumPy only: a detector with an embedder of the caller's needs neither torch nor 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,8 @@ from .items import Item, describe
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Size: TypeAlias = tuple[int, int]  # (height, width)
+Attention = Literal["auto", "vv", "qq", "kk", "none"]  # of the side path; see towers/base.py
+ATTENTIONS: tuple[str, ...] = get_args(Attention)
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,17 @@ class PatchTokens:
         tokens: One token per patch, shape (rows, cols, D), float32.
         size: (height, width) of the original image.
         pooled: Unit-length embedding of the whole image, shape (D,), if the embedder has one.
+        features: Further tokens, for comparing with reference images, shape (rows, cols, E), if
+            they were asked for.
+        windows: Unit-length embeddings of square windows, by their side in patches; each of shape
+            (rows - side + 1, cols - side + 1, D).
     """
 
     tokens: Floats
     size: Size
     pooled: Floats | None = None
+    features: Floats | None = None
+    windows: Mapping[int, Floats] = field(default_factory=dict)
 
 
 class PatchEmbedder(Protocol):

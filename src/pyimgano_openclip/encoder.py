@@ -19,12 +19,13 @@ import open_clip
 import torch
 from torch import Tensor, nn
 
-from . import weights
-from .embedding import Floats, PatchTokens, Size
+from . import text_cache, weights
+from .embedding import Attention, Floats, PatchTokens, Size, unit
 from .features import Projection, fuse_features
 from .frame import Frame, choose_canvas, image_size, read_frame, whole_patches
 from .items import Item, as_items
-from .towers import Attention, Request, TowerOutput, VisionTransformerTower
+from .towers import Request, Tower, TowerOutput, make_tower
+from .towers.catalogue import EXAMPLES
 
 BATCH_SIZE = {"cpu": 8, "cuda": 32}  # images
 READERS = 2  # threads that decode ahead of the tower
@@ -35,7 +36,7 @@ T = TypeVar("T")
 
 
 class OpenCLIPPatchEmbedder:
-    """Patch tokens of any open_clip model with a ``VisionTransformer`` tower.
+    """Patch tokens and text vectors of an open_clip model.
 
     Nothing is loaded until the first image or sentence. The object also serves other detectors of
     pyimgano that take an ``embedder``: ``create_model("vision_anomalydino", embedder=...)``.
@@ -46,10 +47,13 @@ class OpenCLIPPatchEmbedder:
         pretrained: A tag of open_clip or the path of a weights file; None for random weights.
         tokens: ``"features"`` for comparing images with images, ``"aligned"`` for comparing
             patches with texts.
-        attention: Side path of the aligned tokens: ``"vv"``, ``"qq"``, ``"kk"`` or ``"none"``.
+        attention: Side path of the aligned tokens: ``"vv"``, ``"qq"``, ``"kk"`` or ``"none"``;
+            ``"auto"`` is ``"vv"`` where the tower has a side path.
         stages: How many equal groups of blocks the side path is summed over.
         layers: Relative depths of the feature tokens, each in (0, 1].
         neighbourhoods: Odd windows, in patches, that the feature tokens are averaged over.
+        windows: Sides, in patches, of windows that are embedded each by itself, beside the aligned
+            tokens (WinCLIP).
         dimension: Length of a feature token after a random projection; None keeps all of it.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, ...
         image_size: Side in pixels of the tower's input, or (height, width); None for its own.
@@ -62,7 +66,8 @@ class OpenCLIPPatchEmbedder:
             random ones.
 
     Raises:
-        ValueError: If an argument is out of range, or the model or its weights are unknown.
+        ValueError: If an argument is out of range, the model or its weights are unknown, or its
+            tower cannot give such tokens.
     """
 
     def __init__(
@@ -71,10 +76,11 @@ class OpenCLIPPatchEmbedder:
         pretrained: str | None = "laion400m_e31",
         *,
         tokens: Literal["features", "aligned"] = "features",
-        attention: Attention = "vv",
+        attention: Attention = "auto",
         stages: int = 4,
         layers: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
         neighbourhoods: Sequence[int] = (1, 3),
+        windows: Sequence[int] = (),
         dimension: int | None = 512,
         device: str = "auto",
         image_size: int | Size | None = None,
@@ -91,6 +97,7 @@ class OpenCLIPPatchEmbedder:
         self.stages = stages
         self.layers = tuple(layers)
         self.neighbourhoods = tuple(neighbourhoods)
+        self.windows = tuple(windows)
         self.dimension = dimension
         self.device = choose_device(device)
         self.image_size = image_size
@@ -98,9 +105,12 @@ class OpenCLIPPatchEmbedder:
         self.max_tokens = max_tokens
         self.batch_size = batch_size
         self.random_seed = random_seed
-        self._source = weights.find_source(model_name, pretrained, download=download)
+        self._source = weights.find_source(
+            model_name, pretrained, download=download, seed=random_seed
+        )
+        self._check_family()
         self._projection = None if dimension is None else Projection(dimension, random_seed)
-        self._model: nn.Module | None = None
+        self._visual: nn.Module | None = None
         self._loading = threading.RLock()
 
     def embed(self, image: Item) -> tuple[Floats, Size, Size]:
@@ -142,6 +152,8 @@ class OpenCLIPPatchEmbedder:
         """
         tower = self._tower
         native, patch = tower.native_size, tower.patch_size
+        if not tower.any_canvas:
+            return native
         if self.image_size is not None:
             side = self.image_size
             wanted = (side, side) if isinstance(side, int) else side
@@ -152,68 +164,125 @@ class OpenCLIPPatchEmbedder:
         limit = self.max_tokens or MAX_TOKENS * own
         return choose_canvas([image_size(item) for item in items], native, patch, limit)
 
-    def stream(self, items: Sequence[Item], canvas: Size) -> Iterator[PatchTokens]:
+    def stream(
+        self, items: Sequence[Item], canvas: Size, *, with_features: bool = False
+    ) -> Iterator[PatchTokens]:
         """Tokens of the images in order, a batch at a time, all on one canvas.
 
         Args:
             items: Paths or arrays.
             canvas: (height, width) in pixels, whole patches; see :meth:`choose_canvas`.
+            with_features: Give feature tokens beside aligned ones.
         """
+        request = self._request(with_features=with_features)
         read = partial(read_frame, canvas=canvas, resample=self._preprocessing["interpolation"])
         size = self.batch_size or BATCH_SIZE.get(self.device.type, BATCH_SIZE["cpu"])
         frames = read_ahead(read, items, ahead=2 * size)
         while batch := list(islice(frames, size)):
-            yield from self._run(batch)
+            yield from self._run(batch, request)
 
     def encode_text(self, sentences: Sequence[str]) -> Floats:
-        """Unit-length text vectors of the sentences, shape (N, D), by the model's own tokenizer."""
-        model = cast(Any, self.model)
-        tokenizer = open_clip.get_tokenizer(self._source.name)
+        """Unit-length vectors of the sentences by the model's own tokenizer, shape (N, D).
+
+        The text tower is loaded for this and dropped afterwards.
+        """
+        tokenizer = weights.get_tokenizer(self._source)
+        with self._loading:
+            model = cast(Any, weights.load_model(self._source)).to(self.device)
+            self._visual = self._visual or model.visual
         vectors = []
         with torch.inference_mode():
             for start in range(0, len(sentences), TEXT_BATCH):
                 ids = tokenizer(list(sentences[start : start + TEXT_BATCH])).to(self.device)
-                vectors.append(model.encode_text(ids, normalize=True).float().cpu().numpy())
-        return np.concatenate(vectors)
+                vectors.append(model.encode_text(ids).float().cpu().numpy())
+        return unit(np.concatenate(vectors))
+
+    def encode_ensembles(self, ensembles: Sequence[Sequence[str]]) -> list[Floats]:
+        """One text vector for each ensemble of sentences: the normalised mean of their vectors.
+
+        Vectors are kept on disk; those found there need no text tower. See ``text_cache.py``.
+
+        Args:
+            ensembles: Sentences that say the same in many ways.
+
+        Returns:
+            For each ensemble, shape (D,), unit length.
+        """
+        model = self._source.identity
+        found = {tuple(texts): text_cache.load_vector(model, texts) for texts in ensembles}
+        missing = [texts for texts, vector in found.items() if vector is None]
+        if missing:
+            encoded = self.encode_text([text for texts in missing for text in texts])
+            ends = np.cumsum([len(texts) for texts in missing])[:-1]
+            for texts, vectors in zip(missing, np.split(encoded, ends), strict=True):
+                found[texts] = unit(vectors.mean(axis=0))
+                text_cache.save_vector(model, texts, cast(Floats, found[texts]))
+        return [cast(Floats, found[tuple(texts)]) for texts in ensembles]
 
     @property
-    def model(self) -> nn.Module:
-        """The open_clip model, loaded on first use, in evaluation mode."""
+    def visual(self) -> nn.Module:
+        """The image tower, loaded on first use, in evaluation mode."""
         with self._loading:
-            if self._model is None:
-                model = weights.load_model(self._source, seed=self.random_seed)
-                VisionTransformerTower(cast(Any, model).visual)  # refuse others before moving it
-                self._model = model.to(self.device)
-            return self._model
+            if self._visual is None:
+                visual = cast(nn.Module, weights.load_model(self._source).visual)
+                self._visual = visual.to(self.device)
+            return self._visual
 
     @property
-    def _tower(self) -> VisionTransformerTower:
-        return VisionTransformerTower(cast(Any, self.model).visual)
+    def _tower(self) -> Tower:
+        return make_tower(self.visual)
 
     @property
     def _preprocessing(self) -> dict[str, Any]:
         """Mean, standard deviation and interpolation that the weights were trained with."""
-        return cast(dict[str, Any], open_clip.get_model_preprocess_cfg(self.model))
+        return cast(dict[str, Any], open_clip.get_model_preprocess_cfg(self.visual))
 
-    @property
-    def _request(self) -> Request:
-        if self.tokens == "aligned":
-            return Request(aligned=self.attention, stages=self.stages)
-        return Request(layers=self.layers)
+    def _check_family(self) -> None:
+        """Refuse what the tower cannot give, from the config, before anything is fetched."""
+        family = self._source.family
+        if family is None or self.tokens == "features":
+            return
+        if not family.aligned:
+            raise ValueError(
+                f"{self.model_name!r} has a {family.name} tower, whose patches cannot be compared "
+                f"with texts; choose another model ({EXAMPLES}) or vision_openclip_patchknn."
+            )
+        if self.attention not in ("auto", "none") and not family.side_path:
+            raise ValueError(
+                f"{self.model_name!r} has a {family.name} tower without a side path for "
+                f"attention={self.attention!r}; use 'auto' or 'none'."
+            )
 
-    def _run(self, frames: Sequence[Frame]) -> Iterator[PatchTokens]:
+    def _request(self, *, with_features: bool) -> Request:
+        if self.tokens == "features":
+            return Request(layers=self.layers)
+        layers = self.layers if with_features else ()
+        return Request(self.attention, self.stages, layers, self.windows)
+
+    def _run(self, frames: Sequence[Frame], request: Request) -> Iterator[PatchTokens]:
         with torch.inference_mode():
-            output = self._tower(self._normalised(frames), self._request)
-            tokens = self._patch_tokens(output).float().cpu().numpy()
-            pooled = None if output.pooled is None else output.pooled.float().cpu().numpy()
+            output = self._tower(self._normalised(frames), request)
+            tokens, features = self._patch_tokens(output)
+        pooled = _to_numpy(output.pooled)
+        windows = {side: _to_numpy(found) for side, found in output.windows.items()}
         for index, frame in enumerate(frames):
-            whole = None if pooled is None else pooled[index]
-            yield PatchTokens(tokens=tokens[index], size=frame.size, pooled=whole)
+            yield PatchTokens(
+                tokens=tokens[index],
+                size=frame.size,
+                pooled=None if pooled is None else pooled[index],
+                features=None if features is None else features[index],
+                windows={side: cast(Floats, found)[index] for side, found in windows.items()},
+            )
 
-    def _patch_tokens(self, output: TowerOutput) -> Tensor:
-        if output.aligned is not None:
-            return output.aligned
-        return fuse_features(output.features, self.neighbourhoods, self._projection)
+    def _patch_tokens(self, output: TowerOutput) -> tuple[Floats, Floats | None]:
+        """The main tokens and, if both kinds were asked for, the feature tokens."""
+        fused = None
+        if output.features:
+            fused = fuse_features(output.features, self.neighbourhoods, self._projection)
+        features, aligned = _to_numpy(fused), _to_numpy(output.aligned)
+        if aligned is None:
+            return cast(Floats, features), None
+        return aligned, features
 
     def _normalised(self, frames: Sequence[Frame]) -> Tensor:
         """Stack frames into (B, 3, H, W) on the device, with the weights' own statistics."""
@@ -226,7 +295,7 @@ class OpenCLIPPatchEmbedder:
 
     def __getstate__(self) -> dict[str, Any]:
         # The model is loaded again where the object wakes up: the file stays small.
-        return {**self.__dict__, "_model": None, "_loading": None}
+        return {**self.__dict__, "_visual": None, "_loading": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _loading=threading.RLock())
@@ -249,6 +318,10 @@ def choose_device(device: str) -> torch.device:
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={device!r}, but torch finds no CUDA device; use 'auto' or 'cpu'.")
     return chosen
+
+
+def _to_numpy(tensor: Tensor | None) -> Floats | None:
+    return None if tensor is None else cast(Floats, tensor.float().cpu().numpy())
 
 
 def read_ahead(read: Callable[[Item], T], items: Iterable[Item], *, ahead: int) -> Iterator[T]:

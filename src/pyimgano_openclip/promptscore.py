@@ -18,13 +18,12 @@ from .detector import (
     Scores,
     check_choice,
 )
-from .embedding import Floats, PatchEmbedder, PatchTokens, Size, unit
+from .embedding import ATTENTIONS, Attention, Floats, PatchEmbedder, PatchTokens, Size, unit
 from .items import Item
 from .maps import Aggregation, image_score
 from .prompts import PromptPair, custom_prompts, default_prompts
 
 TEMPERATURE = 0.07  # of the two-class softmax, as in WinCLIP (Jeong et al., CVPR 2023)
-ATTENTIONS = ("vv", "qq", "kk", "none")
 
 Mode = Literal["probability", "diff", "ratio"]
 NEUTRAL = {"probability": 0.5, "diff": 0.0, "ratio": 0.5}  # neither text is closer
@@ -88,7 +87,7 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         force_image_size: int | Size | None = None,
         resize: Literal["keep", "squash"] = "keep",
         max_tokens: int | None = None,
-        attention: Literal["vv", "qq", "kk", "none"] = "vv",
+        attention: Attention = "auto",
         stages: int = 4,
         mode: Mode = "probability",
         aggregation_method: Aggregation = "topk_mean",
@@ -178,10 +177,7 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         prompts = self._prompts
         text = self._own_text or self._text_cache.get(prompts)
         if text is None:
-            text = text_vectors(
-                unit(self._embedder.encode_text(prompts.normal).mean(axis=0)),
-                unit(self._embedder.encode_text(prompts.anomaly).mean(axis=0)),
-            )
+            text = text_vectors(*self._embedder.encode_ensembles([prompts.normal, prompts.anomaly]))
             self._text_cache[prompts] = text
         return PromptScorer(text, self.mode, self.aggregation_method, self.aggregation_topk)
 

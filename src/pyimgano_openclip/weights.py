@@ -16,6 +16,8 @@ import open_clip
 import torch
 from torch import nn
 
+from .towers.catalogue import Family, family_of
+
 BUNDLED = "bundled"
 LOCAL_DIR = "local-dir:"
 HUB = "hf-hub:"
@@ -30,15 +32,45 @@ class Source:
         pretrained: A tag, a file, or None where the name itself leads to the weights.
         random: True if the tower keeps its random start weights.
         quick_gelu: What the weights were trained with, where open_clip knows it.
+        seed: Seed of random weights.
     """
 
     name: str
     pretrained: str | None
     random: bool
     quick_gelu: bool = False
+    seed: int = 0
+
+    @property
+    def config(self) -> dict[str, Any] | None:
+        """The model's config, or None if it would have to be fetched."""
+        if self.name.startswith(HUB):
+            return None
+        config: dict[str, Any] = open_clip.get_model_config(self.name)
+        return config
+
+    @property
+    def family(self) -> Family | None:
+        """The family of the image tower, or None if the config would have to be fetched."""
+        return None if self.config is None else family_of(self.config)
+
+    @property
+    def identity(self) -> str:
+        """A string that changes with the model, its weights, or the version of open_clip."""
+        files = []
+        if self.name.startswith(LOCAL_DIR):
+            files = sorted(Path(self.name.removeprefix(LOCAL_DIR)).iterdir())
+        elif self.pretrained is not None and Path(self.pretrained).is_file():
+            files = [Path(self.pretrained)]
+        stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+        start = [self.seed, torch.__version__] if self.random else []
+        parts = [self.name, self.pretrained, self.quick_gelu, stamps, start, open_clip.__version__]
+        return json.dumps(parts)
 
 
-def find_source(name: str, pretrained: str | None, *, download: bool = True) -> Source:
+def find_source(
+    name: str, pretrained: str | None, *, download: bool = True, seed: int = 0
+) -> Source:
     """Check a model name and its weights. Loads nothing and asks no network.
 
     Args:
@@ -48,6 +80,7 @@ def find_source(name: str, pretrained: str | None, *, download: bool = True) -> 
             Not used by the three forms of ``name`` that lead to weights themselves.
         download: If False, weights that would have to be fetched are left out: the tower keeps
             random weights. Weights in a named directory or file are used all the same.
+        seed: Seed of random weights.
 
     Raises:
         ValueError: If name, tag, file or directory is unknown; the message lists what there is.
@@ -66,10 +99,10 @@ def find_source(name: str, pretrained: str | None, *, download: bool = True) -> 
                 "open_clip or 'local-dir:DIR'."
             )
         return Source(name, None, random=False)
-    return _find_builtin(name.replace("/", "-"), pretrained, download=download)
+    return _find_builtin(name.replace("/", "-"), pretrained, download=download, seed=seed)
 
 
-def _find_builtin(name: str, pretrained: str | None, *, download: bool) -> Source:
+def _find_builtin(name: str, pretrained: str | None, *, download: bool, seed: int) -> Source:
     known = open_clip.list_models()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
@@ -80,7 +113,12 @@ def _find_builtin(name: str, pretrained: str | None, *, download: bool) -> Sourc
     if pretrained is not None and Path(pretrained).is_file():
         return Source(name, pretrained, random=False)
     if pretrained is None or not download:
-        return Source(name, None, random=True)
+        if "hf_model_name" in open_clip.get_model_config(name)["text_cfg"]:
+            raise ValueError(
+                f"{name!r} has a text tower whose config has to be fetched; without download it "
+                "cannot be built. Use another model, or weights."
+            )
+        return Source(name, None, random=True, seed=seed)
     if open_clip.is_pretrained_cfg(name, pretrained):
         quick_gelu = bool(open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu", False))
         # The variants "-quickgelu" differ in nothing else; the tag knows which one is right.
@@ -109,12 +147,11 @@ def _check_directory(directory: Path) -> None:
         raise ValueError(f"{directory} has no weights (*.safetensors, *.bin or *.pth).")
 
 
-def load_model(source: Source, *, seed: int = 0) -> nn.Module:
+def load_model(source: Source) -> nn.Module:
     """Build the model on the CPU in float32, in evaluation mode, without gradients.
 
     Args:
         source: From :func:`find_source`.
-        seed: Seed of random weights, where there are no others.
 
     Raises:
         FileNotFoundError: If the weights are not cached and cannot be fetched.
@@ -125,7 +162,7 @@ def load_model(source: Source, *, seed: int = 0) -> nn.Module:
     arguments["pretrained_text"] = False
     # The host scores under inference_mode; a model built there could never be used outside.
     with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(source.seed)
         try:
             model = open_clip.create_model(
                 source.name,
@@ -138,6 +175,27 @@ def load_model(source: Source, *, seed: int = 0) -> nn.Module:
             raise _explained(source, error) from error
     loaded: nn.Module = model.eval().requires_grad_(False)
     return loaded
+
+
+def get_tokenizer(source: Source) -> Any:
+    """The model's own tokenizer.
+
+    Raises:
+        FileNotFoundError: If its vocabulary is not cached and cannot be fetched.
+        ValueError: If it would have to be fetched for a tower of random weights.
+    """
+    config = source.config
+    if source.random and config is not None:
+        fetched = "hf_tokenizer_name" in config["text_cfg"] or "siglip" in source.name.lower()
+        if fetched:
+            raise ValueError(
+                f"The tokenizer of {source.name!r} has to be fetched, which random weights do not "
+                "do; pass text_features_normal and text_features_anomaly, or use weights."
+            )
+    try:
+        return open_clip.get_tokenizer(source.name)
+    except (RuntimeError, OSError) as error:
+        raise _explained(source, error) from error
 
 
 def _explained(source: Source, error: Exception) -> Exception:

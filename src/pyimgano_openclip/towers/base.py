@@ -1,0 +1,140 @@
+"""What is asked of a tower and what it answers, the same for all families."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch.nn.functional as F  # noqa: N812 - the name everybody uses
+from torch import Tensor
+
+from ..embedding import Attention, Size
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to read from one pass.
+
+    Attributes:
+        aligned: The side path for text-aligned tokens, ``"none"`` for the plain last tokens,
+            ``"auto"`` for ``"vv"`` where the tower has a side path and ``"none"`` elsewhere, or
+            None to leave them out together with the pooled embedding.
+        stages: How many equal groups of blocks the side path is summed over.
+        layers: Depths in (0, 1] after which feature tokens are taken; 1 is after the last block.
+        windows: Sides, in patches, of square windows that are embedded each by itself.
+    """
+
+    aligned: Attention | None = None
+    stages: int = 4
+    layers: tuple[float, ...] = ()
+    windows: tuple[int, ...] = ()
+
+
+@dataclass
+class TowerOutput:
+    """Result of one pass over a batch of B images with a grid of (rows, cols) patches.
+
+    Attributes:
+        pooled: Unit-length image embeddings, shape (B, D), as ``encode_image`` gives them.
+        aligned: Text-aligned patch tokens, shape (B, rows, cols, D). Each is the mean of the
+            unit-length tokens of the stages, so its dot product with a unit text vector is the
+            mean cosine over the stages.
+        features: One tensor per requested layer, shape (B, rows, cols, C), not normalised.
+        windows: By the side of the window, unit-length embeddings as ``encode_image`` would give
+            for nothing but the patches of the window, shape (B, rows - side + 1,
+            cols - side + 1, D).
+    """
+
+    pooled: Tensor | None = None
+    aligned: Tensor | None = None
+    features: list[Tensor] = field(default_factory=list)
+    windows: dict[int, Tensor] = field(default_factory=dict)
+
+
+class Tower(ABC):
+    """One family of image towers.
+
+    Attributes:
+        side_path: True if the aligned tokens can come from self-self attention.
+        aligned: False if the family gives no text-aligned patch tokens at all.
+        any_canvas: False if the tower takes images of its own size only.
+
+    Args:
+        visual: ``model.visual`` of an open_clip model; it is neither changed nor copied.
+    """
+
+    side_path: bool = False
+    aligned: ClassVar[bool] = True
+    any_canvas: ClassVar[bool] = True
+
+    def __init__(self, visual: Any) -> None:
+        self.visual = visual
+
+    @staticmethod
+    @abstractmethod
+    def fits(visual: Any) -> bool:
+        """True if ``visual`` is of this family."""
+
+    @property
+    @abstractmethod
+    def patch_size(self) -> Size:
+        """(height, width) in pixels; both sides of a canvas are whole multiples of it."""
+
+    @property
+    @abstractmethod
+    def native_size(self) -> Size:
+        """(height, width) in pixels that the tower was made for, in whole patches."""
+
+    @abstractmethod
+    def __call__(self, images: Tensor, request: Request) -> TowerOutput:
+        """Run the tower once.
+
+        Args:
+            images: Normalised pixels, shape (B, 3, height, width), whole patches.
+            request: What to return.
+
+        Raises:
+            ValueError: If the tower cannot give what is asked.
+        """
+
+    def attention_for(self, request: Request) -> str:
+        """The side path that a request means on this tower.
+
+        Raises:
+            ValueError: If it asks for a side path that the tower does not have.
+        """
+        wanted = request.aligned or "none"
+        if wanted == "auto":
+            return "vv" if self.side_path else "none"
+        if wanted != "none" and not self.side_path:
+            raise ValueError(
+                f"attention={wanted!r}: the blocks of {type(self.visual).__name__} are rotary, "
+                "post-norm or convolutional and have no side path; use 'auto' or 'none'."
+            )
+        return wanted
+
+
+def depths(layers: Sequence[float], n_blocks: int) -> list[int]:
+    """Relative depths to block counts: 0.25 of 12 blocks is after the third."""
+    return [max(1, round(layer * n_blocks)) for layer in layers]
+
+
+def resample_positions(plane: Tensor, old: Size, new: Size) -> Tensor:
+    """Position embeddings of a grid of any shape, interpolated as open_clip does when loading.
+
+    Args:
+        plane: Embeddings of the patches, shape (old rows * old cols, C).
+        old: (rows, cols) they belong to.
+        new: (rows, cols) wanted.
+
+    Returns:
+        Shape (new rows * new cols, C), in the dtype of ``plane``.
+    """
+    if old == new:
+        return plane
+    # Bicubic interpolation is missing for half precision on the CPU.
+    stacked = plane.float().T.unflatten(1, old)[None]
+    stacked = F.interpolate(stacked, new, mode="bicubic", antialias=True, align_corners=False)
+    return stacked[0].flatten(1).T.to(plane.dtype)

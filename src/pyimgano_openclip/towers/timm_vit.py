@@ -1,0 +1,105 @@
+"""Transformers of timm inside open_clip: SigLIP, SigLIP 2, EVA, PE-Core, MobileCLIP-B, ViTamin."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..embedding import Size
+from .base import resample_positions
+from .side_path import has_side_path
+from .transformer import TransformerTower
+
+
+class TimmTransformerTower(TransformerTower):
+    """A ``VisionTransformer`` or ``Eva`` trunk of timm with open_clip's head behind it.
+
+    Rotary position embeddings are built anew for every grid. Rotary and post-norm blocks have no
+    side path: there ``"auto"`` reads the plain last tokens.
+    """
+
+    def __init__(self, visual: Any) -> None:
+        super().__init__(visual)
+        self.trunk: Any = visual.trunk
+        self.side_path = not self.rotary and has_side_path(self.trunk.blocks[0])
+
+    @staticmethod
+    def fits(visual: Any) -> bool:
+        """True for trunks with one sequence of blocks and absolute or rotary positions."""
+        trunk = getattr(visual, "trunk", None)
+        return type(trunk).__name__ in ("VisionTransformer", "Eva")
+
+    @property
+    def patch_size(self) -> Size:
+        """(height, width) of a patch in pixels."""
+        (rows, cols), (height, width) = self._native_grid, self.visual.image_size
+        return int(height) // rows, int(width) // cols
+
+    @property
+    def native_size(self) -> Size:
+        """(height, width) in pixels that the tower was made for, in whole patches."""
+        (rows, cols), (height, width) = self._native_grid, self.patch_size
+        return rows * height, cols * width
+
+    @property
+    def rotary(self) -> bool:
+        """True if the trunk has rotary position embeddings."""
+        return getattr(self.trunk, "rope", None) is not None
+
+    @property
+    def _native_grid(self) -> Size:
+        rows, cols = self.trunk.patch_embed.grid_size
+        return int(rows), int(cols)
+
+    @property
+    def _blocks(self) -> Sequence[nn.Module]:
+        return list(self.trunk.blocks)
+
+    @property
+    def _prefix(self) -> int:
+        return int(self.trunk.num_prefix_tokens)
+
+    def _embed(self, images: Tensor) -> tuple[Tensor, Size, dict[str, Any]]:
+        trunk, embed = self.trunk, self.trunk.patch_embed
+        planes = embed.proj(embed.backbone(images) if hasattr(embed, "backbone") else images)
+        grid = (planes.shape[-2], planes.shape[-1])
+        patches = planes.flatten(2).transpose(1, 2)
+        patches = embed.norm(patches) if hasattr(embed, "norm") else patches
+        first = [
+            token.expand(len(patches), -1, -1)
+            for token in (trunk.cls_token, getattr(trunk, "reg_token", None))
+            if token is not None
+        ]
+        positions = self._positions(grid)
+        if trunk.no_embed_class:
+            tokens = torch.cat([*first, patches + positions], dim=1)
+        else:
+            tokens = torch.cat([*first, patches], dim=1) + positions
+        return trunk.norm_pre(tokens), grid, self._rotary(grid)
+
+    def _positions(self, grid: Size) -> Tensor | float:
+        trunk = self.trunk
+        if trunk.pos_embed is None:
+            return 0.0
+        learned: Tensor = trunk.pos_embed[0]
+        prefix = 0 if trunk.no_embed_class else self._prefix
+        plane = resample_positions(learned[prefix:], self._native_grid, grid)
+        return torch.cat([learned[:prefix], plane])
+
+    def _rotary(self, grid: Size) -> dict[str, Tensor]:
+        """Rotary embeddings as the keyword that the blocks take, if they take any."""
+        if not self.rotary:
+            return {}
+        rope = self.trunk.rope
+        if grid != self._native_grid:
+            rope = copy.deepcopy(rope)
+            rope.update_feat_shape(list(grid))
+        return {"rope": rope.get_embed()}
+
+    def _head(self, tokens: Tensor) -> Tensor:
+        pooled: Tensor = self.visual.head(self.trunk.forward_head(self.trunk.norm(tokens)))
+        return pooled

@@ -1,0 +1,97 @@
+"""The pass through a transformer tower, the same for open_clip's own and timm's."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from ..embedding import Size
+from .base import Request, Tower, TowerOutput, depths
+from .side_path import SidePath
+
+WINDOW_BATCH = 512  # windows that pass the tower at once
+
+
+class TransformerTower(Tower):
+    """A tower that is one sequence of blocks over prefix tokens and patches."""
+
+    @property
+    @abstractmethod
+    def _blocks(self) -> Sequence[nn.Module]:
+        """The residual attention blocks in order."""
+
+    @property
+    @abstractmethod
+    def _prefix(self) -> int:
+        """Number of class and register tokens before the patches."""
+
+    @abstractmethod
+    def _embed(self, images: Tensor) -> tuple[Tensor, Size, dict[str, Any]]:
+        """Pixels to the tokens that enter the first block, their grid, keywords for the blocks."""
+
+    @abstractmethod
+    def _head(self, tokens: Tensor) -> Tensor:
+        """The tower's own norm, pooling and projection: (B, N, C) -> (B, D)."""
+
+    def __call__(self, images: Tensor, request: Request) -> TowerOutput:
+        """Run the blocks as far as they are needed; see :class:`~.base.Tower`."""
+        tokens, grid, keywords = self._embed(images)
+        blocks, prefix = self._blocks, self._prefix
+        output = TowerOutput()
+        for side in request.windows:
+            output.windows[side] = self._embed_windows(tokens, grid, side)
+        taken = depths(request.layers, len(blocks))
+        last = len(blocks) if request.aligned else max(taken)
+        path = SidePath(self.attention_for(request), request.stages, len(blocks))
+        for index, block in enumerate(blocks[:last]):
+            path.add(block, tokens, index)
+            tokens = block(tokens, **keywords)
+            output.features += [tokens[:, prefix:].unflatten(1, grid)] * taken.count(index + 1)
+        if request.aligned:
+            output.pooled = F.normalize(self._head(tokens), dim=-1)
+            stages = [self._project(stage[:, prefix:]) for stage in path.stages or [tokens]]
+            unit = [F.normalize(stage, dim=-1) for stage in stages]
+            output.aligned = torch.stack(unit).mean(0).unflatten(1, grid)
+        return output
+
+    def _project(self, tokens: Tensor) -> Tensor:
+        """Every token alone through the tower's own head: (B, N, C) -> (B, N, D)."""
+        # Repeated, so that any pooling sees nothing but this token, whatever prefix it skips.
+        alone = tokens.flatten(0, 1)[:, None].expand(-1, self._prefix + 1, -1)
+        projected: Tensor = self._head(alone).unflatten(0, tokens.shape[:2])
+        return projected
+
+    def _embed_windows(self, tokens: Tensor, grid: Size, side: int) -> Tensor:
+        """Embed every window of side x side patches as if the image showed nothing else.
+
+        WinCLIP (Jeong et al., CVPR 2023): the other patches are left out before the first block.
+        """
+        if side > min(grid):
+            raise ValueError(
+                f"windows={side}, but the grid has only {grid[0]} x {grid[1]} patches."
+            )
+        if self.rotary:
+            raise ValueError("windows need a tower with absolute positions; this one is rotary.")
+        places = torch.arange(grid[0] * grid[1], device=tokens.device).view(grid)
+        inside = places.unfold(0, side, 1).unfold(1, side, 1).reshape(-1, side * side)
+        patches = tokens[:, self._prefix :][:, inside]
+        first = tokens[:, None, : self._prefix].expand(-1, len(inside), -1, -1)
+        windows = torch.cat([first, patches], dim=2).flatten(0, 1)
+        embeddings = torch.cat([self._embed_alone(part) for part in windows.split(WINDOW_BATCH)])
+        shape = (len(tokens), grid[0] - side + 1, grid[1] - side + 1, -1)
+        return F.normalize(embeddings, dim=-1).view(shape)
+
+    def _embed_alone(self, tokens: Tensor) -> Tensor:
+        for block in self._blocks:
+            tokens = block(tokens)
+        return self._head(tokens)
+
+    @property
+    def rotary(self) -> bool:
+        """True if the blocks get positions as a keyword instead of added to the tokens."""
+        return False
