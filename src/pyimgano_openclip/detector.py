@@ -147,8 +147,10 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
     ) -> OpenCLIPDetector:
         """Learn from normal images and set the threshold.
 
-        The threshold is the 1 - ``contamination`` quantile of the training scores. If anything
-        fails, the detector is left as it was.
+        The threshold is the score that a further normal image exceeds with a chance of
+        ``contamination``: of n training scores the one of rank (n + 1)(1 - ``contamination``),
+        interpolated (Weibull, 1939), but at most the highest. If anything fails, the detector is
+        left as it was.
 
         Args:
             x: Paths, or RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).
@@ -161,7 +163,7 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         Raises:
             ValueError: If there is no image, or one cannot be read; the message names it.
         """
-        items = as_items(_one_of(x, X))
+        items = as_items(one_of(x, X))
         canvas = self._embedder.choose_canvas(items)
         scores = self._learn(items, canvas)
         self.canvas_ = canvas
@@ -183,7 +185,7 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         Raises:
             ValueError: If there is no image, or one cannot be read; the message names it.
         """
-        items = as_items(_one_of(x, X))
+        items = as_items(one_of(x, X))
         return np.array([scored.image for scored in self._scored(items)], dtype=np.float64)
 
     def predict(
@@ -199,8 +201,25 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         Raises:
             RuntimeError: If there is no threshold yet.
         """
-        found: Labels | tuple[Labels, Scores] = super().predict(_one_of(x, X), return_confidence)
+        found: Labels | tuple[Labels, Scores] = super().predict(one_of(x, X), return_confidence)
         return found
+
+    def score_percentile(self, scores: npt.ArrayLike) -> Scores:
+        """Share of the training scores below each score, comparable across detectors.
+
+        Args:
+            scores: Image scores as of :meth:`decision_function`, shape (N,).
+
+        Returns:
+            Shape (N,), float64, in [0, 1]; higher is more anomalous.
+
+        Raises:
+            RuntimeError: Before :meth:`fit`.
+        """
+        if not hasattr(self, "decision_scores_"):
+            raise RuntimeError("There are no training scores yet; call fit() first.")
+        known = np.sort(self.decision_scores_)
+        return np.searchsorted(known, np.asarray(scores, dtype=np.float64)) / len(known)
 
     def get_anomaly_map(self, image: Item) -> Floats:
         """Anomaly map of one image; higher is more anomalous.
@@ -226,7 +245,7 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         Raises:
             ValueError: If the images differ in size; :meth:`iter_anomaly_maps` takes those.
         """
-        items = as_items(_one_of(x, X))
+        items = as_items(one_of(x, X))
         scored = []
         for item, result in zip(items, self._scored(items), strict=True):
             scored.append(result)
@@ -261,6 +280,19 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         if unknown:
             raise ValueError(f"{type(self).__name__} has no parameter {', '.join(unknown)}.")
         self.__dict__ = type(self)(**{**current, **params}).__dict__
+        return self
+
+    def _process_decision_scores(self) -> OpenCLIPDetector:
+        """Set threshold and training labels; without the host's bias on few images.
+
+        The host takes ``np.percentile``, which 17 % of further normal images exceed instead of 10 %
+        with ten training images.
+        """
+        super()._process_decision_scores()
+        if self.threshold_method in ("quantile", "percentile"):
+            scores, share = self.decision_scores_, 1 - self.contamination
+            self.threshold_ = float(np.quantile(scores, share, method="weibull"))
+            self.labels_ = (scores > self.threshold_).astype(np.int64)
         return self
 
     def _scored(self, items: Sequence[Item]) -> Iterator[ImageScores]:
@@ -299,7 +331,18 @@ def check_number(name: str, value: float, *, above: float, most: float) -> None:
         raise ValueError(f"{name}={value!r}; it must be a number in ({above}, {most}].")
 
 
-def _one_of(x: object, other: object) -> object:
+def check_count(name: str, value: int) -> None:
+    """Raise a ValueError unless the value is a whole number from 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name}={value!r}; it must be a whole number from 1.")
+
+
+def one_of(x: object, other: object) -> object:
+    """The argument that was passed under one of its two names.
+
+    Raises:
+        ValueError: If both were.
+    """
     if x is not None and other is not None:
         raise ValueError("x and X are two names of one argument; pass only one of them.")
     return other if x is None else x

@@ -1,182 +1,296 @@
-"""A bank of normal patch tokens: add, thin, nearest distance. NumPy in, NumPy out."""
+"""A bank of normal patch tokens: grows image by image, stays within its limit, finds the nearest.
+
+NumPy in, NumPy out. The peak of its memory is the bank itself, a quarter of it while it is being
+thinned, and one image.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from .embedding import Floats
+from .coreset import BLOCK, k_center, nearest_center, project
+from .embedding import Floats, Size
+from .search import Indices, Search, build_search
 
-SearchBackend = Literal["auto", "numpy", "torch", "sklearn", "faiss"]
-SEARCH_BACKENDS: tuple[str, ...] = get_args(SearchBackend)
+RowType = Literal["float32", "float16"]
+ROW_TYPES: tuple[str, ...] = get_args(RowType)
 
-CHUNK = 32 * 2**20  # similarities held at once; 128 MiB in float32
-CORESET_DIMENSION = 128  # of the random projection on which the coreset is chosen
+SLACK = 0.25  # of the limit, by which a growing bank may exceed it before it is thinned
 
-Integers = npt.NDArray[np.int64]
+Origins = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class StoredImage:
+    """Where an image's patches lie, so that one can show what a patch was compared with.
+
+    Attributes:
+        grid: (rows, cols) of its patches.
+        size: (height, width) of the image in pixels.
+        path: Where it was read from; None if it was an array.
+    """
+
+    grid: Size
+    size: Size
+    path: str | None = None
+
+
+class Origin(NamedTuple):
+    """Where a stored token comes from.
+
+    Attributes:
+        image: Number of the image, from 0 in the order of fitting.
+        turn: Number of the rotated copy, 0 for the image itself.
+        patch: Number of the patch in its grid, row by row from the top left.
+    """
+
+    image: int
+    turn: int
+    patch: int
 
 
 class MemoryBank:
     """Unit-length patch tokens of normal images and the search for the nearest of them.
 
-    Args:
-        tokens: Unit-length tokens of every image, each of shape (P, D), float32.
-        backend: What searches: ``"numpy"``, ``"torch"``, ``"sklearn"`` or ``"faiss"``; all
-            exactly.
-        device: Device of torch that ``"torch"`` searches on.
+    The rows of one image lie side by side, in the order in which the images came.
 
-    Raises:
-        ValueError: If there are no tokens or their lengths differ.
-        ImportError: If the library of the backend is missing.
+    Args:
+        backend: What searches; see :func:`~.search.build_search`.
+        device: Device of torch that ``"torch"`` searches on.
+        row_type: ``"float32"``, or ``"float16"`` for half the memory and a little more time.
+        limit: Most rows; None for no limit. A full bank keeps a coreset, see :meth:`thin`.
+        seed: Seed of the coreset.
+
+    Attributes:
+        images: The images that rows came from.
+        origins: Where each row comes from: image, turn and patch, shape (N, 3), int32.
+        seen: How many tokens were ever added.
+        covering_radius: No token ever added is farther than this from a row, in Euclidean distance
+            on the projection of :mod:`~.coreset`; 0 while every token is kept.
     """
 
     def __init__(
-        self, tokens: Sequence[Floats], backend: str = "numpy", device: str = "cpu"
+        self,
+        backend: str = "numpy",
+        device: str = "cpu",
+        *,
+        row_type: RowType = "float32",
+        limit: int | None = None,
+        seed: int = 0,
     ) -> None:
-        widths = {image.shape[1] for image in tokens}
-        if len(widths) != 1:
-            raise ValueError(f"The images' patch tokens have the lengths {sorted(widths)}.")
-        self.tokens: Floats = np.concatenate(tokens)
-        self.image_of: Integers = np.repeat(np.arange(len(tokens)), [len(t) for t in tokens])
         self.backend = backend
         self.device = device
-        self._index: Any = None
+        self.limit = limit
+        self.seed = seed
+        self.images: tuple[StoredImage, ...] = ()
+        self.seen = 0
+        self._n = 0
+        self._tokens: npt.NDArray[Any] = np.empty((0, 0), dtype=row_type)
+        self._origins: Origins = np.empty((0, 3), dtype=np.int32)
+        self._reach: Floats = np.empty(0, dtype=np.float32)
+        self._points: Floats = np.empty((0, 0), dtype=np.float32)
+        self._spread = 0.0  # covering radius of the last thinning
+        self._search: Search | None = None
 
     def __len__(self) -> int:
-        return len(self.tokens)
+        return self._n
 
-    def thin(self, size: int, seed: int) -> float:
-        """Keep a coreset that covers the bank: greedy k-center (PatchCore, Roth et al., 2022).
+    @property
+    def tokens(self) -> npt.NDArray[Any]:
+        """The rows, shape (N, D), float32 or float16."""
+        return self._tokens[: self._n]
 
-        Every step keeps the token farthest from those already kept, on a random projection to
-        128 numbers. Equal seeds keep equal tokens.
+    @property
+    def origins(self) -> Origins:
+        """Where each row comes from; see the class."""
+        return self._origins[: self._n]
+
+    @property
+    def covering_radius(self) -> float:
+        """See the class."""
+        return float(self._reach[: self._n].max(initial=0))
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every token that was ever added is still a row."""
+        return self._n == self.seen
+
+    def origin(self, row: int) -> Origin:
+        """Where a row comes from."""
+        image, turn, patch = self.origins[row].tolist()
+        return Origin(image, turn, patch)
+
+    def copy(self) -> MemoryBank:
+        """A bank of the same rows that may grow while this one stays as it is."""
+        twin = object.__new__(MemoryBank)
+        twin.__dict__.update(self.__getstate__())
+        twin._move(self._n)
+        return twin
+
+    def reserve(self, images: int, tokens: Floats) -> None:
+        """Make room at once for so many images with tokens like these, as far as the limit goes."""
+        rows = self._n + images * len(tokens)
+        if self.limit is not None:
+            rows = min(rows, max(self._n, self._most()) + len(tokens))
+        self._move(rows, tokens.shape[1])
+
+    def add(
+        self, image: StoredImage, tokens: Floats, turn: int = 0, patches: Indices | None = None
+    ) -> None:
+        """Add the tokens of an image, or of a rotated copy of the image added last.
 
         Args:
-            size: Number of tokens to keep; the bank is left alone if it has no more.
-            seed: Seed of the projection and of the first token.
+            image: What to remember of it.
+            tokens: Unit-length tokens, shape (P, D), float32.
+            turn: 0 for a new image; the number of the rotated copy of the last one otherwise.
+            patches: Numbers of the patches in the grid, shape (P,); None for 0 to P - 1.
+
+        Raises:
+            ValueError: If D differs from the bank's.
+        """
+        self._check_width(tokens)
+        if turn == 0:
+            self.images = (*self.images, image)
+        origins = np.empty((len(tokens), 3), dtype=np.int32)
+        origins[:, 0], origins[:, 1] = len(self.images) - 1, turn
+        origins[:, 2] = np.arange(len(tokens)) if patches is None else patches
+        self.seen += len(tokens)
+        if self._spread:
+            new = self._uncovered(tokens)
+            tokens, origins = tokens[new], origins[new]
+        self._append(tokens, origins)
+        if self.limit is not None and self._n > self._most():
+            self.thin(self.limit)
+
+    def thin(self, size: int) -> float:
+        """Keep a coreset that covers the bank: greedy k-center, see :mod:`~.coreset`.
+
+        Args:
+            size: Number of rows to keep; the bank is left alone if it has no more.
 
         Returns:
-            The covering radius on the projection: the largest Euclidean distance from a token of
-            the old bank to the nearest one kept.
+            :attr:`covering_radius`.
         """
-        if size >= len(self):
-            return 0.0
-        kept, radius = k_center(self.tokens, size, seed)
-        self.tokens, self.image_of = self.tokens[kept], self.image_of[kept]
-        self._index = None
-        return radius
+        if size < self._n:
+            coreset = k_center(self._projected(), size, self.seed)
+            reach = coreset.distance + self._reach[: self._n]
+            for start in range(0, size, BLOCK):  # in place: a kept row only ever moves forward
+                rows = coreset.kept[start : start + BLOCK]
+                for array in (self._tokens, self._origins, self._points):
+                    array[start : start + len(rows)] = array[rows]
+            self._n, self._search = size, None
+            self._reach[:size] = 0
+            np.maximum.at(self._reach, coreset.owner, reach)
+            self._points = self._points[:size]
+            self._spread = coreset.radius
+        return self.covering_radius
 
-    def nearest_distance(self, queries: Floats, n_neighbors: int = 1) -> Floats:
+    def nearest_distance(
+        self, queries: Floats, n_neighbors: int = 1, *, leave_out: int | None = None
+    ) -> Floats:
         """Mean cosine distance from each query to its closest stored tokens.
 
         Args:
             queries: Unit-length tokens, shape (P, D), float32.
             n_neighbors: How many stored tokens to average over.
+            leave_out: Number of an image whose rows, and those of its rotated copies, are passed
+                over; None to search all.
 
         Returns:
             Distances in [0, 2], shape (P,), float32; larger is more anomalous.
 
         Raises:
-            ValueError: If D differs from the bank's.
+            ValueError: If D differs from the bank's, or no rows are left.
         """
-        if queries.shape[1] != self.tokens.shape[1]:
-            raise ValueError(
-                f"The tokens have {queries.shape[1]} numbers, the memory bank's have "
-                f"{self.tokens.shape[1]}; they come from different embedders."
-            )
-        count = min(n_neighbors, len(self))
-        similarity = self._highest_similarity(np.ascontiguousarray(queries), count)
-        return _as_distance(similarity)
+        return self.nearest_rows(queries, n_neighbors, leave_out=leave_out)[0]
 
-    def distance_to_other_images(self, image: int, queries: Floats, n_neighbors: int = 1) -> Floats:
-        """Like :meth:`nearest_distance`, but without the tokens that came from one image.
-
-        Args:
-            image: Index of the image to leave out.
-            queries: Unit-length tokens of that image, shape (P, D).
-            n_neighbors: How many stored tokens to average over.
-
-        Raises:
-            ValueError: If all tokens of the bank come from that image.
-        """
-        others = self.image_of != image
-        available = int(others.sum())
+    def nearest_rows(
+        self, queries: Floats, n_neighbors: int = 1, *, leave_out: int | None = None
+    ) -> tuple[Floats, Indices]:
+        """Like :meth:`nearest_distance`; also the rows, closest first, shape (P, n_neighbors)."""
+        self._check_width(queries)
+        hidden = range(0) if leave_out is None else self.rows_of(leave_out)
+        available = self._n - len(hidden)
         if not available:
-            raise ValueError("The memory bank holds tokens of this image alone.")
-        count = min(n_neighbors, available)
-        hidden = np.where(others, np.float32(0), np.float32(-np.inf))
-        return _as_distance(_search_numpy(queries, self.tokens, count, hidden))
+            raise ValueError(
+                "The memory bank holds no patch of another image to compare with; "
+                "fit with more images, or raise max_patches or coreset_sampling_ratio."
+            )
+        if self._search is None:
+            self._search = build_search(self.backend, self.tokens, self.device)
+        asked = np.ascontiguousarray(queries, dtype=np.float32)
+        similarity, rows = self._search(asked, min(n_neighbors, available), hidden)
+        return np.clip(1 - similarity.mean(axis=1, dtype=np.float32), 0, 2), rows
 
-    def _highest_similarity(self, queries: Floats, count: int) -> Floats:
-        """The ``count`` highest cosines per query, shape (P, count), in any order."""
-        if self.backend == "sklearn":
-            distances, _ = self._sklearn_index().kneighbors(queries, count)
-            return np.asarray(1 - distances, dtype=np.float32)
-        if self.backend == "faiss":
-            similarity, _ = self._faiss_index().search(queries, count)
-            return np.asarray(similarity, dtype=np.float32)
-        if self.backend == "torch":
-            return _search_torch(queries, self._tensor(), count)
-        return _search_numpy(queries, self.tokens, count)
+    def rows_of(self, image: int) -> range:
+        """The rows of an image and its rotated copies."""
+        first, last = np.searchsorted(self.origins[:, 0], (image, image + 1))
+        return range(int(first), int(last))
 
-    def _tensor(self) -> Any:
-        if self._index is None:
-            import torch
+    def tokens_of(self, image: int) -> Floats:
+        """The rows of an image without those of its rotated copies, shape (P, D), float32."""
+        rows = self.rows_of(image)
+        own = self.origins[rows.start : rows.stop, 1] == 0
+        tokens: Floats = self.tokens[rows.start : rows.stop][own].astype(np.float32)
+        return tokens
 
-            self._index = torch.from_numpy(self.tokens).to(self.device)
-        return self._index
+    def _most(self) -> int:
+        """Rows at which a growing bank is thinned to its limit."""
+        return int((self.limit or 0) * (1 + SLACK))
 
-    def _sklearn_index(self) -> Any:
-        if self._index is None:
-            from sklearn.neighbors import NearestNeighbors
+    def _check_width(self, tokens: Floats) -> None:
+        if self.seen and tokens.shape[1] != self._tokens.shape[1]:
+            raise ValueError(
+                f"The tokens have {tokens.shape[1]} numbers, the memory bank's have "
+                f"{self._tokens.shape[1]}; they come from different embedders."
+            )
 
-            self._index = NearestNeighbors(metric="cosine", algorithm="brute").fit(self.tokens)
-        return self._index
+    def _uncovered(self, tokens: Floats) -> npt.NDArray[np.bool_]:
+        """Which tokens are farther from all rows than thinning leaves tokens anyway.
 
-    def _faiss_index(self) -> Any:
-        if self._index is None:
-            try:
-                import faiss
-            except ImportError as error:
-                raise ImportError(
-                    "knn_backend='faiss' needs faiss: pip install 'pyimgano-openclip[faiss]'"
-                ) from error
-            index = faiss.IndexFlatIP(self.tokens.shape[1])
-            index.add(self.tokens)
-            self._index = index
-        return self._index
+        The others would not change the covering radius (Charikar et al., 1997); they widen the
+        reach of the rows nearest to them.
+        """
+        distance, nearest = nearest_center(project(tokens, self.seed), self._projected())
+        covered = distance <= self._spread
+        np.maximum.at(self._reach, nearest[covered], distance[covered])
+        return ~covered
+
+    def _projected(self) -> Floats:
+        """The rows as the coreset sees them; those added since the last time are new."""
+        known = len(self._points)
+        if known < self._n:
+            new = project(self._tokens[known : self._n], self.seed)
+            self._points = np.concatenate([self._points, new]) if known else new
+        return self._points
+
+    def _append(self, tokens: Floats, origins: Origins) -> None:
+        total = self._n + len(tokens)
+        if total > len(self._tokens):
+            self._move(max(total, self._n + self._n // 2), tokens.shape[1])
+        self._tokens[self._n : total] = tokens
+        self._origins[self._n : total] = origins
+        self._reach[self._n : total] = 0
+        self._n, self._search = total, None
+
+    def _move(self, room: int, width: int | None = None) -> None:
+        """Copy the rows to where there is room for so many."""
+        shapes = {"_tokens": (room, width or self._tokens.shape[1]), "_origins": (room, 3)}
+        for name in ("_tokens", "_origins", "_reach"):
+            old = getattr(self, name)
+            moved = np.empty(shapes.get(name, (room,)), dtype=old.dtype)
+            if self._n:
+                moved[: self._n] = old[: self._n]
+            setattr(self, name, moved)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_index": None}
-
-
-def k_center(tokens: Floats, size: int, seed: int) -> tuple[Integers, float]:
-    """Indices of a greedy k-center selection, ascending, and its covering radius.
-
-    Args:
-        tokens: Shape (N, D).
-        size: How many to select, at most N.
-        seed: Seed of the projection and of the first token.
-    """
-    generator = np.random.default_rng(seed)
-    points = tokens
-    if tokens.shape[1] > CORESET_DIMENSION:
-        projection = generator.standard_normal((tokens.shape[1], CORESET_DIMENSION))
-        points = tokens @ (projection / np.sqrt(CORESET_DIMENSION)).astype(np.float32)
-    squared_length = np.einsum("nd,nd->n", points, points)
-    chosen = np.empty(size, dtype=np.int64)
-    farthest = int(generator.integers(len(points)))
-    distance = np.full(len(points), np.inf, dtype=np.float32)
-    for step in range(size):
-        chosen[step] = farthest
-        to_new = squared_length + squared_length[farthest] - 2 * (points @ points[farthest])
-        np.minimum(distance, to_new, out=distance)
-        distance[farthest] = 0
-        farthest = int(distance.argmax())
-    return np.sort(chosen), float(np.sqrt(max(0.0, float(distance[farthest]))))
+        names = ("_tokens", "_origins", "_reach")
+        trimmed = {name: getattr(self, name)[: self._n] for name in names}
+        return {**self.__dict__, **trimmed, "_points": self._points[:0], "_search": None}
 
 
 def distance_within(tokens: Floats, n_neighbors: int = 1) -> Floats:
@@ -189,47 +303,15 @@ def distance_within(tokens: Floats, n_neighbors: int = 1) -> Floats:
         n_neighbors: How many patches to average over.
 
     Returns:
-        Shape (rows * cols,); 0 where a patch has no others.
+        Shape (rows * cols,), float32; 0 where a patch has no others.
     """
     rows, cols, width = tokens.shape
     flat = tokens.reshape(-1, width)
-    place = np.stack(np.meshgrid(np.arange(rows), np.arange(cols), indexing="ij"), -1)
-    place = place.reshape(-1, 2)
+    place = np.indices((rows, cols)).reshape(2, -1)
     distance = np.zeros(len(flat), dtype=np.float32)
-    for patch, position in enumerate(place):
-        others = flat[np.abs(place - position).max(axis=1) > 1]
+    for patch, position in enumerate(place.T):
+        others = np.flatnonzero(np.abs(place - position[:, None]).max(axis=0) > 1)
         if len(others):
-            query, count = flat[patch : patch + 1], min(n_neighbors, len(others))
-            distance[patch] = _as_distance(_search_numpy(query, others, count))[0]
-    return distance
-
-
-def _search_numpy(
-    queries: Floats, tokens: Floats, count: int, penalty: Floats | None = None
-) -> Floats:
-    step = max(1, CHUNK // len(tokens))
-    best = []
-    for start in range(0, len(queries), step):
-        similarity = queries[start : start + step] @ tokens.T
-        if penalty is not None:
-            similarity += penalty
-        if count == 1:
-            best.append(similarity.max(axis=1, keepdims=True))
-        else:
-            best.append(np.partition(similarity, -count, axis=1)[:, -count:])
-    return np.concatenate(best)
-
-
-def _search_torch(queries: Floats, tokens: Any, count: int) -> Floats:
-    import torch
-
-    with torch.inference_mode():
-        chunks = torch.from_numpy(queries).to(tokens.device).split(max(1, CHUNK // len(tokens)))
-        best = [(chunk @ tokens.T).topk(count, dim=1).values for chunk in chunks]
-        found: Floats = torch.cat(best).float().cpu().numpy()
-    return found
-
-
-def _as_distance(similarity: Floats) -> Floats:
-    distance: Floats = np.clip(1 - similarity.mean(axis=1, dtype=np.float32), 0, 2)
+            similarity = np.sort(flat[others] @ flat[patch])[-n_neighbors:]
+            distance[patch] = np.clip(1 - similarity.mean(), 0, 2)
     return distance

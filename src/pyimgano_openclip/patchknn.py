@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
@@ -16,12 +15,17 @@ from .detector import (
     OpenCLIPDetector,
     Scores,
     check_choice,
+    check_count,
     check_number,
+    one_of,
 )
-from .embedding import Floats, InjectedEmbedder, PatchEmbedder, PatchTokens, Size
-from .items import Item
+from .embedding import InjectedEmbedder, PatchEmbedder, PatchTokens, Size
+from .enrolment import Enrolment, flat
+from .explain import Match, patch_box, stored_box
+from .items import Item, as_items
 from .maps import Aggregation, image_score
-from .memory_bank import SEARCH_BACKENDS, MemoryBank, SearchBackend, distance_within
+from .memory_bank import ROW_TYPES, MemoryBank, RowType
+from .search import SEARCH_BACKENDS, SearchBackend
 
 
 class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
@@ -47,11 +51,16 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         max_tokens: Most patches of an image; None for four times the tower's own number.
         layers: Relative depths that feature tokens are taken at, each in (0, 1].
         neighbourhoods: Odd windows, in patches, that feature tokens are averaged over.
+        rotations: Copies of each training image to store, turned by equal parts of a full circle;
+            8 for parts that lie in any direction, 1 for the image alone.
         n_neighbors: Stored tokens that a patch's distance is averaged over.
         knn_backend: What searches: ``"numpy"``, ``"torch"``, ``"sklearn"`` or ``"faiss"``, all
-            exactly; ``"auto"`` is torch, or NumPy with an embedder of your own.
+            exactly; ``"faiss-ivf"`` approximately, for very large banks; ``"auto"`` is torch, or
+            NumPy with an embedder of your own.
+        memory_bank_dtype: Type of the stored numbers: ``"float32"``, or ``"float16"`` for half the
+            memory and half the checkpoint.
         coreset_sampling_ratio: Share of the patches to keep, in (0, 1].
-        max_patches: Most patches to keep; None for no limit.
+        max_patches: Most patches to keep, a coreset that covers the others; None for no limit.
         aggregation_method: Image score from patch scores: ``"topk_mean"``, ``"max"``, ``"mean"``.
         aggregation_topk: Share of the patches in ``"topk_mean"``, in (0, 1].
         contamination: Share of normal images that the threshold lets be flagged, in (0, 0.5].
@@ -76,8 +85,10 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         max_tokens: int | None = None,
         layers: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
         neighbourhoods: Sequence[int] = (1, 3),
+        rotations: int = 1,
         n_neighbors: int = 1,
         knn_backend: SearchBackend = "auto",
+        memory_bank_dtype: RowType = "float32",
         coreset_sampling_ratio: float = 1.0,
         max_patches: int | None = 20_000,
         aggregation_method: Aggregation = "topk_mean",
@@ -88,9 +99,11 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
     ) -> None:
         check_choice("knn_backend", knn_backend, SEARCH_BACKENDS)
         check_number("coreset_sampling_ratio", coreset_sampling_ratio, above=0, most=1)
-        check_number("n_neighbors", n_neighbors, above=0, most=math.inf)
+        check_choice("memory_bank_dtype", memory_bank_dtype, ROW_TYPES)
+        check_count("n_neighbors", n_neighbors)
+        check_count("rotations", rotations)
         if max_patches is not None:
-            check_number("max_patches", max_patches, above=0, most=math.inf)
+            check_count("max_patches", max_patches)
         super().__init__(
             tokens="features",
             embedder=embedder,
@@ -111,8 +124,10 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         )
         self.layers = layers
         self.neighbourhoods = neighbourhoods
+        self.rotations = rotations
         self.n_neighbors = n_neighbors
         self.knn_backend = knn_backend
+        self.memory_bank_dtype = memory_bank_dtype
         self.coreset_sampling_ratio = coreset_sampling_ratio
         self.max_patches = max_patches
         self._bank: MemoryBank | None = None
@@ -133,32 +148,104 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
             self.memory_bank_, self.n_neighbors, self.aggregation_method, self.aggregation_topk
         )
 
-    def _learn(self, items: Sequence[Item], canvas: Size | None) -> Scores:
-        images = list(self._embedder.stream(items, canvas))
-        tokens = [flat(image) for image in images]
-        bank = self._new_bank(tokens)
-        bank.thin(self._bank_size(len(bank)), self.random_seed)
-        if len(images) > 1:
-            distances = [
-                bank.distance_to_other_images(index, image, self.n_neighbors)
-                for index, image in enumerate(tokens)
-            ]
-        elif isinstance(self._embedder, InjectedEmbedder):
-            distances = [distance_within(images[0].tokens, self.n_neighbors)]
-        else:
-            distances = [
-                bank.nearest_distance(flat(view), self.n_neighbors)
-                for view in self._embedder.stream(_views_of(items[0]), canvas)
-            ]
+    def partial_fit(
+        self,
+        x: object = None,
+        y: object = None,  # noqa: ARG002 - scikit-learn's signature
+        *,
+        X: object = None,
+    ) -> VisionOpenCLIPPatchKNN:
+        """Add normal images to the memory bank, thin it again, and set the threshold anew.
+
+        Training scores of earlier images are renewed as long as the bank has kept all patches.
+        Once it was thinned they stay as they were, which makes the threshold a little too high
+        rather than too low. If anything fails, the detector is left as it was.
+
+        Args:
+            x: Paths or arrays, as for :meth:`fit`; read on the canvas chosen there.
+            y: Ignored; all images are taken as normal.
+            X: Another name of ``x``.
+
+        Returns:
+            The detector itself.
+
+        Raises:
+            ValueError: If there is no image, or one cannot be read; the message names it.
+        """
+        if self._bank is None:
+            return cast(VisionOpenCLIPPatchKNN, self.fit(x, X=X))
+        items, bank = as_items(one_of(x, X)), self._bank.copy()
+        scores = self._enrol(bank, items, self.canvas_)
+        # Scores of one image's views say nothing any more once there are other images.
+        if len(scores) < len(bank.images) and len(self._bank.images) > 1:
+            scores = np.concatenate([self.decision_scores_, scores])
         self._bank = bank
+        self._cache.clear()
+        self.decision_scores_ = scores
+        self._process_decision_scores()
+        return self
+
+    def nearest(self, image: Item, count: int = 5) -> list[Match]:
+        """Show what the hottest patches of an image were compared with.
+
+        Args:
+            image: A path, or an RGB array (H, W, 3) of uint8.
+            count: How many patches.
+
+        Returns:
+            The hottest patches, hottest first, each with the stored patch nearest to it.
+
+        Raises:
+            RuntimeError: Before :meth:`fit`.
+            ValueError: If the image cannot be read.
+        """
+        check_count("count", count)
+        bank = self.memory_bank_
+        (patches,) = self._embedder.stream([image], self.canvas_)
+        grid = patches.tokens.shape[:2]
+        scores, rows = bank.nearest_rows(flat(patches), self.n_neighbors)
+        hottest = np.argsort(-scores, kind="stable")[:count].tolist()
+        closest, _ = bank.nearest_rows(flat(patches)[hottest])
+        matches = []
+        for patch, distance in zip(hottest, closest.tolist(), strict=True):
+            row = int(rows[patch, 0])
+            origin = bank.origin(row)
+            rotation = 360 * origin.turn / self.rotations
+            matches.append(
+                Match(
+                    score=float(scores[patch]),
+                    box=patch_box(patch, grid, patches.size),
+                    distance=distance,
+                    training_image=origin.image,
+                    path=bank.images[origin.image].path,
+                    training_box=stored_box(bank, row, rotation),
+                    rotation=rotation,
+                )
+            )
+        return matches
+
+    def _learn(self, items: Sequence[Item], canvas: Size | None) -> Scores:
+        injected, backend = isinstance(self._embedder, InjectedEmbedder), self.knn_backend
+        if backend == "auto":
+            backend = "numpy" if injected else "torch"
+        bank = MemoryBank(
+            backend,
+            "cpu" if injected else str(self._embedder.device),
+            row_type=self.memory_bank_dtype,
+            seed=self.random_seed,
+        )
+        scores = self._enrol(bank, items, canvas)
+        self._bank = bank
+        return scores
+
+    def _enrol(self, bank: MemoryBank, items: Sequence[Item], canvas: Size | None) -> Scores:
+        """Add images to a bank; scores of those that :class:`~.enrolment.Enrolment` measures."""
+        enrolment = Enrolment(
+            self._embedder, canvas, self.rotations, self.n_neighbors, self._bank_size
+        )
+        distances = enrolment(bank, items)
         method, topk = self.aggregation_method, self.aggregation_topk
         return np.array([image_score(d, method, topk) for d in distances], dtype=np.float64)
-
-    def _new_bank(self, tokens: Sequence[Floats]) -> MemoryBank:
-        if isinstance(self._embedder, InjectedEmbedder):
-            return MemoryBank(tokens, "numpy" if self.knn_backend == "auto" else self.knn_backend)
-        backend = "torch" if self.knn_backend == "auto" else self.knn_backend
-        return MemoryBank(tokens, backend, str(self._embedder.device))
 
     def _bank_size(self, n_patches: int) -> int:
         size = max(1, round(self.coreset_sampling_ratio * n_patches))
@@ -185,16 +272,3 @@ class NearestScorer:
         scores = distance.reshape(patches.tokens.shape[:2])
         score = image_score(scores, self.aggregation, self.topk)
         return ImageScores(patches=scores, image=score, size=patches.size)
-
-
-def flat(image: PatchTokens) -> Floats:
-    """Patch tokens row by row, shape (rows * cols, D)."""
-    return image.tokens.reshape(-1, image.tokens.shape[-1])
-
-
-def _views_of(item: Item) -> list[Item]:
-    # Pillow and OpenCV are loaded where images are, not where models are listed.
-    from .frame import read_pixels
-    from .views import augmented_views
-
-    return list(augmented_views(read_pixels(item)))

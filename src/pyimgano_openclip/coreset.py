@@ -1,0 +1,160 @@
+"""Which tokens to keep: greedy k-center on a random projection (PatchCore, Roth et al., 2022).
+
+Every step keeps the token farthest from those already kept. Distances only shrink, so the farthest
+of a few hundred candidates is the farthest of all as long as it is farther than every token that is
+no candidate. Whole groups of tokens are found this way and compared with the bank in one matrix
+product, which gives the same choice as one at a time, many times faster.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .embedding import Floats
+
+DIMENSION = 128  # of the random projection
+CANDIDATES = 512  # tokens among which the next ones are looked for
+BLOCK = 8192  # tokens that are compared at once
+PATIENCE = 2  # seconds before a progress bar shows
+
+Indices = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Coreset:
+    """A choice of tokens that covers all of them.
+
+    Attributes:
+        kept: Which tokens are kept, ascending, shape (K,).
+        owner: Which entry of ``kept`` is nearest to each token, shape (N,).
+        distance: Euclidean distance to that one on the projection, shape (N,), float32.
+    """
+
+    kept: Indices
+    owner: Indices
+    distance: Floats
+
+    @property
+    def radius(self) -> float:
+        """The covering radius: the largest distance from a token to the nearest one kept."""
+        return float(self.distance.max())
+
+
+def project(tokens: npt.NDArray[Any], seed: int) -> Floats:
+    """Shorten tokens to 128 numbers; Euclidean distances stay about as they are.
+
+    Args:
+        tokens: Shape (N, D), float16 or float32. Returned as float32 if D is at most 128.
+        seed: Equal seeds give equal projections.
+    """
+    if tokens.shape[1] <= DIMENSION:
+        return tokens.astype(np.float32)
+    matrix = np.random.default_rng(seed).standard_normal((tokens.shape[1], DIMENSION))
+    scaled = (matrix / np.sqrt(DIMENSION)).astype(np.float32)
+    points = np.empty((len(tokens), DIMENSION), dtype=np.float32)
+    for start in range(0, len(tokens), BLOCK):
+        part = tokens[start : start + BLOCK].astype(np.float32, copy=False)
+        np.matmul(part, scaled, out=points[start : start + BLOCK])
+    return points
+
+
+def k_center(points: Floats, size: int, seed: int) -> Coreset:
+    """Greedy k-center: each kept point is the farthest from those kept before it.
+
+    A larger ``size`` under the same seed keeps the same points and more, so the covering radius
+    never grows with it. It is at most twice the smallest radius possible (Gonzalez, 1985).
+
+    Args:
+        points: Shape (N, D), float32.
+        size: How many to keep, from 1 to N.
+        seed: Seed of the first choice.
+    """
+    from tqdm import tqdm
+
+    cover = _Cover(points)
+    fresh = np.random.default_rng(seed).integers(len(points), size=1)
+    with tqdm(
+        total=size, desc="thinning the memory bank", unit="patch", delay=PATIENCE, leave=False
+    ) as progress:
+        while True:
+            cover.add(fresh)
+            progress.update(len(fresh))
+            if len(cover.chosen) == size:
+                return cover.coreset()
+            fresh = _next_farthest(cover, size - len(cover.chosen))
+
+
+def nearest_center(points: Floats, centers: Floats) -> tuple[Floats, Indices]:
+    """Euclidean distance from each point to the nearest center, and which one it is."""
+    cover = _Cover(points)
+    for start in range(0, len(centers), CANDIDATES):
+        cover.compare(centers[start : start + CANDIDATES], start)
+    return np.sqrt(np.maximum(cover.squared, 0)), cover.owner
+
+
+class _Cover:
+    """Squared distances of all points to the nearest of those chosen so far."""
+
+    def __init__(self, points: Floats) -> None:
+        self.points = points
+        self.chosen: list[int] = []
+        self.squared = np.full(len(points), np.inf, dtype=np.float32)
+        self.owner = np.zeros(len(points), dtype=np.int64)
+        self._length = np.einsum("nd,nd->n", points, points)
+
+    def add(self, fresh: Indices) -> None:
+        """Choose more points."""
+        self.compare(self.points[fresh], len(self.chosen))
+        self.owner[fresh] = np.arange(len(fresh)) + len(self.chosen)
+        self.squared[fresh] = -1  # farther than nothing: never chosen again
+        self.chosen.extend(fresh.tolist())
+
+    def compare(self, centers: Floats, first: int) -> None:
+        """Shrink the distances by what the centers, numbered from ``first``, bring closer."""
+        length = np.einsum("nd,nd->n", centers, centers)
+        for start in range(0, len(self.points), BLOCK):
+            part = slice(start, start + BLOCK)
+            away = self.points[part] @ centers.T
+            away *= -2
+            away += length
+            closest = away.min(axis=1) + self._length[part]
+            closer = np.flatnonzero(closest < self.squared[part])
+            self.squared[closer + start] = closest[closer]
+            self.owner[closer + start] = away[closer].argmin(axis=1) + first
+
+    def coreset(self) -> Coreset:
+        order = np.argsort(self.chosen)
+        position = np.empty_like(order)
+        position[order] = np.arange(len(order))
+        return Coreset(
+            kept=np.array(self.chosen, dtype=np.int64)[order],
+            owner=position[self.owner],
+            distance=np.sqrt(np.maximum(self.squared, 0)),
+        )
+
+
+def _next_farthest(cover: _Cover, most: int) -> Indices:
+    """The points that a greedy choice takes next, as many as can be told without all distances."""
+    squared, n = cover.squared, len(cover.points)
+    candidates, bar = np.arange(n), np.float32(-np.inf)
+    if n > CANDIDATES:
+        order = np.argpartition(squared, n - CANDIDATES - 1)
+        candidates, bar = order[n - CANDIDATES :], squared[order[n - CANDIDATES - 1]]
+        candidates.sort()
+    points = cover.points[candidates]
+    length = np.einsum("nd,nd->n", points, points)
+    between = length[:, None] + length[None, :] - 2 * (points @ points.T)
+    gap = squared[candidates].copy()
+    taken: list[int] = []
+    while len(taken) < most:
+        farthest = int(gap.argmax())
+        if taken and gap[farthest] < bar:
+            break
+        taken.append(farthest)
+        np.minimum(gap, between[farthest], out=gap)
+        gap[taken] = -np.inf
+    return candidates[taken]

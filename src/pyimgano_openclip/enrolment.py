@@ -1,0 +1,126 @@
+"""Normal images into the memory bank, and their own distances to it, honestly.
+
+Each image is encoded once. An image's distances leave out its own rows and those of its turned
+copies, so that they say what an image not seen yet would get.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .embedding import Floats, InjectedEmbedder, PatchTokens, Size
+from .items import Item
+from .memory_bank import MemoryBank, StoredImage, distance_within
+from .spool import TokenSpool
+
+OVERSAMPLING = 2  # pixels of an image that is to be turned, for each of the canvas
+
+
+@dataclass(frozen=True)
+class Enrolment:
+    """How images get into a memory bank.
+
+    Attributes:
+        embedder: Has ``stream(items, canvas)``.
+        canvas: (height, width) that the embedder reads images at, if it is told.
+        rotations: How many copies of an image are stored, turned by equal parts of a circle.
+        n_neighbors: How many stored tokens a distance is averaged over.
+        bank_size: From the number of tokens ever added to the number of rows to keep.
+    """
+
+    embedder: Any
+    canvas: Size | None
+    rotations: int
+    n_neighbors: int
+    bank_size: Callable[[int], int]
+
+    def __call__(self, bank: MemoryBank, items: Sequence[Item]) -> Iterator[Floats]:
+        """Add images to a bank, thin it, and measure its images against it.
+
+        Args:
+            bank: Grows.
+            items: Paths or arrays, at least one.
+
+        Yields:
+            Distances of the patches, shape (P,): of each image of the bank if it was complete
+            before, else of each new image. If the bank has a single image, of several stand-ins
+            for further images.
+        """
+        with TokenSpool() as spool:
+            first = 0 if bank.is_complete else len(bank.images)
+            for known in range(first, len(bank.images)):
+                spool.write(bank.tokens_of(known))
+            self._add(bank, items, spool)
+            if len(bank.images) == 1:
+                yield from self._stand_ins(bank, items[0], next(iter(spool)))
+                return
+            for image, tokens in enumerate(spool, start=first):
+                yield bank.nearest_distance(tokens, self.n_neighbors, leave_out=image)
+
+    def _add(self, bank: MemoryBank, items: Sequence[Item], spool: TokenSpool) -> None:
+        copies = items if self.rotations == 1 else self._with_turns(items)
+        for number, patches in enumerate(self.embedder.stream(copies, self.canvas)):
+            index, turn = divmod(number, self.rotations)
+            tokens = flat(patches)
+            if number == 0:
+                more = len(items) * self.rotations
+                bank.limit = self.bank_size(bank.seen + more * len(tokens))
+                bank.reserve(more, tokens)
+            if turn:
+                self._add_turned(bank, tokens, turn)
+            else:
+                spool.write(tokens)
+                bank.add(_stored(items[index], patches), tokens)
+        bank.thin(self.bank_size(bank.seen))
+
+    def _with_turns(self, items: Sequence[Item]) -> Iterator[Item]:
+        """Every image, followed by its turned copies."""
+        # Pillow and OpenCV are loaded where images are, not where models are listed.
+        from .frame import read_pixels
+        from .views import shrink, turn
+
+        for item in items:
+            yield item
+            pixels = read_pixels(item)
+            if self.canvas is not None:
+                height, width = self.canvas
+                pixels = shrink(pixels, (OVERSAMPLING * height, OVERSAMPLING * width))
+            for number in range(1, self.rotations):
+                yield turn(pixels, 360 * number / self.rotations)
+
+    def _add_turned(self, bank: MemoryBank, tokens: Floats, turn: int) -> None:
+        from .views import patches_inside
+
+        image = bank.images[-1]
+        inside = patches_inside(image.grid, image.size, 360 * turn / self.rotations)
+        bank.add(image, tokens[inside], turn, inside)
+
+    def _stand_ins(self, bank: MemoryBank, item: Item, tokens: Floats) -> Iterator[Floats]:
+        """Slightly changed views of the only image; an embedder of the caller's gets none.
+
+        It may read what this package cannot, so there the image is compared with itself, each
+        patch with all but its own surroundings.
+        """
+        if isinstance(self.embedder, InjectedEmbedder):
+            yield distance_within(tokens.reshape(*bank.images[0].grid, -1), self.n_neighbors)
+            return
+        from .frame import read_pixels
+        from .views import augmented_views
+
+        views = augmented_views(read_pixels(item))
+        for view in self.embedder.stream(views, self.canvas):
+            yield bank.nearest_distance(flat(view), self.n_neighbors)
+
+
+def flat(image: PatchTokens) -> Floats:
+    """Patch tokens row by row, shape (rows * cols, D)."""
+    return image.tokens.reshape(-1, image.tokens.shape[-1])
+
+
+def _stored(item: Item, patches: PatchTokens) -> StoredImage:
+    rows, cols = patches.tokens.shape[:2]
+    path = os.fspath(item) if isinstance(item, (str, os.PathLike)) else None
+    return StoredImage(grid=(rows, cols), size=patches.size, path=path)

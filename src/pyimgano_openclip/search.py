@@ -1,0 +1,189 @@
+"""Exact nearest rows by cosine, a block at a time, and the libraries that can do it instead.
+
+Every search takes unit-length queries and answers with the highest similarities and their rows. It
+never holds more than a fixed number of similarities, whatever the sizes of bank and image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from .embedding import Floats
+
+SearchBackend = Literal["auto", "numpy", "torch", "sklearn", "faiss", "faiss-ivf"]
+SEARCH_BACKENDS: tuple[str, ...] = get_args(SearchBackend)
+
+BUDGET = 16 * 2**20  # similarities held at once; 64 MiB in float32
+ROWS = 16_384  # rows of the bank that are compared, and converted to float32, at once
+IVF_LISTS = 4  # times the root of the number of rows
+IVF_ROWS = 39  # least rows per list that faiss trains on without complaint
+IVF_PROBED = 1 / 8  # share of the lists that are searched
+
+Rows: TypeAlias = npt.NDArray[Any]  # (N, D), float16 or float32
+Indices: TypeAlias = npt.NDArray[np.int64]
+Found: TypeAlias = tuple[Floats, Indices]  # similarities and rows, both (P, count), best first
+Search: TypeAlias = Callable[[Floats, int, range], Found]
+
+
+def build_search(backend: str, rows: Rows, device: str) -> Search:
+    """A search over the rows of a bank, as a function of queries, count and hidden rows.
+
+    The function takes unit-length queries of shape (P, D), the number of rows to find, and a range
+    of rows to pass over. A row that could not be found (``"faiss-ivf"`` only) has index -1.
+
+    Args:
+        backend: ``"numpy"``, ``"torch"``, ``"sklearn"`` or ``"faiss"``, which agree up to rounding,
+            or ``"faiss-ivf"``, which looks at an eighth of the bank.
+        rows: Unit-length tokens, shape (N, D), float16 or float32.
+        device: Device of torch that ``"torch"`` searches on.
+
+    Raises:
+        ImportError: If the library of the backend is missing.
+    """
+    if backend == "torch":
+        return _torch_search(rows, device)
+    if backend == "sklearn":
+        return _sklearn_search(rows)
+    if backend in ("faiss", "faiss-ivf"):
+        return _faiss_search(rows, inverted=backend == "faiss-ivf")
+    return _numpy_search(rows)
+
+
+def _numpy_search(rows: Rows) -> Search:
+    def search(queries: Floats, count: int, hidden: range) -> Found:
+        similarity = np.full((len(queries), 0), -np.inf, dtype=np.float32)
+        index = np.zeros((len(queries), 0), dtype=np.int64)
+        for start, stop in _blocks(len(rows)):
+            found = queries @ rows[start:stop].astype(np.float32, copy=False).T
+            found[:, _overlap(hidden, start, stop)] = -np.inf
+            best, place = _highest(found, count)
+            similarity = np.concatenate([similarity, best], axis=1)
+            index = np.concatenate([index, place + start], axis=1)
+        best, place = _highest(similarity, count)
+        return best, np.take_along_axis(index, place, axis=1)
+
+    return _in_parts(search, len(rows))
+
+
+def _highest(similarity: Floats, count: int) -> Found:
+    """The highest values of each row and where they are, best first."""
+    count = min(count, similarity.shape[1])
+    if count == 1:
+        place = similarity.argmax(axis=1)[:, None]
+    else:
+        place = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
+        order = np.argsort(-np.take_along_axis(similarity, place, axis=1), axis=1, kind="stable")
+        place = np.take_along_axis(place, order, axis=1)
+    return np.take_along_axis(similarity, place, axis=1), place.astype(np.int64)
+
+
+def _torch_search(rows: Rows, device: str) -> Search:
+    import torch
+
+    bank = torch.from_numpy(rows).to(device)
+
+    def search(queries: Floats, count: int, hidden: range) -> Found:
+        asked = torch.from_numpy(queries).to(bank.device)
+        parts = []
+        for start, stop in _blocks(len(bank)):
+            found = asked @ bank[start:stop].float().T
+            found[:, _overlap(hidden, start, stop)] = -torch.inf
+            if count == 1:  # topk is an order of magnitude slower on the CPU
+                best, place = found.max(dim=1, keepdim=True)
+            else:
+                best, place = found.topk(min(count, stop - start), dim=1)
+            parts.append((best, place + start))
+        similarity, index = (torch.cat(part, dim=1) for part in zip(*parts, strict=True))
+        best, place = similarity.topk(count, dim=1)
+        return best.cpu().numpy(), index.gather(1, place).cpu().numpy()
+
+    def without_gradients(queries: Floats, count: int, hidden: range) -> Found:
+        with torch.inference_mode():
+            return search(queries, count, hidden)
+
+    return _in_parts(without_gradients, len(rows))
+
+
+def _sklearn_search(rows: Rows) -> Search:
+    from sklearn.neighbors import NearestNeighbors
+
+    def build(stored: Rows) -> Any:
+        # Unit vectors: the order by Euclidean distance is that by cosine.
+        return NearestNeighbors(metric="cosine", algorithm="brute").fit(stored.astype(np.float32))
+
+    whole = build(rows)
+
+    def search(queries: Floats, count: int, hidden: range) -> Found:
+        if not hidden:
+            distance, index = whole.kneighbors(queries, count)
+            return (1 - distance).astype(np.float32), index.astype(np.int64)
+        rest = np.concatenate([rows[: hidden.start], rows[hidden.stop :]])
+        distance, index = build(rest).kneighbors(queries, count)
+        index = np.where(index >= hidden.start, index + len(hidden), index)
+        return (1 - distance).astype(np.float32), index.astype(np.int64)
+
+    return _in_parts(search, len(rows))
+
+
+def _faiss_search(rows: Rows, *, inverted: bool) -> Search:
+    try:
+        import faiss
+    except ImportError as error:
+        raise ImportError(
+            "knn_backend='faiss' needs faiss: pip install 'pyimgano-openclip[faiss]'"
+        ) from error
+    stored = np.ascontiguousarray(rows, dtype=np.float32)
+    flat = faiss.IndexFlatIP(stored.shape[1])
+    index: Any = flat
+    lists = max(1, min(round(IVF_LISTS * len(rows) ** 0.5), len(rows) // IVF_ROWS))
+    if inverted:
+        index = faiss.IndexIVFFlat(flat, stored.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
+        index.train(stored)
+    index.add(stored)
+
+    def search(queries: Floats, count: int, hidden: range) -> Found:
+        chosen: dict[str, Any] = {}
+        parameters: Any
+        if hidden:
+            own = faiss.IDSelectorRange(hidden.start, hidden.stop)
+            chosen["sel"] = faiss.IDSelectorNot(own)
+        if inverted:
+            chosen["nprobe"] = max(1, round(lists * IVF_PROBED))
+            parameters = faiss.SearchParametersIVF(**chosen)
+        else:
+            parameters = faiss.SearchParameters(**chosen)
+        similarity, found = index.search(np.ascontiguousarray(queries), count, params=parameters)
+        return similarity, found
+
+    return _in_parts(search, len(rows))
+
+
+def _in_parts(search: Search, n_rows: int) -> Search:
+    """Ask for so many queries at a time that the similarities stay within the budget."""
+
+    def parted(queries: Floats, count: int, hidden: range) -> Found:
+        step = max(1, BUDGET // min(n_rows, ROWS))
+        found = [
+            search(queries[start : start + step], count, hidden)
+            for start in range(0, len(queries), step)
+        ]
+        similarity, index = (np.concatenate(part) for part in zip(*found, strict=True))
+        return similarity, index
+
+    return parted
+
+
+def _blocks(n_rows: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, n_rows, ROWS):
+        yield start, min(start + ROWS, n_rows)
+
+
+def _overlap(hidden: range, start: int, stop: int) -> slice:
+    """The hidden rows within a block, counted from its start."""
+    first = min(max(hidden.start, start), stop)
+    last = max(min(hidden.stop, stop), first)
+    return slice(first - start, last - start)

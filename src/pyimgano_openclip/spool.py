@@ -1,0 +1,41 @@
+"""Keeps the tokens of training images until they can be scored, on disk if they are many."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from tempfile import SpooledTemporaryFile
+
+import numpy as np
+
+from .embedding import Floats
+
+IN_MEMORY = 64 * 2**20  # bytes; beyond that the tokens go to a temporary file
+
+
+class TokenSpool:
+    """Writes arrays one by one and reads them back in the same order.
+
+    An image can be scored against the others only when all of them are in the memory bank, which
+    by then may have dropped its tokens; this saves encoding it a second time.
+    """
+
+    def __init__(self) -> None:
+        self._file = SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - closed in __exit__
+        self._shapes: list[tuple[int, ...]] = []
+
+    def __enter__(self) -> TokenSpool:  # noqa: PYI034 - Self is new in Python 3.11
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, tokens: Floats) -> None:
+        """Append an array of float32."""
+        self._shapes.append(tokens.shape)
+        self._file.write(tokens.astype(np.float32, copy=False).tobytes())
+
+    def __iter__(self) -> Iterator[Floats]:
+        self._file.seek(0)
+        for shape in self._shapes:
+            data = self._file.read(4 * int(np.prod(shape)))
+            yield np.frombuffer(data, dtype=np.float32).reshape(shape)
