@@ -159,7 +159,7 @@ class MemoryBank:
         origins[:, 0], origins[:, 1] = len(self.images) - 1, turn
         origins[:, 2] = np.arange(len(tokens)) if patches is None else patches
         self.seen += len(tokens)
-        if self._spread:
+        if self._spread and self.limit is not None and self._n >= self.limit:
             new = self._uncovered(tokens)
             tokens, origins = tokens[new], origins[new]
         self._append(tokens, origins)

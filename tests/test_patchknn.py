@@ -1,0 +1,201 @@
+"""Patch-kNN with an embedder of the caller's: growing, turning, explaining, counting shares."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pyimgano_openclip import VisionOpenCLIPPatchKNN
+from pyimgano_openclip.explain import Box, patch_box
+from pyimgano_openclip.views import patches_inside, shrink, turn, turn_back
+
+from embedders import ColourEmbedder, red_image, with_green
+
+NORMAL = [red_image(seed=seed) for seed in range(12)]
+DAMAGED = with_green(NORMAL[0], 10, 20)
+
+
+def patchknn(**settings):
+    return VisionOpenCLIPPatchKNN(**{"embedder": ColourEmbedder(), **settings})
+
+
+def quadrants(height=40, width=60):
+    """An image whose four quarters have four hues."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[: height // 2, : width // 2] = (200, 0, 0)
+    image[: height // 2, width // 2 :] = (0, 200, 0)
+    image[height // 2 :, : width // 2] = (0, 0, 200)
+    image[height // 2 :, width // 2 :] = (200, 200, 0)
+    return image
+
+
+@pytest.mark.parametrize("first", [1, 2, 7])
+def test_images_added_later_give_the_detector_of_all_images_at_once(first):
+    whole = patchknn().fit(NORMAL)
+    grown = patchknn().fit(NORMAL[:first]).partial_fit(NORMAL[first:9]).partial_fit(NORMAL[9:])
+    np.testing.assert_allclose(grown.decision_scores_, whole.decision_scores_, atol=1e-6)
+    assert grown.threshold_ == pytest.approx(whole.threshold_, abs=1e-6)
+    images = [red_image(seed=50), DAMAGED]
+    np.testing.assert_allclose(grown.decision_function(images), whole.decision_function(images))
+
+
+def test_the_first_partial_fit_is_a_fit():
+    grown, whole = patchknn().partial_fit(NORMAL), patchknn().fit(NORMAL)
+    np.testing.assert_array_equal(grown.decision_scores_, whole.decision_scores_)
+    assert grown.threshold_ == whole.threshold_
+
+
+@pytest.mark.parametrize("settings", [{"max_patches": 40}, {"coreset_sampling_ratio": 0.25}])
+def test_a_thinned_bank_grows_within_its_limit(settings):
+    detector = patchknn(**settings).fit(NORMAL[:6])
+    earlier = detector.decision_scores_
+    detector.partial_fit(NORMAL[6:])
+    assert len(detector.memory_bank_) == (40 if "max_patches" in settings else 48)
+    assert detector.decision_scores_.shape == (12,)
+    np.testing.assert_array_equal(detector.decision_scores_[:6], earlier)
+    assert detector.labels_.shape == (12,)
+    assert detector.predict([red_image(seed=60), DAMAGED]).tolist() == [0, 1]
+
+
+def test_scores_of_stand_ins_go_when_there_are_other_images():
+    detector = patchknn(max_patches=4).fit(NORMAL[:1]).partial_fit(NORMAL[1:4])
+    assert detector.decision_scores_.shape == (3,)
+
+
+def test_a_score_is_not_answered_from_before_images_were_added():
+    detector = patchknn().fit(NORMAL)
+    before = detector.decision_function([DAMAGED])
+    detector.partial_fit([DAMAGED])
+    assert detector.decision_function([DAMAGED])[0] < before[0] / 100
+
+
+def test_a_failed_partial_fit_leaves_the_detector_as_it_was():
+    detector = patchknn(max_patches=40).fit(NORMAL)
+    bank, rows, threshold = (
+        detector.memory_bank_, detector.memory_bank_.tokens.copy(), detector.threshold_,
+    )  # fmt: skip
+    with pytest.raises(AttributeError, match="shape"):
+        detector.partial_fit([red_image(seed=70), "no such file.png"])
+    assert detector.memory_bank_ is bank
+    np.testing.assert_array_equal(bank.tokens, rows)
+    assert detector.threshold_ == threshold
+
+
+def test_half_precision_changes_scores_little():
+    images = [red_image(seed=50), DAMAGED]
+    full, half = (
+        patchknn(memory_bank_dtype=name).fit(NORMAL).decision_function(images)
+        for name in ("float32", "float16")
+    )
+    np.testing.assert_allclose(half, full, atol=1e-3)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "sklearn", "faiss"])
+def test_every_backend_gives_the_same_detector(backend):
+    pytest.importorskip(backend)
+    detector, expected = patchknn(knn_backend=backend).fit(NORMAL), patchknn().fit(NORMAL)
+    np.testing.assert_allclose(detector.decision_scores_, expected.decision_scores_, atol=1e-6)
+    np.testing.assert_allclose(
+        detector.decision_function([DAMAGED]), expected.decision_function([DAMAGED]), atol=1e-6
+    )
+
+
+def test_parts_in_any_direction_are_known_once_they_were_stored_turned():
+    upright = quadrants(40, 40)
+    seen = [np.clip(upright + np.uint8(n), 0, 255).astype(np.uint8) for n in (0, 3, 6)]
+    sideways = turn(upright, 90)
+    plain, turning = patchknn().fit(seen), patchknn(rotations=4).fit(seen)
+    assert len(turning.memory_bank_) == 4 * len(plain.memory_bank_)
+    assert len(turning.memory_bank_.images) == 3
+    assert turning.decision_function([sideways])[0] < 1e-4
+
+
+def test_training_scores_leave_out_an_images_own_turned_copies():
+    images = [red_image(seed=1), red_image(seed=2), quadrants(40, 40)]
+    detector = patchknn(rotations=4).fit(images)
+    alone = patchknn(rotations=4).fit(images[:2]).decision_function(images[2:])
+    assert detector.decision_scores_[2] == pytest.approx(alone[0], abs=1e-6)
+
+
+def test_the_nearest_patch_is_shown_in_pixels_of_both_images(tmp_path):
+    class Reader(ColourEmbedder):
+        def embed(self, image):
+            pixels = image if isinstance(image, np.ndarray) else np.asarray(Image.open(image))
+            return super().embed(pixels)
+
+    path = tmp_path / "quadrants.png"
+    Image.fromarray(quadrants(80, 120)).save(path)
+    detector = patchknn(embedder=Reader()).fit([NORMAL[0], path])
+    image = red_image(40, 60)
+    image[20:30, 15:30] = (0, 195, 0)  # one patch of 10 x 15 pixels
+    matches = detector.nearest(image, count=16)
+    assert len(detector.nearest(image, count=3)) == 3
+    assert [m.score for m in matches] == sorted((m.score for m in matches), reverse=True)
+    (green,) = (m for m in matches if m.box == Box(15, 20, 30, 30))
+    assert (green.training_image, green.path, green.rotation) == (1, str(path), 0)
+    left, top, right, bottom = green.training_box
+    assert (right - left, bottom - top) == (30, 20)
+    assert left >= 60
+    assert bottom <= 40
+    assert green.score == green.distance
+    assert detector.nearest(NORMAL[0], 1)[0].path is None
+
+
+def test_the_nearest_patch_of_a_turned_copy_is_shown_in_the_image_itself():
+    detector = patchknn(rotations=4).fit([quadrants(40, 40), NORMAL[0]])
+    image = red_image(40, 40)
+    image[:10, :10] = turn(quadrants(40, 40), 90)[:10, :10]
+    (green,) = (m for m in detector.nearest(image, 16) if m.box == Box(0, 0, 10, 10))
+    assert green.training_image == 0
+    left, top, right, bottom = green.training_box
+    assert (quadrants(40, 40)[top:bottom, left:right] == image[0, 0]).all()
+
+
+def test_the_share_of_training_scores_below_a_score():
+    detector = patchknn().fit(NORMAL)
+    ranked = np.sort(detector.decision_scores_)
+    shares = detector.score_percentile([-1, ranked[0], ranked[6], ranked[-1], 99])
+    np.testing.assert_allclose(shares, [0, 0, 0.5, 11 / 12, 1])
+    with pytest.raises(RuntimeError, match="fit"):
+        patchknn().score_percentile([0.5])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"rotations": 0}, "rotations"),
+        ({"rotations": 1.5}, "rotations"),
+        ({"n_neighbors": True}, "n_neighbors"),
+        ({"max_patches": 10.5}, "max_patches"),
+        ({"memory_bank_dtype": "float64"}, "float32, float16"),
+    ],
+)
+def test_wrong_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        patchknn(**settings)
+
+
+def test_turning_back_finds_the_place_of_a_point():
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[10, 45] = 255
+    turned = turn(image, 30)
+    row, col = np.unravel_index(turned[..., 0].argmax(), (40, 60))
+    x, y = turn_back(col + 0.5, row + 0.5, (40, 60), 30)
+    assert (x, y) == pytest.approx((45.5, 10.5), abs=0.8)
+    np.testing.assert_array_equal(turn(quadrants(40, 40), 90), np.rot90(quadrants(40, 40)))
+
+
+def test_patches_that_show_no_image_after_turning_are_known():
+    assert len(patches_inside((4, 4), (40, 40), 90)) == 16
+    wide = patches_inside((4, 12), (40, 120), 90)
+    assert set(wide % 12) == {4, 5, 6, 7}
+    assert 0 not in patches_inside((4, 4), (40, 40), 45)
+
+
+def test_large_images_shrink_in_proportion_and_small_ones_stay():
+    assert shrink(quadrants(400, 600), (100, 100)).shape == (100, 150, 3)
+    assert shrink(quadrants(40, 60), (100, 100)).shape == (40, 60, 3)
+
+
+def test_a_patch_has_at_least_one_pixel():
+    boxes = [patch_box(patch, (4, 4), (2, 3)) for patch in range(16)]
+    assert all(box.left < box.right <= 3 and box.top < box.bottom <= 2 for box in boxes)
