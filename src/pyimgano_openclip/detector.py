@@ -9,8 +9,7 @@ from __future__ import annotations
 import threading
 from abc import abstractmethod
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,29 +18,17 @@ from pyimgano.utils.optional_deps import require
 
 from .embedding import Floats, InjectedEmbedder, PatchEmbedder, PatchTokens, Size
 from .items import Item, as_items, content_key, describe
-from .maps import AGGREGATIONS, Aggregation, anomaly_map
+from .maps import AGGREGATIONS, Aggregation, ImageScores, anomaly_map
 from .score_cache import ScoreCache
+
+if TYPE_CHECKING:
+    from .regions import Region
 
 DEFAULT_MODEL = "ViT-B-16-plus-240"
 DEFAULT_PRETRAINED = "laion400m_e31"
 
 Scores = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class ImageScores:
-    """What is known of one image after its single pass.
-
-    Attributes:
-        patches: Patch scores, shape (rows, cols), float32; higher is more anomalous.
-        image: Image score; higher is more anomalous.
-        size: (height, width) of the original image.
-    """
-
-    patches: Floats
-    image: float
-    size: Size
 
 
 class Scorer(Protocol):
@@ -269,6 +256,41 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         for scored in self._scored(as_items(x)):
             yield anomaly_map(scored.patches, scored.size)
 
+    def explain(
+        self, image: Item, *, threshold: float | None = None, limit: int = 10
+    ) -> list[Region]:
+        """Say where an image is anomalous, and what was found there if the detector can tell.
+
+        Args:
+            image: A path, or an RGB array (H, W, 3) of uint8.
+            threshold: Map value above which a pixel is hot; None for the detector's own.
+            limit: Most regions to return.
+
+        Returns:
+            The connected hot regions, hottest first; an empty list if no pixel is hot.
+
+        Raises:
+            RuntimeError: If the detector has no threshold yet.
+        """
+        self._fix_canvas([image])
+        scorer = self._scorer()
+        (patches,) = self._embedder.stream([image], self.canvas_)
+        scored = scorer(patches)
+        found = anomaly_map(scored.patches, scored.size)
+        hot = self._region_threshold() if threshold is None else threshold
+        # OpenCV is loaded where images are, not where models are listed.
+        from .regions import find_regions
+
+        return [self._name_region(region, patches) for region in find_regions(found, hot, limit)]
+
+    def _region_threshold(self) -> float:
+        if not hasattr(self, "threshold_"):
+            raise RuntimeError("There is no threshold yet; call fit(), or pass threshold=.")
+        return float(self.threshold_)
+
+    def _name_region(self, region: Region, _patches: PatchTokens) -> Region:
+        return region
+
     def set_params(self, **params: Any) -> OpenCLIPDetector:
         """Change settings. The detector starts anew with them and has to be fitted again.
 
@@ -297,11 +319,8 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
 
     def _scored(self, items: Sequence[Item]) -> Iterator[ImageScores]:
         """Score images in order, each in one pass, recently scored ones in none."""
-        scorer = self._scorer()
-        if self.canvas_ is None:
-            with self._canvas_choice:
-                self.canvas_ = self.canvas_ or self._embedder.choose_canvas(items)
-        canvas = self.canvas_
+        self._fix_canvas(items)
+        scorer, canvas = self._scorer(), self.canvas_
         keys = [(content_key(item), canvas, scorer.key) for item in items]
         known = [None if key[0] is None else self._cache.get(key) for key in keys]
         missing = [item for item, hit in zip(items, known, strict=True) if hit is None]
@@ -311,6 +330,12 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
             if hit is None and key[0] is not None:
                 self._cache.put(key, scored)
             yield scored
+
+    def _fix_canvas(self, items: Sequence[Item]) -> None:
+        """Choose the canvas once, so that all scores of a detector can be compared."""
+        with self._canvas_choice:
+            if self.canvas_ is None:
+                self.canvas_ = self._embedder.choose_canvas(items)
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in self.__dict__.items() if key != "_canvas_choice"}

@@ -6,6 +6,7 @@ A map depends on its own image alone: nothing is scaled by the range of an image
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal, get_args
 
 import numpy as np
@@ -17,6 +18,21 @@ OVERSAMPLING = 8  # samples a patch at which the Gaussian is applied
 
 Aggregation = Literal["topk_mean", "max", "mean"]
 AGGREGATIONS: tuple[str, ...] = get_args(Aggregation)
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """What is known of one image after its single pass.
+
+    Attributes:
+        patches: Patch scores, shape (rows, cols), float32; higher is more anomalous.
+        image: Image score; higher is more anomalous.
+        size: (height, width) of the original image.
+    """
+
+    patches: Floats
+    image: float
+    size: Size
 
 
 def anomaly_map(patch_scores: Floats, size: Size) -> Floats:

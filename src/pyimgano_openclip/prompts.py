@@ -1,13 +1,13 @@
 """Texts of normal and damaged objects: states x templates, per class name.
 
 The scheme is the compositional prompt ensemble of WinCLIP (Jeong et al., CVPR 2023): every state
-is put into every template, and each side of the ensemble becomes one text vector.
+is put into every template, and each ensemble becomes one text vector.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 NORMAL_STATES = (
     "{}",
@@ -26,6 +26,7 @@ ANOMALOUS_STATES = (
     "{} with a defect",
     "{} with damage",
 )
+DEFECT_STATES = ("{class_name} with a {defect}", "{class_name} with {defect}", "{defect}")
 TEMPLATES = (
     "{}",
     "a photo of a {}.",
@@ -51,60 +52,121 @@ TEMPLATES = (
     "an inspection image of a {}.",
 )
 
+Defects = Mapping[str, Sequence[str]] | Sequence[str]
+
 
 @dataclass(frozen=True)
-class PromptPair:
-    """The texts of both sides for one class. An anomalous patch is one that resembles ``anomaly``.
+class Prompts:
+    """The sentences for one class. An anomalous patch is one that resembles the anomalous side.
 
     Attributes:
         normal: Sentences about intact objects.
-        anomaly: Sentences about damaged objects.
+        anomaly: Sentences about damaged objects, whatever the damage.
+        defects: By the name of a kind of defect, sentences about it. Each kind has the weight of
+            ``anomaly`` on the anomalous side.
     """
 
     normal: tuple[str, ...]
     anomaly: tuple[str, ...]
+    defects: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for equal prompts, and hashable."""
+        return self.normal, self.anomaly, tuple(self.defects.items())
 
 
-def default_prompts(class_name: str) -> PromptPair:
-    """States x templates for ``class_name``: 154 normal and 132 anomalous sentences.
+@dataclass(frozen=True)
+class Wording:
+    """How prompts are made for a class name; what is None is the package's own.
 
-    Args:
-        class_name: What the images show, as one would call it: ``"screw"``, ``"leather"``.
+    Attributes:
+        text_prompts: ``{"normal": [...], "anomaly": [...]}``: whole sentences instead of states
+            and templates.
+        normal_states: Phrases such as ``"flawless {}"``.
+        anomalous_states: Phrases such as ``"{} with a hole"``.
+        templates: Sentences that every state is put into, such as ``"a photo of a {}."``.
+        defects: Names of the defects to tell apart, or for each name the phrases that describe it.
     """
-    return PromptPair(
-        normal=_compose(NORMAL_STATES, class_name), anomaly=_compose(ANOMALOUS_STATES, class_name)
-    )
 
+    text_prompts: Mapping[str, Sequence[str]] | None = None
+    normal_states: Sequence[str] | None = None
+    anomalous_states: Sequence[str] | None = None
+    templates: Sequence[str] | None = None
+    defects: Defects | None = None
 
-def custom_prompts(text_prompts: Mapping[str, Sequence[str]], class_name: str) -> PromptPair:
-    """Prompts of the user, each filled with the class name.
+    def prompts_for(self, class_name: str) -> Prompts:
+        """All sentences for a class; by default 154 normal and 132 anomalous ones.
 
-    Args:
-        text_prompts: ``{"normal": [...], "anomaly": [...]}``; ``{}`` or ``{class_name}`` in a
-            sentence stands for the class name, other sentences are taken as they are.
-        class_name: The class name to fill in.
+        Args:
+            class_name: What the images show, as one would call it: ``"screw"``, ``"leather"``.
 
-    Raises:
-        ValueError: If a side is missing or empty, is a bare string, or a placeholder is unknown.
-    """
-    if set(text_prompts) != {"normal", "anomaly"}:
-        raise ValueError(
-            f"text_prompts has the keys {sorted(text_prompts)}; it needs exactly 'normal' and "
-            "'anomaly', each a list of sentences."
+        Raises:
+            ValueError: If a list is empty or a bare string, a placeholder is unknown, a side is
+                missing, or whole sentences are given together with states.
+        """
+        templates = _sentences("templates", self.templates or TEMPLATES)
+        named = {
+            name: _compose(f"defects[{name!r}]", states, templates, class_name)
+            for name, states in self._defect_states().items()
+        }
+        if self.text_prompts is None:
+            normal, anomaly = (
+                _compose(argument, given, templates, class_name)
+                for argument, given in (
+                    (
+                        "normal_states",
+                        NORMAL_STATES if self.normal_states is None else self.normal_states,
+                    ),
+                    (
+                        "anomalous_states",
+                        ANOMALOUS_STATES
+                        if self.anomalous_states is None
+                        else self.anomalous_states,
+                    ),
+                )
+            )
+            return Prompts(normal, anomaly, named)
+        if self.normal_states is not None or self.anomalous_states is not None:
+            raise ValueError("text_prompts are whole sentences; pass them or states, not both.")
+        if set(self.text_prompts) != {"normal", "anomaly"}:
+            raise ValueError(
+                f"text_prompts has the keys {sorted(self.text_prompts)}; it needs exactly 'normal' "
+                "and 'anomaly', each a list of sentences."
+            )
+        normal, anomaly = (
+            _compose(f"text_prompts[{side!r}]", self.text_prompts[side], ("{}",), class_name)
+            for side in ("normal", "anomaly")
         )
-    sides: dict[str, tuple[str, ...]] = {}
-    for side, sentences in text_prompts.items():
-        if isinstance(sentences, str) or not all(isinstance(text, str) for text in sentences):
-            raise ValueError(f"text_prompts[{side!r}] must be a list of strings: {sentences!r}.")
-        if not sentences:
-            raise ValueError(f"text_prompts[{side!r}] is empty; it needs at least one sentence.")
-        sides[side] = tuple(_fill(sentence, class_name) for sentence in sentences)
-    return PromptPair(**sides)
+        return Prompts(normal, anomaly, named)
+
+    def _defect_states(self) -> Mapping[str, Sequence[str]]:
+        if self.defects is None:
+            return {}
+        if isinstance(self.defects, Mapping):
+            return self.defects
+        return {
+            name: [
+                state.format(class_name="{}", defect=name.replace("{", "{{").replace("}", "}}"))
+                for state in DEFECT_STATES
+            ]
+            for name in _sentences("defects", self.defects)
+        }
 
 
-def _compose(states: Sequence[str], class_name: str) -> tuple[str, ...]:
-    described = [state.format(class_name) for state in states]
-    return tuple(template.format(text) for template in TEMPLATES for text in described)
+def _compose(
+    argument: str, states: Sequence[str], templates: Sequence[str], class_name: str
+) -> tuple[str, ...]:
+    described = [_fill(state, class_name) for state in _sentences(argument, states)]
+    return tuple(_fill(template, text) for template in templates for text in described)
+
+
+def _sentences(argument: str, given: Sequence[str]) -> Sequence[str]:
+    if isinstance(given, str) or not all(isinstance(text, str) for text in given):
+        raise ValueError(f"{argument} must be a list of strings: {given!r}.")
+    if not given:
+        raise ValueError(f"{argument} is empty; it needs at least one entry.")
+    return given
 
 
 def _fill(sentence: str, class_name: str) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,21 +12,30 @@ import numpy.typing as npt
 from .detector import (
     DEFAULT_MODEL,
     DEFAULT_PRETRAINED,
-    ImageScores,
     Labels,
     OpenCLIPDetector,
     Scores,
     check_choice,
 )
-from .embedding import ATTENTIONS, Attention, Floats, PatchEmbedder, PatchTokens, Size, unit
+from .embedding import ATTENTIONS, Attention, PatchEmbedder, PatchTokens, Size
 from .items import Item
-from .maps import Aggregation, image_score
-from .prompts import PromptPair, custom_prompts, default_prompts
+from .maps import Aggregation
+from .prompt_scoring import (
+    MODES,
+    NEUTRAL,
+    TEMPERATURE,
+    Mode,
+    PromptScorer,
+    TextVectors,
+    prompt_patch_scores,
+    text_vectors,
+)
+from .prompts import Defects, Wording
 
-TEMPERATURE = 0.07  # of the two-class softmax, as in WinCLIP (Jeong et al., CVPR 2023)
+if TYPE_CHECKING:
+    from .regions import Region
 
-Mode = Literal["probability", "diff", "ratio"]
-NEUTRAL = {"probability": 0.5, "diff": 0.0, "ratio": 0.5}  # neither text is closer
+__all__ = ["VisionOpenCLIPPromptScore", "prompt_patch_scores"]
 
 
 class VisionOpenCLIPPromptScore(OpenCLIPDetector):
@@ -34,15 +43,20 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
 
     The image score is half the score of the whole image's embedding and half that of the highest
     patches (WinCLIP, Jeong et al., CVPR 2023); the patch tokens come from a side path of value
-    attention (see ``towers.py``). It scores without :meth:`fit`; :meth:`fit` on normal images only
-    replaces the threshold.
+    attention (see ``towers/side_path.py``). It scores without :meth:`fit`; :meth:`fit` on normal
+    images only replaces the threshold.
 
     Args:
         embedder: Object with ``embed(image) -> (patches (N, D), (rows, cols), (H, W))`` to use
             instead of an open_clip model; then both text features are needed.
         class_name: What the images show, as one would call it: ``"screw"``, ``"leather"``.
-        text_prompts: ``{"normal": [...], "anomaly": [...]}`` instead of the default sentences;
-            ``{}`` stands for the class name.
+        text_prompts: ``{"normal": [...], "anomaly": [...]}``, whole sentences instead of states
+            and templates; ``{}`` stands for the class name.
+        normal_states: Phrases such as ``"flawless {}"`` instead of the package's own.
+        anomalous_states: Phrases such as ``"{} with a hole"`` instead of the package's own.
+        templates: Sentences that every state is put into, such as ``"a photo of a {}."``.
+        defects: Kinds of damage to look for and to tell apart in :meth:`explain`: their names, or
+            for each name phrases such as ``"{} with a scratch"``.
         text_features_normal: Text vector of normal, shape (D,), instead of sentences.
         text_features_anomaly: Text vector of anomalous, shape (D,).
         openclip_model_name: A model of open_clip, ``"local-dir:DIR"``, ``"hf-hub:ORG/REPO"`` or
@@ -56,8 +70,10 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         resize: ``"keep"`` keeps the images' proportions, ``"squash"`` makes them square.
         max_tokens: Most patches of an image; None for four times the tower's own number.
         attention: Side path of the patch tokens: ``"vv"``, ``"qq"``, ``"kk"``, or ``"none"`` for
-            the plain last tokens.
+            the plain last tokens; ``"auto"`` is ``"vv"`` where the tower has a side path.
         stages: Number of depths the side path is read at.
+        windows: Sides in patches, such as (2, 3), to score WinCLIP's windows instead of patches;
+            slow, and only with ``mode="probability"``.
         mode: ``"probability"``: scores in (0, 1), 0.5 where neither text is closer. ``"diff"``:
             difference of the cosines, in [-2, 2]. ``"ratio"``: share of the anomalous similarity,
             in [0, 1].
@@ -68,7 +84,8 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         random_seed: Seed of random weights.
 
     Raises:
-        ValueError: If an argument is out of range or contradicts another.
+        ValueError: If an argument is out of range or contradicts another, or the model's patches
+            cannot be compared with texts.
         ImportError: If open_clip is needed and missing.
     """
 
@@ -78,6 +95,10 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         embedder: PatchEmbedder | None = None,
         class_name: str = "object",
         text_prompts: Mapping[str, Sequence[str]] | None = None,
+        normal_states: Sequence[str] | None = None,
+        anomalous_states: Sequence[str] | None = None,
+        templates: Sequence[str] | None = None,
+        defects: Defects | None = None,
         text_features_normal: npt.ArrayLike | None = None,
         text_features_anomaly: npt.ArrayLike | None = None,
         openclip_model_name: str = DEFAULT_MODEL,
@@ -89,6 +110,7 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         max_tokens: int | None = None,
         attention: Attention = "auto",
         stages: int = 4,
+        windows: Sequence[int] = (),
         mode: Mode = "probability",
         aggregation_method: Aggregation = "topk_mean",
         aggregation_topk: float = 0.01,
@@ -96,8 +118,11 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         batch_size: int | None = None,
         random_seed: int = 0,
     ) -> None:
-        check_choice("mode", mode, get_args(Mode))
+        check_choice("mode", mode, MODES)
         check_choice("attention", attention, ATTENTIONS)
+        if windows and mode != "probability":
+            raise ValueError(f"windows={tuple(windows)} need mode='probability', not {mode!r}.")
+        self._wording = Wording(text_prompts, normal_states, anomalous_states, templates, defects)
         super().__init__(
             tokens="aligned",
             embedder=embedder,
@@ -115,14 +140,20 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
             random_seed=random_seed,
             attention=attention,
             stages=stages,
+            windows=windows,
         )
         self.text_prompts = text_prompts
+        self.normal_states = normal_states
+        self.anomalous_states = anomalous_states
+        self.templates = templates
+        self.defects = defects
         self.text_features_normal = text_features_normal
         self.text_features_anomaly = text_features_anomaly
         self.attention = attention
         self.stages = stages
+        self.windows = windows
         self.mode = mode
-        self._text_cache: dict[PromptPair, TextVectors] = {}
+        self._text_cache: dict[tuple[object, ...], TextVectors] = {}
         self._own_text = self._check_text_features()
         self.set_class_name(class_name)
 
@@ -140,10 +171,7 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         """
         if not isinstance(class_name, str) or not class_name.strip():
             raise ValueError(f"class_name={class_name!r}; it must be a word such as 'screw'.")
-        if self.text_prompts is None:
-            self._prompts = default_prompts(class_name)
-        else:
-            self._prompts = custom_prompts(self.text_prompts, class_name)
+        self._prompts = self._wording.prompts_for(class_name)
         self.class_name = class_name
         return self
 
@@ -171,125 +199,53 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
                     "since this package cannot know its text encoder."
                 )
             return None
+        if self.defects is not None:
+            raise ValueError(
+                "defects are sentences to encode; text features leave no room for them."
+            )
         return text_vectors(normal, anomaly)
 
     def _scorer(self) -> PromptScorer:
+        return PromptScorer(self._text(), self.mode, self.aggregation_method, self.aggregation_topk)
+
+    def _text(self) -> TextVectors:
+        """The text vectors of the class as it is now, encoded once per class."""
         prompts = self._prompts
-        text = self._own_text or self._text_cache.get(prompts)
+        text = self._own_text or self._text_cache.get(prompts.key)
         if text is None:
-            text = text_vectors(*self._embedder.encode_ensembles([prompts.normal, prompts.anomaly]))
-            self._text_cache[prompts] = text
-        return PromptScorer(text, self.mode, self.aggregation_method, self.aggregation_topk)
+            normal, anomaly, *kinds = self._embedder.encode_ensembles(
+                [prompts.normal, prompts.anomaly, *prompts.defects.values()]
+            )
+            text = text_vectors(normal, anomaly, dict(zip(prompts.defects, kinds, strict=True)))
+            self._text_cache[prompts.key] = text
+        return text
 
     def _learn(self, items: Sequence[Item], canvas: Size | None) -> Scores:
         scorer = self._scorer()
         scores = [scorer(patches).image for patches in self._embedder.stream(items, canvas)]
         return np.array(scores, dtype=np.float64)
 
+    def _region_threshold(self) -> float:
+        return NEUTRAL[self.mode]
 
-@dataclass(frozen=True, eq=False)
-class TextVectors:
-    """Unit-length text vectors of both sides, shape (D,), float32. Compared by identity."""
-
-    normal: Floats
-    anomaly: Floats
-
-
-def text_vectors(normal: npt.ArrayLike, anomaly: npt.ArrayLike) -> TextVectors:
-    """Check two text vectors and scale them to unit length.
-
-    Raises:
-        ValueError: If they are not two finite, nonzero vectors of one length.
-    """
-    checked = {}
-    for side, given in (("normal", normal), ("anomaly", anomaly)):
-        vector = np.asarray(given, dtype=np.float32)
-        vector = vector.reshape(-1) if 1 in vector.shape else vector
-        if vector.ndim != 1 or not np.isfinite(vector).all() or not vector.any():
-            raise ValueError(
-                f"The text vector of {side!r} has shape {np.shape(given)}; expected one finite, "
-                "nonzero vector of shape (D,)."
-            )
-        checked[side] = unit(vector)
-    if checked["normal"].shape != checked["anomaly"].shape:
-        raise ValueError(
-            f"The text vectors differ in length: normal {checked['normal'].size}, "
-            f"anomaly {checked['anomaly'].size}."
-        )
-    return TextVectors(**checked)
+    def _name_region(self, region: Region, patches: PatchTokens) -> Region:
+        """Compare the region's mean token with the texts of the named defects."""
+        named = self._text().defects
+        if not named:
+            return region
+        token = patches.tokens[patches_inside(region, patches)].mean(axis=0)
+        logits = np.array([token @ vector for vector in named.values()]) / TEMPERATURE
+        chances = np.exp(logits - logits.max())
+        chances /= chances.sum()
+        best = int(chances.argmax())
+        return replace(region, defect=list(named)[best], probability=float(chances[best]))
 
 
-@dataclass(frozen=True)
-class PromptScorer:
-    """Scores one image against two text vectors; see :class:`~.detector.Scorer`."""
-
-    text: TextVectors
-    mode: Mode
-    aggregation: Aggregation
-    topk: float
-
-    @property
-    def key(self) -> Hashable:
-        """The scorer itself: all of it goes into a score."""
-        return self
-
-    def __call__(self, patches: PatchTokens) -> ImageScores:
-        """Patch scores and image score of one image."""
-        scores = self._compare(patches.tokens)
-        score = image_score(scores, self.aggregation, self.topk)
-        if patches.pooled is not None:
-            score = (score + float(self._compare(patches.pooled))) / 2
-        return ImageScores(patches=scores, image=score, size=patches.size)
-
-    def _compare(self, tokens: Floats) -> Floats:
-        if tokens.shape[-1] != self.text.normal.size:
-            raise ValueError(
-                f"The patch tokens have {tokens.shape[-1]} numbers, the text vectors "
-                f"{self.text.normal.size}; they come from different models."
-            )
-        return _in_mode(tokens @ self.text.normal, tokens @ self.text.anomaly, self.mode)
-
-
-def prompt_patch_scores(
-    patches: npt.ArrayLike,
-    *,
-    text_normal: npt.ArrayLike,
-    text_anomaly: npt.ArrayLike,
-    mode: Mode = "diff",
-) -> Floats:
-    """Score patches by whether they point along the anomalous or the normal text.
-
-    Args:
-        patches: Tokens in the space of the texts, shape (..., D); scaled to unit length here.
-        text_normal: Text vector of normal, shape (D,).
-        text_anomaly: Text vector of anomalous, shape (D,).
-        mode: ``"diff"``: difference of the cosines, in [-2, 2]. ``"probability"``: two-class
-            softmax with temperature 0.07, in (0, 1), as in WinCLIP (Jeong et al., CVPR 2023).
-            ``"ratio"``: ``(1 + cos_a) / (2 + cos_a + cos_n)``, in [0, 1].
-
-    Returns:
-        Shape (...), float32; higher is more anomalous.
-
-    Raises:
-        ValueError: If shapes disagree, a vector is zero or not finite, or the mode is unknown.
-    """
-    check_choice("mode", mode, get_args(Mode))
-    tokens = np.asarray(patches, dtype=np.float32)
-    if tokens.ndim < 1 or not np.isfinite(tokens).all():
-        raise ValueError(f"patches of shape {tokens.shape} must be finite, of shape (..., D).")
-    scorer: Any = PromptScorer(text_vectors(text_normal, text_anomaly), mode, "max", 1.0)
-    scores: Floats = scorer._compare(unit(tokens))
-    return scores
-
-
-def _in_mode(normal: Floats, anomaly: Floats, mode: Mode) -> Floats:
-    """Scores from the cosines with both texts; monotone in their difference or their share."""
-    difference = anomaly - normal
-    if mode == "diff":
-        return difference
-    if mode == "ratio":
-        similar = np.maximum(1 + anomaly, 0)
-        total = similar + np.maximum(1 + normal, 0)
-        return np.where(total > 0, similar / np.maximum(total, 1e-12), 0.5).astype(np.float32)
-    scores: Floats = 1 / (1 + np.exp(-difference / TEMPERATURE))
-    return scores
+def patches_inside(region: Region, patches: PatchTokens) -> tuple[slice, slice]:
+    """The rows and columns of patches that the box of a region touches."""
+    (rows, cols), (height, width) = patches.tokens.shape[:2], patches.size
+    left, top, right, bottom = region.box
+    return (
+        slice(top * rows // height, -(-bottom * rows // height)),
+        slice(left * cols // width, -(-right * cols // width)),
+    )

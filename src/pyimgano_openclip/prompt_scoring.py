@@ -1,0 +1,183 @@
+"""Scores of patches and images against text vectors. NumPy in, NumPy out."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from .embedding import Floats, PatchTokens, unit
+from .maps import Aggregation, ImageScores, image_score
+
+TEMPERATURE = 0.07  # of the two-class softmax, as in WinCLIP (Jeong et al., CVPR 2023)
+
+Mode = Literal["probability", "diff", "ratio"]
+MODES: tuple[str, ...] = get_args(Mode)
+NEUTRAL = {"probability": 0.5, "diff": 0.0, "ratio": 0.5}  # neither text is closer
+
+
+@dataclass(frozen=True, eq=False)
+class TextVectors:
+    """Unit-length text vectors, each of shape (D,), float32. Compared by identity.
+
+    Attributes:
+        normal: Of intact objects.
+        anomaly: Of damaged objects; the mean over the kinds of damage.
+        defects: Of the named kinds of damage.
+    """
+
+    normal: Floats
+    anomaly: Floats
+    defects: Mapping[str, Floats] = field(default_factory=dict)
+
+
+def text_vectors(
+    normal: npt.ArrayLike, anomaly: npt.ArrayLike, defects: Mapping[str, Floats] | None = None
+) -> TextVectors:
+    """Check text vectors, scale them to unit length, and average the anomalous side.
+
+    Raises:
+        ValueError: If they are not finite, nonzero vectors of one length.
+    """
+    sides = {"normal": normal, "anomaly": anomaly, **(defects or {})}
+    checked = {name: _checked(name, vector) for name, vector in sides.items()}
+    if len({vector.size for vector in checked.values()}) > 1:
+        lengths = ", ".join(f"{name} {vector.size}" for name, vector in checked.items())
+        raise ValueError(f"The text vectors differ in length: {lengths}.")
+    kinds = {name: checked[name] for name in defects or {}}
+    damage = unit(np.mean([checked["anomaly"], *kinds.values()], axis=0))
+    return TextVectors(normal=checked["normal"], anomaly=damage, defects=kinds)
+
+
+@dataclass(frozen=True)
+class PromptScorer:
+    """Scores one image against two text vectors; see :class:`~.detector.Scorer`."""
+
+    text: TextVectors
+    mode: Mode
+    aggregation: Aggregation
+    topk: float
+
+    @property
+    def key(self) -> Hashable:
+        """The scorer itself: all of it goes into a score."""
+        return self
+
+    def __call__(self, patches: PatchTokens) -> ImageScores:
+        """Patch scores and image score of one image."""
+        whole = None if patches.pooled is None else float(self.compare(patches.pooled))
+        scores = self.compare(patches.tokens)
+        if patches.windows and whole is not None:
+            scores = self._windowed(patches.windows, scores.shape, whole)
+        score = image_score(scores, self.aggregation, self.topk)
+        if whole is not None:
+            score = (score + whole) / 2
+        return ImageScores(patches=scores, image=score, size=patches.size)
+
+    def compare(self, tokens: Floats) -> Floats:
+        """Scores of tokens of shape (..., D) by the mode; higher is more anomalous.
+
+        Raises:
+            ValueError: If their length is not that of the text vectors.
+        """
+        if tokens.shape[-1] != self.text.normal.size:
+            raise ValueError(
+                f"The patch tokens have {tokens.shape[-1]} numbers, the text vectors "
+                f"{self.text.normal.size}; they come from different models."
+            )
+        return _in_mode(tokens @ self.text.normal, tokens @ self.text.anomaly, self.mode)
+
+    def _windowed(
+        self, windows: Mapping[int, Floats], grid: tuple[int, ...], whole: float
+    ) -> Floats:
+        """Harmonic mean over the window sizes and the whole image, as in WinCLIP."""
+        maps = [spread_windows(self.compare(found), grid) for found in windows.values()]
+        return harmonic_mean([*maps, np.full(grid, whole, dtype=np.float32)])
+
+
+def spread_windows(scores: Floats, grid: tuple[int, ...]) -> Floats:
+    """Score of each patch: the harmonic mean of the windows that cover it.
+
+    WinCLIP (Jeong et al., CVPR 2023): the harmonic mean lets a patch be normal if any of its
+    windows is.
+
+    Args:
+        scores: Score of each window, shape (rows - side + 1, cols - side + 1), above 0.
+        grid: (rows, cols).
+
+    Returns:
+        Shape (rows, cols).
+    """
+    side = grid[0] - scores.shape[0] + 1
+    inverse, count = np.zeros(grid), np.zeros(grid)
+    rows, cols = scores.shape
+    for down in range(side):
+        for right in range(side):
+            inverse[down : down + rows, right : right + cols] += 1 / scores
+            count[down : down + rows, right : right + cols] += 1
+    return (count / inverse).astype(np.float32)
+
+
+def harmonic_mean(maps: list[Floats]) -> Floats:
+    """Element by element over maps of one shape, all above 0."""
+    mean: Floats = (len(maps) / np.sum([1 / found for found in maps], axis=0)).astype(np.float32)
+    return mean
+
+
+def prompt_patch_scores(
+    patches: npt.ArrayLike,
+    *,
+    text_normal: npt.ArrayLike,
+    text_anomaly: npt.ArrayLike,
+    mode: Mode = "diff",
+) -> Floats:
+    """Score patches by whether they point along the anomalous or the normal text.
+
+    Args:
+        patches: Tokens in the space of the texts, shape (..., D); scaled to unit length here.
+        text_normal: Text vector of normal, shape (D,).
+        text_anomaly: Text vector of anomalous, shape (D,).
+        mode: ``"diff"``: difference of the cosines, in [-2, 2]. ``"probability"``: two-class
+            softmax with temperature 0.07, in (0, 1), as in WinCLIP (Jeong et al., CVPR 2023).
+            ``"ratio"``: ``(1 + cos_a) / (2 + cos_a + cos_n)``, in [0, 1].
+
+    Returns:
+        Shape (...), float32; higher is more anomalous.
+
+    Raises:
+        ValueError: If shapes disagree, a vector is zero or not finite, or the mode is unknown.
+    """
+    if mode not in MODES:
+        raise ValueError(f"mode={mode!r} is unknown; choose from {', '.join(MODES)}.")
+    tokens = np.asarray(patches, dtype=np.float32)
+    if tokens.ndim < 1 or not np.isfinite(tokens).all():
+        raise ValueError(f"patches of shape {tokens.shape} must be finite, of shape (..., D).")
+    scorer = PromptScorer(text_vectors(text_normal, text_anomaly), mode, "max", 1.0)
+    return scorer.compare(unit(tokens))
+
+
+def _checked(name: str, given: npt.ArrayLike) -> Floats:
+    vector = np.asarray(given, dtype=np.float32)
+    vector = vector.reshape(-1) if 1 in vector.shape else vector
+    if vector.ndim != 1 or not np.isfinite(vector).all() or not vector.any():
+        raise ValueError(
+            f"The text vector of {name!r} has shape {np.shape(given)}; expected one finite, "
+            "nonzero vector of shape (D,)."
+        )
+    return unit(vector)
+
+
+def _in_mode(normal: Floats, anomaly: Floats, mode: Mode) -> Floats:
+    """Scores from the cosines with both texts; monotone in their difference or their share."""
+    difference = anomaly - normal
+    if mode == "diff":
+        return difference
+    if mode == "ratio":
+        similar = np.maximum(1 + anomaly, 0)
+        total = similar + np.maximum(1 + normal, 0)
+        return np.where(total > 0, similar / np.maximum(total, 1e-12), 0.5).astype(np.float32)
+    scores: Floats = 1 / (1 + np.exp(-difference / TEMPERATURE))
+    return scores

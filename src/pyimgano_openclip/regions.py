@@ -1,0 +1,62 @@
+"""Connected hot regions of an anomaly map."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from .embedding import Floats
+
+
+@dataclass(frozen=True)
+class Region:
+    """One connected region of an image that is hotter than the threshold.
+
+    Attributes:
+        box: (left, top, right, bottom) in pixels of the original image, as Pillow's ``crop`` takes
+            it.
+        peak: Highest map value inside; higher is more anomalous.
+        peak_at: (x, y) of that value, in pixels of the original image.
+        area: Number of hot pixels.
+        defect: Name of the defect that it resembles most, if the detector knows any.
+        probability: Of that defect among the named ones, in (0, 1].
+    """
+
+    box: tuple[int, int, int, int]
+    peak: float
+    peak_at: tuple[int, int]
+    area: int
+    defect: str | None = None
+    probability: float | None = None
+
+
+def find_regions(anomaly_map: Floats, threshold: float, limit: int) -> list[Region]:
+    """The regions above the threshold, hottest first.
+
+    Args:
+        anomaly_map: Shape (H, W); higher is more anomalous.
+        threshold: A pixel is hot if its value is higher.
+        limit: Most regions to return.
+
+    Returns:
+        At most ``limit`` regions; pixels that touch at a corner belong together.
+    """
+    hot = (anomaly_map > threshold).astype(np.uint8)
+    count, labels, facts, _ = cv2.connectedComponentsWithStats(hot, connectivity=8)
+    regions = []
+    for label in range(1, count):
+        left, top, width, height, area = (int(fact) for fact in facts[label])
+        inside = labels[top : top + height, left : left + width] == label
+        values = np.where(inside, anomaly_map[top : top + height, left : left + width], -np.inf)
+        row, col = np.unravel_index(int(values.argmax()), values.shape)
+        regions.append(
+            Region(
+                box=(left, top, left + width, top + height),
+                peak=float(values[row, col]),
+                peak_at=(left + int(col), top + int(row)),
+                area=area,
+            )
+        )
+    return sorted(regions, key=lambda region: -region.peak)[:limit]

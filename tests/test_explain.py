@@ -1,0 +1,67 @@
+"""Where an image is anomalous, and what was found there."""
+
+import numpy as np
+import pytest
+
+from pyimgano_openclip import VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore
+from pyimgano_openclip.promptscore import patches_inside
+from pyimgano_openclip.regions import Region, find_regions
+
+from embedders import GREEN, RED, ColourEmbedder, red_image, with_green
+
+
+def promptscore():
+    return VisionOpenCLIPPromptScore(
+        embedder=ColourEmbedder(8, 16), text_features_normal=RED, text_features_anomaly=GREEN
+    )
+
+
+def test_regions_are_connected_boxes_hottest_first():
+    found = np.zeros((50, 90), np.float32)
+    found[10:20, 30:45] = 0.6
+    found[19:25, 44:50] = 0.7  # touches the first at a corner
+    found[40:45, 80:90] = 0.9
+    first, second = find_regions(found, 0.5, limit=10)
+    assert first.box == (80, 40, 90, 45)
+    assert first.area == 50
+    assert second.box == (30, 10, 50, 25)
+    assert second.peak == pytest.approx(0.7)
+    assert 44 <= second.peak_at[0] < 50
+    assert find_regions(found, 0.5, limit=1) == [first]
+    assert find_regions(found, 2, limit=10) == []
+
+
+def test_two_defects_give_two_boxes_around_them():
+    image = with_green(with_green(red_image(80, 160), 10, 20, 20), 50, 120, 20)
+    regions = promptscore().explain(image)
+    assert len(regions) == 2
+    for region, (top, left) in zip(
+        sorted(regions, key=lambda r: r.box), [(10, 20), (50, 120)], strict=True
+    ):
+        assert abs(region.box[0] - left) <= 10
+        assert abs(region.box[1] - top) <= 10
+        assert abs(region.box[2] - left - 20) <= 10
+        assert abs(region.box[3] - top - 20) <= 10
+        assert region.peak > 0.5
+        assert region.defect is None
+
+
+def test_a_normal_image_has_no_regions():
+    assert promptscore().explain(red_image(80, 160)) == []
+
+
+def test_patchknn_explains_above_its_threshold():
+    detector = VisionOpenCLIPPatchKNN(embedder=ColourEmbedder(8, 16))
+    with pytest.raises(RuntimeError):
+        detector.explain(red_image(80, 160))
+    detector.fit([red_image(80, 160, seed=s) for s in range(5)])
+    (region,) = detector.explain(with_green(red_image(80, 160, seed=9), 50, 120, 20))
+    assert region.box[0] <= 130 <= region.box[2]
+    assert region.box[1] <= 60 <= region.box[3]
+
+
+def test_patches_inside_a_region_are_those_its_box_touches():
+    (patches,) = promptscore()._embedder.stream([red_image(80, 160)], None)
+    rows, cols = patches_inside(Region((15, 9, 31, 20), 1.0, (20, 10), 5), patches)
+    assert (rows.start, rows.stop) == (0, 2)
+    assert (cols.start, cols.stop) == (1, 4)
