@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pyimgano_openclip import VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore
+from pyimgano_openclip.explain import Box
 from pyimgano_openclip.promptscore import patches_inside
 from pyimgano_openclip.regions import Region, find_regions
 
@@ -62,6 +63,6 @@ def test_patchknn_explains_above_its_threshold():
 
 def test_patches_inside_a_region_are_those_its_box_touches():
     (patches,) = promptscore()._embedder.stream([red_image(80, 160)], None)
-    rows, cols = patches_inside(Region((15, 9, 31, 20), 1.0, (20, 10), 5), patches)
+    rows, cols = patches_inside(Region(Box(15, 9, 31, 20), 1.0, (20, 10), 5), patches)
     assert (rows.start, rows.stop) == (0, 2)
     assert (cols.start, cols.stop) == (1, 4)

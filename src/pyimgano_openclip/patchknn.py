@@ -11,7 +11,6 @@ import numpy as np
 from .detector import (
     DEFAULT_MODEL,
     DEFAULT_PRETRAINED,
-    ImageScores,
     OpenCLIPDetector,
     Scores,
     check_choice,
@@ -23,7 +22,7 @@ from .embedding import InjectedEmbedder, PatchEmbedder, PatchTokens, Size
 from .enrolment import Enrolment, flat
 from .explain import Match, patch_box, stored_box
 from .items import Item, as_items
-from .maps import Aggregation, image_score
+from .maps import Aggregation, ImageScores, image_score
 from .memory_bank import ROW_TYPES, MemoryBank, RowType
 from .search import SEARCH_BACKENDS, SearchBackend
 

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from .embedding import Floats
+from .explain import Box
 
 
 @dataclass(frozen=True)
@@ -15,8 +16,7 @@ class Region:
     """One connected region of an image that is hotter than the threshold.
 
     Attributes:
-        box: (left, top, right, bottom) in pixels of the original image, as Pillow's ``crop`` takes
-            it.
+        box: The rectangle around it, in pixels of the original image.
         peak: Highest map value inside; higher is more anomalous.
         peak_at: (x, y) of that value, in pixels of the original image.
         area: Number of hot pixels.
@@ -24,7 +24,7 @@ class Region:
         probability: Of that defect among the named ones, in (0, 1].
     """
 
-    box: tuple[int, int, int, int]
+    box: Box
     peak: float
     peak_at: tuple[int, int]
     area: int
@@ -53,7 +53,7 @@ def find_regions(anomaly_map: Floats, threshold: float, limit: int) -> list[Regi
         row, col = np.unravel_index(int(values.argmax()), values.shape)
         regions.append(
             Region(
-                box=(left, top, left + width, top + height),
+                box=Box(left, top, left + width, top + height),
                 peak=float(values[row, col]),
                 peak_at=(left + int(col), top + int(row)),
                 area=area,
