@@ -19,6 +19,7 @@ from pyimgano.utils.optional_deps import require
 from .embedding import Floats, InjectedEmbedder, PatchEmbedder, PatchTokens, Size
 from .items import Item, as_items, content_key, describe
 from .maps import AGGREGATIONS, Aggregation, ImageScores, anomaly_map
+from .saving import SavedDetector
 from .score_cache import ScoreCache
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Scorer(Protocol):
         """Score one image."""
 
 
-class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyped
+class OpenCLIPDetector(SavedDetector, BaseDetector):  # type: ignore[misc]  # the host is untyped
     """Base of both detectors; see there for the arguments.
 
     Attributes:

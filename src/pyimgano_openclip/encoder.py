@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from . import text_cache, weights
 from .embedding import Attention, Floats, PatchTokens, Size, unit
 from .features import Projection, fuse_features
+from .fingerprint import fingerprint
 from .frame import Frame, choose_canvas, image_size, read_frame, whole_patches
 from .items import Item, as_items
 from .towers import Request, Tower, TowerOutput, make_tower
@@ -227,6 +228,11 @@ class OpenCLIPPatchEmbedder:
                 visual = cast(nn.Module, weights.load_model(self._source).visual)
                 self._visual = visual.to(self.device)
             return self._visual
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the image tower; loads it. See :mod:`~.fingerprint`."""
+        return fingerprint(self.visual, self._preprocessing)
 
     @property
     def _tower(self) -> Tower:

@@ -13,7 +13,8 @@ from typing import Any
 
 from .embedding import Floats, InjectedEmbedder, PatchTokens, Size
 from .items import Item
-from .memory_bank import MemoryBank, StoredImage, distance_within
+from .memory_bank import MemoryBank, StoredImage
+from .search import distance_within
 from .spool import TokenSpool
 
 OVERSAMPLING = 2  # pixels of an image that is to be turned, for each of the canvas

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple, get_args
 import numpy as np
 import numpy.typing as npt
 
+from .checkpoint import Arrays, Checkpoint, CheckpointError
 from .coreset import BLOCK, k_center, nearest_center, project
 from .embedding import Floats, Size
 from .search import Indices, Search, build_search
@@ -238,6 +239,36 @@ class MemoryBank:
         tokens: Floats = self.tokens[rows.start : rows.stop][own].astype(np.float32)
         return tokens
 
+    def state(self) -> tuple[Arrays, dict[str, Any]]:
+        """All there is to it, as arrays and as facts that JSON can hold."""
+        arrays = {"rows": self.tokens, "origins": self.origins, "reach": self._reach[: self._n]}
+        images = [(*image.grid, *image.size, image.path) for image in self.images]
+        return arrays, {"images": images, "seen": self.seen, "spread": self._spread}
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Become the bank whose :meth:`state` is in a checkpoint.
+
+        Raises:
+            CheckpointError: If it is none.
+        """
+        rows, origins, reach = (
+            checkpoint.numbers(name, axes)
+            for name, axes in (("rows", 2), ("origins", 2), ("reach", 1))
+        )
+        facts = checkpoint.header["state"]
+        images = tuple(
+            StoredImage((int(rows), int(cols)), (int(height), int(width)), path)
+            for rows, cols, height, width, path in facts["images"]
+        )
+        whole = origins.shape == (len(rows), 3) and reach.shape == (len(rows),)
+        if not whole or rows.dtype.name not in ROW_TYPES or not _in_order(origins, images):
+            raise CheckpointError(
+                f"{checkpoint.path} is damaged: its memory bank contradicts itself."
+            )
+        self.images, self.seen, self._spread = images, int(facts["seen"]), float(facts["spread"])
+        self._tokens, self._origins = rows, origins.astype(np.int32)
+        self._reach, self._n, self._search = reach.astype(np.float32), len(rows), None
+
     def _most(self) -> int:
         """Rows at which a growing bank is thinned to its limit."""
         return int((self.limit or 0) * (1 + SLACK))
@@ -293,25 +324,10 @@ class MemoryBank:
         return {**self.__dict__, **trimmed, "_points": self._points[:0], "_search": None}
 
 
-def distance_within(tokens: Floats, n_neighbors: int = 1) -> Floats:
-    """Cosine distance of every patch of one image to its closest patches that are not its own.
-
-    The patch and the eight around it are left out, since neighbouring tokens overlap.
-
-    Args:
-        tokens: Unit-length tokens, shape (rows, cols, D).
-        n_neighbors: How many patches to average over.
-
-    Returns:
-        Shape (rows * cols,), float32; 0 where a patch has no others.
-    """
-    rows, cols, width = tokens.shape
-    flat = tokens.reshape(-1, width)
-    place = np.indices((rows, cols)).reshape(2, -1)
-    distance = np.zeros(len(flat), dtype=np.float32)
-    for patch, position in enumerate(place.T):
-        others = np.flatnonzero(np.abs(place - position[:, None]).max(axis=0) > 1)
-        if len(others):
-            similarity = np.sort(flat[others] @ flat[patch])[-n_neighbors:]
-            distance[patch] = np.clip(1 - similarity.mean(), 0, 2)
-    return distance
+def _in_order(origins: Origins, images: tuple[StoredImage, ...]) -> bool:
+    """Whether the rows lie image by image and in patches that these have."""
+    image, turn, patch = origins.T
+    if image.min() < 0 or image.max() >= len(images) or (np.diff(image) < 0).any():
+        return False
+    patches = np.array([stored.grid[0] * stored.grid[1] for stored in images])
+    return bool((turn >= 0).all() and (patch >= 0).all() and (patch < patches[image]).all())

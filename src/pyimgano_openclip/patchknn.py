@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from .items import Item, as_items
 from .maps import Aggregation, ImageScores, image_score
 from .memory_bank import ROW_TYPES, MemoryBank, RowType
 from .search import SEARCH_BACKENDS, SearchBackend
+
+if TYPE_CHECKING:
+    from .checkpoint import Arrays, Checkpoint
 
 
 class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
@@ -142,6 +145,21 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
             raise RuntimeError("The memory bank is empty; call fit() with normal images first.")
         return self._bank
 
+    @property
+    def _free_settings(self) -> frozenset[str]:
+        # The bank in the file is the outcome of these; they count when it grows.
+        free = {"coreset_sampling_ratio", "max_patches", "memory_bank_dtype"}
+        # All exact searches find the same.
+        return frozenset(free if self.knn_backend == "faiss-ivf" else {*free, "knn_backend"})
+
+    def _state(self) -> tuple[Arrays, dict[str, Any]]:
+        return self.memory_bank_.state()
+
+    def _restored(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        bank = self._new_bank()
+        bank.restore(checkpoint)
+        return {"_bank": bank}
+
     def _scorer(self) -> NearestScorer:
         return NearestScorer(
             self.memory_bank_, self.n_neighbors, self.aggregation_method, self.aggregation_topk
@@ -224,18 +242,21 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         return matches
 
     def _learn(self, items: Sequence[Item], canvas: Size | None) -> Scores:
+        bank = self._new_bank()
+        scores = self._enrol(bank, items, canvas)
+        self._bank = bank
+        return scores
+
+    def _new_bank(self) -> MemoryBank:
         injected, backend = isinstance(self._embedder, InjectedEmbedder), self.knn_backend
         if backend == "auto":
             backend = "numpy" if injected else "torch"
-        bank = MemoryBank(
+        return MemoryBank(
             backend,
             "cpu" if injected else str(self._embedder.device),
             row_type=self.memory_bank_dtype,
             seed=self.random_seed,
         )
-        scores = self._enrol(bank, items, canvas)
-        self._bank = bank
-        return scores
 
     def _enrol(self, bank: MemoryBank, items: Sequence[Item], canvas: Size | None) -> Scores:
         """Add images to a bank; scores of those that :class:`~.enrolment.Enrolment` measures."""

@@ -88,7 +88,7 @@ def register_detectors() -> None:
                 metadata={
                     **metadata,
                     "backend": "openclip",
-                    "supports_save_load": False,
+                    "supports_save_load": True,
                     "provider": "pyimgano-openclip",
                     "provider_version": __version__,
                 },

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from .checkpoint import Arrays, Checkpoint, CheckpointError
 from .detector import (
     DEFAULT_MODEL,
     DEFAULT_PRETRAINED,
@@ -204,6 +205,31 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
                 "defects are sentences to encode; text features leave no room for them."
             )
         return text_vectors(normal, anomaly)
+
+    @property
+    def _free_settings(self) -> frozenset[str]:
+        return frozenset({"text_features_normal", "text_features_anomaly"})  # in the file anyway
+
+    def _state(self) -> tuple[Arrays, dict[str, Any]]:
+        text = self._text()
+        named = {f"text_defect_{name}": vector for name, vector in text.defects.items()}
+        return {"text_normal": text.normal, "text_anomaly": text.anomaly, **named}, {}
+
+    def _restored(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        normal, anomaly = (checkpoint.numbers(f"text_{side}", 1) for side in ("normal", "anomaly"))
+        named = {
+            name: checkpoint.numbers(f"text_defect_{name}", 1) for name in self._prompts.defects
+        }
+        saved, own = TextVectors(normal, anomaly, named), self._own_text
+        if own is None:
+            return {"_text_cache": {**self._text_cache, self._prompts.key: saved}}
+        for side in ("normal", "anomaly"):
+            if not np.array_equal(getattr(saved, side), getattr(own, side)):
+                raise CheckpointError(
+                    f"{checkpoint.path} was saved with another text_features_{side} than this "
+                    "detector has. Create the detector with the saved one, or save it again."
+                )
+        return {}
 
     def _scorer(self) -> PromptScorer:
         return PromptScorer(self._text(), self.mode, self.aggregation_method, self.aggregation_topk)

@@ -53,6 +53,30 @@ def build_search(backend: str, rows: Rows, device: str) -> Search:
     return _numpy_search(rows)
 
 
+def distance_within(tokens: Floats, n_neighbors: int = 1) -> Floats:
+    """Cosine distance of every patch of one image to its closest patches that are not its own.
+
+    The patch and the eight around it are left out, since neighbouring tokens overlap.
+
+    Args:
+        tokens: Unit-length tokens, shape (rows, cols, D).
+        n_neighbors: How many patches to average over.
+
+    Returns:
+        Shape (rows * cols,), float32; 0 where a patch has no others.
+    """
+    rows, cols, width = tokens.shape
+    flat = tokens.reshape(-1, width)
+    place = np.indices((rows, cols)).reshape(2, -1)
+    distance = np.zeros(len(flat), dtype=np.float32)
+    for patch, position in enumerate(place.T):
+        others = np.flatnonzero(np.abs(place - position[:, None]).max(axis=0) > 1)
+        if len(others):
+            similarity = np.sort(flat[others] @ flat[patch])[-n_neighbors:]
+            distance[patch] = np.clip(1 - similarity.mean(), 0, 2)
+    return distance
+
+
 def _numpy_search(rows: Rows) -> Search:
     def search(queries: Floats, count: int, hidden: range) -> Found:
         similarity = np.full((len(queries), 0), -np.inf, dtype=np.float32)

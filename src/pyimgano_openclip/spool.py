@@ -38,4 +38,4 @@ class TokenSpool:
         self._file.seek(0)
         for shape in self._shapes:
             data = self._file.read(4 * int(np.prod(shape)))
-            yield np.frombuffer(data, dtype=np.float32).reshape(shape)
+            yield np.frombuffer(bytearray(data), dtype=np.float32).reshape(shape)  # writable

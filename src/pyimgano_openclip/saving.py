@@ -1,0 +1,166 @@
+"""What of a detector goes into a checkpoint, and how it comes back: all of it or nothing."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from . import __version__
+from .checkpoint import (
+    Arrays,
+    Checkpoint,
+    CheckpointError,
+    plain,
+    read_checkpoint,
+    write_checkpoint,
+)
+from .embedding import InjectedEmbedder, Size
+
+# Arguments of the constructor that say where and how to work, not what to compute.
+WORKING = {"embedder", "device", "batch_size", "contamination", "random_seed"}
+MODEL = {"openclip_model_name", "openclip_pretrained", "pretrained"}  # the weights say it better
+TRAINING_SCORES = "training_scores"
+
+T = TypeVar("T", bound="SavedDetector")
+
+
+class SavedDetector:
+    """The part of a detector that saves and loads; what was learnt, its heirs know."""
+
+    embedder: Any
+    contamination: float
+    canvas_: Size | None
+    _embedder: Any
+    _cache: Any
+
+    @property
+    def _free_settings(self) -> frozenset[str]:
+        """Further arguments of the constructor that may differ from a checkpoint's."""
+        return frozenset()
+
+    @abstractmethod
+    def _state(self) -> tuple[Arrays, dict[str, Any]]:
+        """What was learnt, as arrays and as facts that JSON can hold.
+
+        Raises:
+            RuntimeError: If nothing was learnt yet.
+        """
+
+    @abstractmethod
+    def _restored(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        """The attributes that hold what was learnt, from a checkpoint of equal settings.
+
+        Raises:
+            ValueError: If it does not fit.
+        """
+
+    def save_checkpoint(self, path: str | os.PathLike[str]) -> Path:
+        """Save what was learnt: one safetensors file, without the model's weights.
+
+        A file of the same name is replaced at once or not at all, whenever the process ends.
+
+        Args:
+            path: Where to; the folder is made if need be.
+
+        Returns:
+            The path.
+
+        Raises:
+            RuntimeError: If there is nothing to save; call ``fit`` first.
+            OSError: If the file cannot be written.
+        """
+        arrays, facts = self._state()
+        header = {
+            "package_version": __version__,
+            "detector": type(self).__name__,
+            "model": self._identity(),
+            "settings": self._scoring_settings(),
+            "contamination": self.contamination,
+            "canvas": self.canvas_,
+            "threshold": getattr(self, "threshold_", None),
+            "state": facts,
+        }
+        if hasattr(self, "decision_scores_"):
+            arrays = {**arrays, TRAINING_SCORES: self.decision_scores_}
+        write_checkpoint(Path(path), plain(header), arrays)
+        return Path(path)
+
+    def load_checkpoint(self: T, path: str | os.PathLike[str]) -> T:  # noqa: PYI019 - see spool.py
+        """Take over what a detector of equal settings and an equal model has saved.
+
+        Scores, maps and threshold are then those of the other detector. ``contamination`` is taken
+        over as well. The model's weights are loaded, to compare them.
+
+        Args:
+            path: A file of :meth:`save_checkpoint`.
+
+        Returns:
+            The detector itself, unchanged if anything fails.
+
+        Raises:
+            ValueError: If the file is damaged or foreign, or was saved with another model or with
+                other settings that change a score; the message says what was found and expected.
+            OSError: If it cannot be opened.
+        """
+        checkpoint = read_checkpoint(Path(path))
+        try:
+            self._expect_equals(checkpoint)
+            restored = {**_common(checkpoint), **self._restored(checkpoint)}
+        except CheckpointError:
+            raise
+        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+            raise CheckpointError(f"{path} is damaged: {error!r}") from error
+        for name in ("threshold_", "decision_scores_", "labels_"):
+            self.__dict__.pop(name, None)
+        self.__dict__.update(restored)
+        self._cache.clear()
+        return self
+
+    def _expect_equals(self, checkpoint: Checkpoint) -> None:
+        """Raise a ValueError unless the checkpoint's detector scores as this one does."""
+        header, name = checkpoint.header, type(self).__name__
+        checkpoint.expect("detector", header["detector"], name, "Load it with that class.")
+        saved, own = header["settings"], self._scoring_settings()
+        for name in sorted({*saved, *own}):
+            remedy = f"Create the detector with {name}={saved.get(name)!r}, or fit again."
+            checkpoint.expect(name, saved.get(name), own.get(name), remedy)
+        model, mine = header["model"], self._identity()
+        same = "weights" if "weights" in model and "weights" in mine else "embedder"
+        if model.get(same) != mine.get(same):
+            checkpoint.expect("model", model, mine, "Create the detector with the saved model.")
+
+    def _scoring_settings(self) -> dict[str, Any]:
+        free = WORKING | MODEL | self._free_settings
+        settings: Mapping[str, Any] = self.get_params(deep=False)  # type: ignore[attr-defined]
+        return {name: value for name, value in settings.items() if name not in free}
+
+    def _identity(self) -> dict[str, Any]:
+        if isinstance(self._embedder, InjectedEmbedder):
+            return {"embedder": type(self.embedder).__qualname__}
+        return {
+            "name": self._embedder.model_name,
+            "pretrained": self._embedder.pretrained,
+            "weights": self._embedder.fingerprint,
+        }
+
+
+def _common(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The attributes that every detector has."""
+    header = checkpoint.header
+    canvas, threshold = header["canvas"], header["threshold"]
+    restored: dict[str, Any] = {
+        "contamination": float(header["contamination"]),
+        "canvas_": None if canvas is None else (int(canvas[0]), int(canvas[1])),
+    }
+    if threshold is not None:
+        restored["threshold_"] = float(threshold)
+    if TRAINING_SCORES in checkpoint.arrays:
+        scores = checkpoint.numbers(TRAINING_SCORES, axes=1)
+        restored["decision_scores_"] = scores
+        restored["labels_"] = (scores > restored["threshold_"]).astype(np.int64)
+    return restored
