@@ -119,8 +119,8 @@ class OpenCLIPDetector(SavedDetector, BaseDetector):  # type: ignore[misc]  # th
         )
 
     @abstractmethod
-    def _scorer(self) -> Scorer:
-        """Freeze what scores depend on; raises if the detector cannot score yet."""
+    def _scorer(self, canvas: Size | None) -> Scorer:
+        """Freeze what scores on a canvas depend on; raises if the detector cannot score yet."""
 
     @abstractmethod
     def _learn(self, items: Sequence[Item], canvas: Size | None) -> Scores:
@@ -274,8 +274,8 @@ class OpenCLIPDetector(SavedDetector, BaseDetector):  # type: ignore[misc]  # th
             RuntimeError: If the detector has no threshold yet.
         """
         self._fix_canvas([image])
-        scorer = self._scorer()
-        (patches,) = self._embedder.stream([image], self.canvas_)
+        scorer = self._scorer(self.canvas_)
+        (patches,) = self._stream([image], self.canvas_)
         scored = scorer(patches)
         found = anomaly_map(scored.patches, scored.size)
         hot = self._region_threshold() if threshold is None else threshold
@@ -321,16 +321,22 @@ class OpenCLIPDetector(SavedDetector, BaseDetector):  # type: ignore[misc]  # th
     def _scored(self, items: Sequence[Item]) -> Iterator[ImageScores]:
         """Score images in order, each in one pass, recently scored ones in none."""
         self._fix_canvas(items)
-        scorer, canvas = self._scorer(), self.canvas_
+        canvas = self.canvas_
+        scorer = self._scorer(canvas)
         keys = [(content_key(item), canvas, scorer.key) for item in items]
         known = [None if key[0] is None else self._cache.get(key) for key in keys]
         missing = [item for item, hit in zip(items, known, strict=True) if hit is None]
-        fresh = self._embedder.stream(missing, canvas)
+        fresh = self._stream(missing, canvas)
         for key, hit in zip(keys, known, strict=True):
             scored = hit or scorer(next(fresh))
             if hit is None and key[0] is not None:
                 self._cache.put(key, scored)
             yield scored
+
+    def _stream(self, items: Sequence[Item], canvas: Size | None) -> Iterator[PatchTokens]:
+        """Everything that this detector reads of its images, in one pass."""
+        stream: Iterator[PatchTokens] = self._embedder.stream(items, canvas)
+        return stream
 
     def _fix_canvas(self, items: Sequence[Item]) -> None:
         """Choose the canvas once, so that all scores of a detector can be compared."""

@@ -160,7 +160,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         bank.restore(checkpoint)
         return {"_bank": bank}
 
-    def _scorer(self) -> NearestScorer:
+    def _scorer(self, canvas: Size | None) -> NearestScorer:  # noqa: ARG002 - in the bank
         return NearestScorer(
             self.memory_bank_, self.n_neighbors, self.aggregation_method, self.aggregation_topk
         )

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from .embedding import Floats, PatchTokens, unit
 from .maps import Aggregation, ImageScores, image_score
+from .references import References
 
 TEMPERATURE = 0.07  # of the two-class softmax, as in WinCLIP (Jeong et al., CVPR 2023)
 
@@ -60,14 +61,28 @@ class PromptScorer:
     mode: Mode
     aggregation: Aggregation
     topk: float
+    references: References | None = None
 
     @property
     def key(self) -> Hashable:
         """The scorer itself: all of it goes into a score."""
         return self
 
-    def __call__(self, patches: PatchTokens) -> ImageScores:
-        """Patch scores and image score of one image."""
+    def __call__(self, patches: PatchTokens, leave_out: int | None = None) -> ImageScores:
+        """Patch scores and image score of one image.
+
+        Args:
+            patches: Its tokens.
+            leave_out: Number of a reference image that it must not be compared with.
+        """
+        scored = self._by_text(patches)
+        if self.references is None:
+            return scored
+        distance = self.references.distance(patches, leave_out)
+        far = image_score(distance, self.aggregation, self.topk)
+        return ImageScores((scored.patches + distance) / 2, (scored.image + far) / 2, scored.size)
+
+    def _by_text(self, patches: PatchTokens) -> ImageScores:
         whole = None if patches.pooled is None else float(self.compare(patches.pooled))
         scores = self.compare(patches.tokens)
         if patches.windows and whole is not None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from operator import is_
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -17,10 +18,12 @@ from .detector import (
     OpenCLIPDetector,
     Scores,
     check_choice,
+    one_of,
 )
-from .embedding import ATTENTIONS, Attention, PatchEmbedder, PatchTokens, Size
-from .items import Item
+from .embedding import ATTENTIONS, Attention, InjectedEmbedder, PatchEmbedder, PatchTokens, Size
+from .items import Item, as_items
 from .maps import Aggregation
+from .memory_bank import MemoryBank
 from .prompt_scoring import (
     MODES,
     NEUTRAL,
@@ -32,6 +35,7 @@ from .prompt_scoring import (
     text_vectors,
 )
 from .prompts import Defects, Wording
+from .references import References, gather_references
 
 if TYPE_CHECKING:
     from .regions import Region
@@ -45,7 +49,8 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
     The image score is half the score of the whole image's embedding and half that of the highest
     patches (WinCLIP, Jeong et al., CVPR 2023); the patch tokens come from a side path of value
     attention (see ``towers/side_path.py``). It scores without :meth:`fit`; :meth:`fit` on normal
-    images only replaces the threshold.
+    images only replaces the threshold. With a few normal images as references, half of every score
+    is the distance to them (WinCLIP+).
 
     Args:
         embedder: Object with ``embed(image) -> (patches (N, D), (rows, cols), (H, W))`` to use
@@ -58,6 +63,8 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         templates: Sentences that every state is put into, such as ``"a photo of a {}."``.
         defects: Kinds of damage to look for and to tell apart in :meth:`explain`: their names, or
             for each name phrases such as ``"{} with a scratch"``.
+        references: A few normal images, paths or arrays, to compare with beside the texts; needs
+            ``mode="probability"``. See also :meth:`fit`.
         text_features_normal: Text vector of normal, shape (D,), instead of sentences.
         text_features_anomaly: Text vector of anomalous, shape (D,).
         openclip_model_name: A model of open_clip, ``"local-dir:DIR"``, ``"hf-hub:ORG/REPO"`` or
@@ -100,6 +107,7 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         anomalous_states: Sequence[str] | None = None,
         templates: Sequence[str] | None = None,
         defects: Defects | None = None,
+        references: Sequence[Item] | None = None,
         text_features_normal: npt.ArrayLike | None = None,
         text_features_anomaly: npt.ArrayLike | None = None,
         openclip_model_name: str = DEFAULT_MODEL,
@@ -123,6 +131,8 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         check_choice("attention", attention, ATTENTIONS)
         if windows and mode != "probability":
             raise ValueError(f"windows={tuple(windows)} need mode='probability', not {mode!r}.")
+        if references is not None:
+            references = self._check_references(references, mode)
         self._wording = Wording(text_prompts, normal_states, anomalous_states, templates, defects)
         super().__init__(
             tokens="aligned",
@@ -148,6 +158,8 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         self.anomalous_states = anomalous_states
         self.templates = templates
         self.defects = defects
+        self.references = references
+        self._gathered: tuple[Size | None, References] | None = None
         self.text_features_normal = text_features_normal
         self.text_features_anomaly = text_features_anomaly
         self.attention = attention
@@ -174,6 +186,41 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
             raise ValueError(f"class_name={class_name!r}; it must be a word such as 'screw'.")
         self._prompts = self._wording.prompts_for(class_name)
         self.class_name = class_name
+        return self
+
+    def fit(
+        self,
+        x: object = None,
+        y: object = None,
+        *,
+        X: object = None,
+        use_as_references: bool = False,
+    ) -> VisionOpenCLIPPromptScore:
+        """Set the threshold on normal images; if asked to, also compare with them from now on.
+
+        Args:
+            x: Paths, or RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).
+            y: Ignored; all images are taken as normal.
+            X: Another name of ``x``.
+            use_as_references: Take the images as ``references``, in place of earlier ones. The
+                training scores then compare no image with itself.
+
+        Returns:
+            The detector itself, unchanged if anything fails.
+
+        Raises:
+            ValueError: If there is no image, one cannot be read, or references do not go with
+                ``mode``.
+        """
+        before = dict(self.__dict__)
+        items = as_items(one_of(x, X))
+        if use_as_references:
+            self.references, self._gathered = self._check_references(items, self.mode), None
+        try:
+            super().fit(items, y)
+        except BaseException:
+            self.__dict__.update(before)
+            raise
         return self
 
     def predict(
@@ -208,12 +255,18 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
 
     @property
     def _free_settings(self) -> frozenset[str]:
-        return frozenset({"text_features_normal", "text_features_anomaly"})  # in the file anyway
+        # in the file anyway
+        return frozenset({"text_features_normal", "text_features_anomaly", "references"})
 
     def _state(self) -> tuple[Arrays, dict[str, Any]]:
         text = self._text()
         named = {f"text_defect_{name}": vector for name, vector in text.defects.items()}
-        return {"text_normal": text.normal, "text_anomaly": text.anomaly, **named}, {}
+        arrays = {"text_normal": text.normal, "text_anomaly": text.anomaly, **named}
+        references = self._references_on(self.canvas_)
+        if references is None:
+            return arrays, {}
+        rows, facts = references.bank.state()
+        return {**arrays, **rows}, facts
 
     def _restored(self, checkpoint: Checkpoint) -> dict[str, Any]:
         normal, anomaly = (checkpoint.numbers(f"text_{side}", 1) for side in ("normal", "anomaly"))
@@ -221,18 +274,56 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
             name: checkpoint.numbers(f"text_defect_{name}", 1) for name in self._prompts.defects
         }
         saved, own = TextVectors(normal, anomaly, named), self._own_text
+        restored: dict[str, Any] = {"references": None, "_gathered": None}
+        if checkpoint.header["state"]:
+            bank = MemoryBank()
+            bank.restore(checkpoint)
+            restored["_gathered"] = as_canvas(checkpoint.header["canvas"]), References(bank)
         if own is None:
-            return {"_text_cache": {**self._text_cache, self._prompts.key: saved}}
+            return {**restored, "_text_cache": {**self._text_cache, self._prompts.key: saved}}
         for side in ("normal", "anomaly"):
             if not np.array_equal(getattr(saved, side), getattr(own, side)):
                 raise CheckpointError(
                     f"{checkpoint.path} was saved with another text_features_{side} than this "
                     "detector has. Create the detector with the saved one, or save it again."
                 )
-        return {}
+        return restored
 
-    def _scorer(self) -> PromptScorer:
-        return PromptScorer(self._text(), self.mode, self.aggregation_method, self.aggregation_topk)
+    def _check_references(self, references: Sequence[Item], mode: str) -> list[Item]:
+        if mode != "probability":
+            raise ValueError(f"references need mode='probability', not {mode!r}.")
+        return as_items(references, "references")
+
+    def _scorer(self, canvas: Size | None) -> PromptScorer:
+        return PromptScorer(
+            self._text(),
+            self.mode,
+            self.aggregation_method,
+            self.aggregation_topk,
+            self._references_on(canvas),
+        )
+
+    def _fix_canvas(self, items: Sequence[Item]) -> None:
+        super()._fix_canvas(self.references or items)
+
+    def _references_on(self, canvas: Size | None) -> References | None:
+        """The references read on a canvas, gathered once or taken from a checkpoint."""
+        gathered = self._gathered
+        if gathered is not None and gathered[0] == canvas:
+            return gathered[1]
+        if self.references is None:
+            return None
+        images = self._stream(self.references, canvas)
+        found = gather_references(images, MemoryBank())
+        self._gathered = canvas, found
+        return found
+
+    def _stream(self, items: Sequence[Item], canvas: Size | None) -> Iterator[PatchTokens]:
+        alone = self.references is None and self._gathered is None
+        if alone or isinstance(self._embedder, InjectedEmbedder):
+            return super()._stream(items, canvas)
+        stream: Iterator[PatchTokens] = self._embedder.stream(items, canvas, with_features=True)
+        return stream
 
     def _text(self) -> TextVectors:
         """The text vectors of the class as it is now, encoded once per class."""
@@ -247,8 +338,12 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         return text
 
     def _learn(self, items: Sequence[Item], canvas: Size | None) -> Scores:
-        scorer = self._scorer()
-        scores = [scorer(patches).image for patches in self._embedder.stream(items, canvas)]
+        scorer = self._scorer(canvas)
+        own = len(items) == len(self.references or ()) and all(map(is_, items, self.references))
+        scores = [
+            scorer(patches, leave_out=index if own else None).image
+            for index, patches in enumerate(self._stream(items, canvas))
+        ]
         return np.array(scores, dtype=np.float64)
 
     def _region_threshold(self) -> float:
