@@ -20,7 +20,8 @@ from pyimgano_openclip import (
     VisionOpenCLIPPromptScore,
     weights,
 )
-from pyimgano_openclip.encoder import choose_device, read_ahead
+from pyimgano_openclip.hardware import choose_device, choose_dtype
+from pyimgano_openclip.read_ahead import read_ahead
 
 pytestmark = pytest.mark.slow
 
@@ -45,7 +46,9 @@ def photograph(height=64, width=160, seed=0):
 
 
 def embedder(**settings):
-    return OpenCLIPPatchEmbedder(TINY, None, device="cpu", **settings)
+    return OpenCLIPPatchEmbedder(
+        TINY, None, **{"device": "cpu", "precision": "float32", **settings}
+    )
 
 
 @pytest.mark.parametrize("tokens", ["features", "aligned"])
@@ -215,7 +218,9 @@ def test_weights_from_a_directory_and_from_a_file_are_the_model(tmp_path):
     config = {"model_cfg": open_clip.get_model_config(TINY), "preprocess_cfg": {}}
     (tmp_path / "open_clip_config.json").write_text(json.dumps(config))
     for name, pretrained in ((f"local-dir:{tmp_path}", None), (TINY, str(file))):
-        found = OpenCLIPPatchEmbedder(name, pretrained, dimension=None, download=False)
+        found = OpenCLIPPatchEmbedder(
+            name, pretrained, dimension=None, precision="float32", device="cpu"
+        )
         np.testing.assert_array_equal(found.embed(photograph())[0], expected)
 
 
@@ -255,6 +260,24 @@ def test_an_unknown_device_is_refused(device):
         pytest.skip("this machine has CUDA")
     with pytest.raises(ValueError, match="device="):
         choose_device(device)
+
+
+def test_half_precision_on_the_cpu_is_refused():
+    with pytest.raises(ValueError, match="needs a GPU"):
+        choose_dtype("float16", torch.device("cpu"))
+    with pytest.raises(ValueError, match="unknown"):
+        choose_dtype("int8", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("tokens", ["features", "aligned"])
+def test_bfloat16_gives_nearly_the_same_tokens(tokens):
+    exact, rounded = (
+        embedder(tokens=tokens, precision=precision).embed(photograph())[0]
+        for precision in ("float32", "bfloat16")
+    )
+    assert rounded.dtype == np.float32
+    cosine = (exact * rounded).sum(-1) / np.linalg.norm(exact, axis=1)
+    assert (cosine / np.linalg.norm(rounded, axis=1)).min() > 0.999
 
 
 def test_reading_ahead_keeps_the_order_and_raises_for_the_right_item():

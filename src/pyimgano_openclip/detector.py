@@ -16,7 +16,14 @@ import numpy.typing as npt
 from pyimgano.models.base_detector import BaseDetector
 from pyimgano.utils.optional_deps import require
 
-from .embedding import Floats, InjectedEmbedder, PatchEmbedder, PatchTokens, Size
+from .embedding import (
+    Floats,
+    InjectedEmbedder,
+    PatchEmbedder,
+    PatchTokens,
+    Precision,
+    Size,
+)
 from .items import Item, as_items, content_key, describe
 from .maps import AGGREGATIONS, Aggregation, ImageScores, anomaly_map
 from .saving import SavedDetector
@@ -68,6 +75,7 @@ class OpenCLIPDetector(SavedDetector, BaseDetector):  # type: ignore[misc]  # th
         resize: Literal["keep", "squash"],
         max_tokens: int | None,
         batch_size: int | None,
+        precision: Precision,
         contamination: float,
         aggregation_method: Aggregation,
         aggregation_topk: float,
@@ -87,6 +95,7 @@ class OpenCLIPDetector(SavedDetector, BaseDetector):  # type: ignore[misc]  # th
         self.resize = resize
         self.max_tokens = max_tokens
         self.batch_size = batch_size
+        self.precision = precision
         self.aggregation_method = aggregation_method
         self.aggregation_topk = aggregation_topk
         self.random_seed = random_seed
@@ -113,6 +122,7 @@ class OpenCLIPDetector(SavedDetector, BaseDetector):  # type: ignore[misc]  # th
             resize=self.resize,
             max_tokens=self.max_tokens,
             batch_size=self.batch_size,
+            precision=self.precision,
             random_seed=self.random_seed,
             download=self.pretrained,
             **reading,

@@ -18,6 +18,8 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 Size: TypeAlias = tuple[int, int]  # (height, width)
 Attention = Literal["auto", "vv", "qq", "kk", "none"]  # of the side path; see towers/base.py
 ATTENTIONS: tuple[str, ...] = get_args(Attention)
+Precision = Literal["auto", "float32", "bfloat16", "float16"]
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,10 @@ everything that leaves it is NumPy.
 from __future__ import annotations
 
 import threading
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import open_clip
@@ -20,20 +18,19 @@ import torch
 from torch import Tensor, nn
 
 from . import text_cache, weights
-from .embedding import Attention, Floats, PatchTokens, Size, unit
+from .embedding import Attention, Floats, PatchTokens, Precision, Size, unit
 from .features import Projection, fuse_features
 from .fingerprint import fingerprint
 from .frame import Frame, choose_canvas, image_size, read_frame, whole_patches
+from .hardware import choose_device, choose_dtype
 from .items import Item, as_items
+from .read_ahead import read_ahead
 from .towers import Request, Tower, TowerOutput, make_tower
 from .towers.catalogue import EXAMPLES
 
 BATCH_SIZE = {"cpu": 8, "cuda": 32}  # images
-READERS = 2  # threads that decode ahead of the tower
 TEXT_BATCH = 64  # sentences
 MAX_TOKENS = 4  # times the tower's own number of patches
-
-T = TypeVar("T")
 
 
 class OpenCLIPPatchEmbedder:
@@ -62,6 +59,8 @@ class OpenCLIPPatchEmbedder:
             ``"squash"`` resizes them to the tower's own shape.
         max_tokens: Most patches of a grid; None for four times the tower's own number.
         batch_size: Images per pass; None chooses by device.
+        precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` (not on the CPU), or ``"auto"``:
+            bfloat16 where the hardware computes in it, else float32.
         random_seed: Seed of the projection, and of random weights.
         download: If False, no weights are fetched; a tower whose weights would have to be keeps
             random ones.
@@ -88,6 +87,7 @@ class OpenCLIPPatchEmbedder:
         resize: Literal["keep", "squash"] = "keep",
         max_tokens: int | None = None,
         batch_size: int | None = None,
+        precision: Precision = "auto",
         random_seed: int = 0,
         download: bool = True,
     ) -> None:
@@ -105,6 +105,8 @@ class OpenCLIPPatchEmbedder:
         self.resize = resize
         self.max_tokens = max_tokens
         self.batch_size = batch_size
+        self.precision = precision
+        self._dtype = choose_dtype(precision, self.device)
         self.random_seed = random_seed
         self._source = weights.find_source(
             model_name, pretrained, download=download, seed=random_seed
@@ -190,7 +192,7 @@ class OpenCLIPPatchEmbedder:
         tokenizer = weights.get_tokenizer(self._source)
         with self._loading:
             model = cast(Any, weights.load_model(self._source)).to(self.device)
-            self._visual = self._visual or model.visual
+            self._visual = self._visual or model.visual.to(self._dtype)
         vectors = []
         with torch.inference_mode():
             for start in range(0, len(sentences), TEXT_BATCH):
@@ -226,7 +228,7 @@ class OpenCLIPPatchEmbedder:
         with self._loading:
             if self._visual is None:
                 visual = cast(nn.Module, weights.load_model(self._source).visual)
-                self._visual = visual.to(self.device)
+                self._visual = visual.to(self.device, self._dtype)
             return self._visual
 
     @property
@@ -291,13 +293,13 @@ class OpenCLIPPatchEmbedder:
         return aligned, features
 
     def _normalised(self, frames: Sequence[Frame]) -> Tensor:
-        """Stack frames into (B, 3, H, W) on the device, with the weights' own statistics."""
+        """Stack frames into (B, 3, H, W) as the tower takes them, with its own statistics."""
         pixels = torch.from_numpy(np.stack([frame.pixels for frame in frames])).to(self.device)
         mean, std = (
             torch.tensor(self._preprocessing[key], device=self.device).view(3, 1, 1)
             for key in ("mean", "std")
         )
-        return (pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std
+        return ((pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std).to(self._dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         # The model is loaded again where the object wakes up: the file stays small.
@@ -307,37 +309,5 @@ class OpenCLIPPatchEmbedder:
         self.__dict__.update(state, _loading=threading.RLock())
 
 
-def choose_device(device: str) -> torch.device:
-    """The device to use; ``"auto"`` takes CUDA, then Apple's MPS, then the CPU.
-
-    Raises:
-        ValueError: If the name is unknown or the device is not there.
-    """
-    if device == "auto":
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device={device!r} is not a device of torch: {error}") from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={device!r}, but torch finds no CUDA device; use 'auto' or 'cpu'.")
-    return chosen
-
-
 def _to_numpy(tensor: Tensor | None) -> Floats | None:
     return None if tensor is None else cast(Floats, tensor.float().cpu().numpy())
-
-
-def read_ahead(read: Callable[[Item], T], items: Iterable[Item], *, ahead: int) -> Iterator[T]:
-    """Apply ``read`` in threads, a bounded number of items ahead; order and errors are kept."""
-    source = iter(items)
-    pool = ThreadPoolExecutor(READERS, thread_name_prefix="pyimgano-openclip-read")
-    try:
-        pending: deque[Future[T]] = deque(pool.submit(read, item) for item in islice(source, ahead))
-        while pending:
-            yield pending.popleft().result()
-            pending.extend(pool.submit(read, item) for item in islice(source, 1))
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)

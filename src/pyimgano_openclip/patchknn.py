@@ -18,7 +18,7 @@ from .detector import (
     check_number,
     one_of,
 )
-from .embedding import InjectedEmbedder, PatchEmbedder, PatchTokens, Size
+from .embedding import InjectedEmbedder, PatchEmbedder, PatchTokens, Precision, Size
 from .enrolment import Enrolment, flat
 from .explain import Match, patch_box, stored_box
 from .items import Item, as_items
@@ -67,6 +67,8 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         aggregation_topk: Share of the patches in ``"topk_mean"``, in (0, 1].
         contamination: Share of normal images that the threshold lets be flagged, in (0, 0.5].
         batch_size: Images per pass; None chooses by device.
+        precision: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: bfloat16 where the
+            hardware computes in it, else float32.
         random_seed: Seed of the coreset, the projection and random weights.
 
     Raises:
@@ -97,6 +99,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         aggregation_topk: float = 0.01,
         contamination: float = 0.1,
         batch_size: int | None = None,
+        precision: Precision = "auto",
         random_seed: int = 0,
     ) -> None:
         check_choice("knn_backend", knn_backend, SEARCH_BACKENDS)
@@ -117,6 +120,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
             resize=resize,
             max_tokens=max_tokens,
             batch_size=batch_size,
+            precision=precision,
             contamination=contamination,
             aggregation_method=aggregation_method,
             aggregation_topk=aggregation_topk,

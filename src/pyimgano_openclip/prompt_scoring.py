@@ -80,7 +80,8 @@ class PromptScorer:
             return scored
         distance = self.references.distance(patches, leave_out)
         far = image_score(distance, self.aggregation, self.topk)
-        return ImageScores((scored.patches + distance) / 2, (scored.image + far) / 2, scored.size)
+        patches_too = np.asarray((scored.patches + distance) / 2, dtype=np.float32)
+        return ImageScores(patches_too, (scored.image + far) / 2, scored.size)
 
     def _by_text(self, patches: PatchTokens) -> ImageScores:
         whole = None if patches.pooled is None else float(self.compare(patches.pooled))

@@ -20,7 +20,15 @@ from .detector import (
     check_choice,
     one_of,
 )
-from .embedding import ATTENTIONS, Attention, InjectedEmbedder, PatchEmbedder, PatchTokens, Size
+from .embedding import (
+    ATTENTIONS,
+    Attention,
+    InjectedEmbedder,
+    PatchEmbedder,
+    PatchTokens,
+    Precision,
+    Size,
+)
 from .items import Item, as_items
 from .maps import Aggregation
 from .memory_bank import MemoryBank
@@ -89,6 +97,8 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         aggregation_topk: Share of the patches in ``"topk_mean"``, in (0, 1].
         contamination: Share of normal images that :meth:`fit` lets the threshold flag, in (0, 0.5].
         batch_size: Images per pass; None chooses by device.
+        precision: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: bfloat16 where the
+            hardware computes in it, else float32.
         random_seed: Seed of random weights.
 
     Raises:
@@ -125,6 +135,7 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         aggregation_topk: float = 0.01,
         contamination: float = 0.1,
         batch_size: int | None = None,
+        precision: Precision = "auto",
         random_seed: int = 0,
     ) -> None:
         check_choice("mode", mode, MODES)
@@ -145,6 +156,7 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
             resize=resize,
             max_tokens=max_tokens,
             batch_size=batch_size,
+            precision=precision,
             contamination=contamination,
             aggregation_method=aggregation_method,
             aggregation_topk=aggregation_topk,
@@ -339,7 +351,8 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
 
     def _learn(self, items: Sequence[Item], canvas: Size | None) -> Scores:
         scorer = self._scorer(canvas)
-        own = len(items) == len(self.references or ()) and all(map(is_, items, self.references))
+        references = self.references or ()
+        own = len(items) == len(references) and all(map(is_, items, references))
         scores = [
             scorer(patches, leave_out=index if own else None).image
             for index, patches in enumerate(self._stream(items, canvas))

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from .embedding import Floats, PatchTokens
-from .memory_bank import MemoryBank, StoredImage
-from .memory_bank import distance_within
+from .memory_bank import MemoryBank, StoredImage, distance_within
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +38,7 @@ class References:
         else:
             flat = tokens.reshape(-1, tokens.shape[-1])
             distance = self.bank.nearest_distance(flat, leave_out=leave_out)
-        half: Floats = distance.reshape(tokens.shape[:2]) / 2
+        half: Floats = distance.reshape(tokens.shape[:2]) * np.float32(0.5)
         return half
 
 

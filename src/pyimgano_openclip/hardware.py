@@ -1,0 +1,53 @@
+"""Which device computes, and in which number format."""
+
+from __future__ import annotations
+
+import torch
+
+from .embedding import PRECISIONS, Precision
+
+
+def choose_device(device: str) -> torch.device:
+    """The device to use; ``"auto"`` takes CUDA, then Apple's MPS, then the CPU.
+
+    Raises:
+        ValueError: If the name is unknown or the device is not there.
+    """
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device={device!r} is not a device of torch: {error}") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device={device!r}, but torch finds no CUDA device; use 'auto' or 'cpu'.")
+    return chosen
+
+
+def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
+    """The number format that the tower computes in.
+
+    Raises:
+        ValueError: If the precision is unknown, or float16 on the CPU, which computes it wrongly.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"precision={precision!r} is unknown; choose from {PRECISIONS}.")
+    if precision == "auto":
+        return torch.bfloat16 if computes_bfloat16(device) else torch.float32
+    if precision == "float16" and device.type == "cpu":
+        raise ValueError("precision='float16' needs a GPU; use 'auto', 'bfloat16' or 'float32'.")
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[
+        precision
+    ]
+
+
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware has arithmetic in bfloat16, rather than emulating it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere
+    if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
+        return False
+    capabilities = torch.cpu.get_capabilities()
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))

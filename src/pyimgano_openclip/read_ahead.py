@@ -1,0 +1,26 @@
+"""Reading images in threads while the tower works on those before."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Any, TypeVar
+
+READERS = 2  # threads
+
+T = TypeVar("T")
+
+
+def read_ahead(read: Callable[[Any], T], items: Iterable[Any], *, ahead: int) -> Iterator[T]:
+    """Apply ``read`` in threads, a bounded number of items ahead; order and errors are kept."""
+    source = iter(items)
+    pool = ThreadPoolExecutor(READERS, thread_name_prefix="pyimgano-openclip-read")
+    try:
+        pending: deque[Future[T]] = deque(pool.submit(read, item) for item in islice(source, ahead))
+        while pending:
+            yield pending.popleft().result()
+            pending.extend(pool.submit(read, item) for item in islice(source, 1))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
