@@ -379,3 +379,17 @@ def test_activation_and_preprocessing_belong_to_the_identity_of_a_tower():
     assert fingerprint(plain, cfg) == fingerprint(twin, cfg)
     assert fingerprint(plain, cfg) != fingerprint(quick, cfg)
     assert fingerprint(plain, cfg) != fingerprint(other, {**cfg, "interpolation": "bilinear"})
+
+
+def test_references_travel_with_the_checkpoint(tmp_path):
+    normal = [red_image(seed=seed) for seed in range(4)]
+    text = {"text_features_normal": RED, "text_features_anomaly": GREEN}
+    fitted = VisionOpenCLIPPromptScore(embedder=ColourEmbedder(), **text)
+    fitted.fit(normal, use_as_references=True)
+    path = fitted.save_checkpoint(tmp_path / "few.safetensors")
+    loaded = VisionOpenCLIPPromptScore(embedder=ColourEmbedder(), **text).load_checkpoint(path)
+    images = [normal[0], red_image(seed=9)]
+    np.testing.assert_array_equal(
+        loaded.decision_function(images), fitted.decision_function(images)
+    )
+    assert loaded.threshold_ == fitted.threshold_

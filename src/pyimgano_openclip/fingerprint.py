@@ -17,7 +17,8 @@ _known: WeakKeyDictionary[nn.Module, str] = WeakKeyDictionary()
 def fingerprint(visual: nn.Module, preprocessing: Mapping[str, Any]) -> str:
     """Digest of an image tower: weights, activations, heads and preprocessing.
 
-    The same on every device, and the same whether weights come from a hub, a folder or a file.
+    The same on every device, in float32 and in bfloat16, and the same whether weights come from a
+    hub, a folder or a file.
     Half a second for a tower of 400 MB, once per tower.
 
     Args:
@@ -29,7 +30,9 @@ def fingerprint(visual: nn.Module, preprocessing: Mapping[str, Any]) -> str:
         digest.update(json.dumps(_use(visual, preprocessing), sort_keys=True).encode())
         for name, tensor in sorted(visual.state_dict().items()):
             flat = tensor.detach().cpu().contiguous().reshape(-1)
-            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+            if flat.is_floating_point():
+                flat = flat.to(torch.bfloat16)  # so that the precision of computing does not count
+            digest.update(f"{name} {flat.dtype} {tuple(tensor.shape)}".encode())
             digest.update(flat.view(torch.uint8).numpy().data)
         _known[visual] = digest.hexdigest()
     return _known[visual]

@@ -44,6 +44,7 @@ from .prompt_scoring import (
 )
 from .prompts import Defects, Wording
 from .references import References, gather_references
+from .saving import as_canvas
 
 if TYPE_CHECKING:
     from .regions import Region

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .embedding import Floats, PatchTokens
-from .memory_bank import MemoryBank, StoredImage, distance_within
+from .memory_bank import MemoryBank, StoredImage
+from .search import distance_within
 
 
 @dataclass(frozen=True, eq=False)

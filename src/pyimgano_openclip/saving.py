@@ -22,7 +22,7 @@ from .checkpoint import (
 from .embedding import InjectedEmbedder, Size
 
 # Arguments of the constructor that say where and how to work, not what to compute.
-WORKING = {"embedder", "device", "batch_size", "contamination", "random_seed"}
+WORKING = {"embedder", "device", "batch_size", "precision", "contamination", "random_seed"}
 MODEL = {"openclip_model_name", "openclip_pretrained", "pretrained"}  # the weights say it better
 TRAINING_SCORES = "training_scores"
 
@@ -155,7 +155,7 @@ def _common(checkpoint: Checkpoint) -> dict[str, Any]:
     canvas, threshold = header["canvas"], header["threshold"]
     restored: dict[str, Any] = {
         "contamination": float(header["contamination"]),
-        "canvas_": None if canvas is None else (int(canvas[0]), int(canvas[1])),
+        "canvas_": as_canvas(canvas),
     }
     if threshold is not None:
         restored["threshold_"] = float(threshold)
@@ -164,3 +164,8 @@ def _common(checkpoint: Checkpoint) -> dict[str, Any]:
         restored["decision_scores_"] = scores
         restored["labels_"] = (scores > restored["threshold_"]).astype(np.int64)
     return restored
+
+
+def as_canvas(saved: Any) -> Size | None:
+    """(height, width) as it comes back from JSON."""
+    return None if saved is None else (int(saved[0]), int(saved[1]))
