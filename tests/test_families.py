@@ -15,7 +15,7 @@ from pyimgano_openclip import (
 )
 from pyimgano_openclip.towers import Request, make_tower
 from pyimgano_openclip.towers.catalogue import family_of
-from pyimgano_openclip.towers.side_path import has_side_path, self_attention
+from pyimgano_openclip.towers.side_path import attention_outputs, has_side_path
 
 pytestmark = pytest.mark.slow
 
@@ -105,7 +105,7 @@ def test_rebuilt_query_key_attention_is_the_blocks_own(name, model_of):
             expected = block.ls_1(block.attention(block.ln_1(tokens)))
         else:
             expected = block.ls1(block.attn(block.norm1(tokens)))
-        found = self_attention(block, tokens, "qk")
+        found = attention_outputs(block, tokens, ["qk"])[0]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F  # noqa: N812
 
 from pyimgano_openclip.features import Projection, aggregate, fuse_features
 from pyimgano_openclip.towers import Request, VisionTransformerTower, make_tower
-from pyimgano_openclip.towers.side_path import self_attention
+from pyimgano_openclip.towers.side_path import attention_outputs
 
 pytestmark = pytest.mark.slow
 
@@ -51,7 +51,9 @@ def test_the_rebuilt_query_key_attention_is_the_blocks_own():
     block = clip(ls_init_value=0.5).visual.transformer.resblocks[1]
     tokens = torch.randn(2, 17, 64)
     expected = block.ls_1(block.attention(block.ln_1(tokens)))
-    torch.testing.assert_close(self_attention(block, tokens, "qk"), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        attention_outputs(block, tokens, ["qk"])[0], expected, atol=1e-6, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("kind", ["vv", "qq", "kk"])
@@ -66,7 +68,9 @@ def test_self_attention_equals_the_formula(kind):
     asks = heads[kind[0]]
     gathered = (asks @ asks.transpose(1, 2) / 4).softmax(-1) @ heads["v"]
     expected = block.attn.out_proj(gathered.transpose(0, 1).reshape(1, 5, 64))
-    torch.testing.assert_close(self_attention(block, tokens, kind), expected, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(
+        attention_outputs(block, tokens, [kind])[0], expected, atol=1e-6, rtol=1e-5
+    )
 
 
 @pytest.mark.parametrize("stages", [1, 2, 4])
@@ -76,7 +80,7 @@ def test_aligned_tokens_average_the_projected_stages(stages):
     tokens, _, _ = VisionTransformerTower(visual)._embed(images(32, 32))
     sums = []
     for index, block in enumerate(visual.transformer.resblocks):
-        attended = self_attention(block, tokens, "vv")
+        attended = attention_outputs(block, tokens, ["vv"])[0]
         if index % (4 // stages) == 0:
             sums.append(attended)
         else:

@@ -9,6 +9,7 @@ is touched: queries, keys and values are computed from the blocks' own weights.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -41,21 +42,28 @@ class SidePath:
         self._starts = {n_blocks * stage // stages for stage in range(stages)}
         self.stages: list[Tensor] = []
 
-    def add(self, block: nn.Module, tokens: Tensor, index: int) -> None:
-        """Add the side path of one block.
+    def through(self, block: Any, tokens: Tensor, index: int, keywords: dict[str, Any]) -> Tensor:
+        """Pass a block, and add its self-self attention to the stage it belongs to.
 
         Args:
             block: The block that comes next.
             tokens: What enters it, shape (B, N, C).
             index: Number of the block, from 0.
+            keywords: What the block takes beside tokens, if it has no side path.
+
+        Returns:
+            What leaves the block, shape (B, N, C).
         """
         if self._kind == "none":
-            return
-        attended = self_attention(block, tokens, self._kind)
+            passed: Tensor = block(tokens, **keywords)
+            return passed
+        # Queries, keys and values serve both: the side path costs an attention and a projection.
+        own, attended = attention_outputs(block, tokens, ("qk", self._kind))
         if index in self._starts:
             self.stages.append(attended)
         else:
             self.stages[-1] = self.stages[-1] + attended
+        return _rest_of_block(block, tokens + own)
 
 
 def has_side_path(block: Any) -> bool:
@@ -72,62 +80,62 @@ def has_side_path(block: Any) -> bool:
     )
 
 
-def self_attention(block: Any, tokens: Tensor, kind: str) -> Tensor:
-    """Attention output of a residual block with a choice of what attends to what.
+def attention_outputs(block: Any, tokens: Tensor, kinds: Sequence[str]) -> list[Tensor]:
+    """What a residual block would add to its input, with a choice of what attends to what.
 
     Args:
         block: A residual attention block of open_clip or timm.
         tokens: Input of the block, shape (B, N, C).
-        kind: Two letters of q, k, v: what asks and what is asked. ``"qk"`` is the block's own
-            attention, ``"vv"`` compares values with values. Values are what is gathered.
+        kinds: Two letters of q, k, v each: what asks and what is asked. ``"qk"`` is the block's
+            own attention, ``"vv"`` compares values with values. Values are what is gathered.
 
     Returns:
-        What the block would add to its input: ``scale * out(softmax(a b^T / sqrt(h)) v)``,
-        h being the head width; shape (B, N, C).
+        For each kind ``scale * out(softmax(a b^T / sqrt(h)) v)``, h being the head width; shape
+        (B, N, C).
     """
-    rebuild = _open_clip_block if hasattr(block, "ln_1") else _timm_block
-    return rebuild(block, tokens, kind)
+    rebuild = _open_clip_attention if hasattr(block, "ln_1") else _timm_attention
+    return rebuild(block, tokens, kinds)
 
 
-def _open_clip_block(block: Any, tokens: Tensor, kind: str) -> Tensor:
+def _open_clip_attention(block: Any, tokens: Tensor, kinds: Sequence[str]) -> list[Tensor]:
     attention, normed = block.attn, block.ln_1(tokens)
-    heads = {
-        name: _project(normed, attention.in_proj_weight, attention.in_proj_bias, name, attention)
-        for name in {*kind, "v"}
-    }
-    mixed: Tensor = block.ls_1(attention.out_proj(_gather(heads, kind)))
-    return mixed
+    projected = F.linear(normed, attention.in_proj_weight, attention.in_proj_bias)
+    heads = _heads(projected, attention.num_heads)
+    return [block.ls_1(attention.out_proj(_gather(heads, kind))) for kind in kinds]
 
 
-def _timm_block(block: Any, tokens: Tensor, kind: str) -> Tensor:
+def _timm_attention(block: Any, tokens: Tensor, kinds: Sequence[str]) -> list[Tensor]:
     attention, normed = block.attn, block.norm1(tokens)
     bias = attention.qkv.bias
     if getattr(attention, "q_bias", None) is not None:
         bias = torch.cat((attention.q_bias, attention.k_bias, attention.v_bias))
-    heads = {
-        name: _project(normed, attention.qkv.weight, bias, name, attention) for name in {*kind, "v"}
-    }
-    for name, norm in (("q", attention.q_norm), ("k", attention.k_norm)):
-        if name in heads:
-            heads[name] = norm(heads[name])
-    mixed: Tensor = attention.proj(attention.norm(_gather(heads, kind)))
+    heads = _heads(F.linear(normed, attention.qkv.weight, bias), attention.num_heads)
+    heads["q"], heads["k"] = attention.q_norm(heads["q"]), attention.k_norm(heads["k"])
+    mixed = [attention.proj(attention.norm(_gather(heads, kind))) for kind in kinds]
     if hasattr(block, "ls1"):
-        mixed = block.ls1(mixed)
-    elif block.gamma_1 is not None:
-        mixed = block.gamma_1 * mixed
-    return mixed
+        return [block.ls1(output) for output in mixed]
+    return mixed if block.gamma_1 is None else [block.gamma_1 * output for output in mixed]
 
 
-def _project(
-    tokens: Tensor, weight: Tensor, bias: Tensor | None, name: str, attention: Any
-) -> Tensor:
-    """Queries, keys or values of all heads: (B, N, C) -> (B, heads, N, head width)."""
-    part = "qkv".index(name)
-    projected = F.linear(
-        tokens, weight.chunk(3)[part], None if bias is None else bias.chunk(3)[part]
-    )
-    heads: Tensor = projected.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
-    return heads
+def _rest_of_block(block: Any, tokens: Tensor) -> Tensor:
+    """The second half of a block, after its attention has been added to its input."""
+    if hasattr(block, "ln_2"):  # open_clip
+        added: Tensor = block.ls_2(block.mlp(block.ln_2(tokens)))
+    elif hasattr(block, "ls2"):
+        added = block.ls2(block.mlp(block.norm2(tokens)))
+    else:
+        added = block.mlp(block.norm2(tokens))
+        added = added if block.gamma_2 is None else block.gamma_2 * added
+    return tokens + added
+
+
+def _heads(projected: Tensor, count: int) -> dict[str, Tensor]:
+    """Queries, keys and values of all heads: (B, N, 3 C) -> each (B, heads, N, head width)."""
+    parts = projected.chunk(3, dim=-1)
+    return {
+        name: part.unflatten(-1, (count, -1)).transpose(1, 2)
+        for name, part in zip("qkv", parts, strict=True)
+    }
 
 
 def _gather(heads: dict[str, Tensor], kind: str) -> Tensor:

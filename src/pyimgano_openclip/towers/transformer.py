@@ -49,8 +49,7 @@ class TransformerTower(Tower):
         last = len(blocks) if request.aligned else max(taken)
         path = SidePath(self.attention_for(request), request.stages, len(blocks))
         for index, block in enumerate(blocks[:last]):
-            path.add(block, tokens, index)
-            tokens = block(tokens, **keywords)
+            tokens = path.through(block, tokens, index, keywords)
             output.features += [tokens[:, prefix:].unflatten(1, grid)] * taken.count(index + 1)
         if request.aligned:
             output.pooled = F.normalize(self._head(tokens), dim=-1)
