@@ -399,3 +399,34 @@ def test_a_failed_fit_keeps_the_references_of_before():
 def test_references_need_probabilities(mode):
     with pytest.raises(ValueError, match="mode='probability'"):
         promptscore(mode=mode, references=NORMAL[:1])
+
+
+@BOTH
+def test_streaming_gives_the_scores_and_maps_of_a_list(build):
+    detector = build().fit(NORMAL)
+    images = [with_green(image, 10, 20) for image in NORMAL]
+    streamed = list(detector.score_iter(image for image in images))
+    np.testing.assert_array_equal(
+        [scored.image for scored in streamed], detector.decision_function(images)
+    )
+    np.testing.assert_array_equal(
+        np.stack([scored.anomaly_map() for scored in streamed]),
+        detector.predict_anomaly_map(images),
+    )
+
+
+def test_streaming_reads_only_a_chunk_ahead():
+    detector, given = promptscore(), []
+
+    def source():
+        for seed in range(1000):
+            given.append(seed)
+            yield red_image(8, 8, seed=seed)
+
+    next(detector.score_iter(source()))
+    assert len(given) <= 64
+
+
+def test_streaming_a_single_path_is_refused():
+    with pytest.raises(ValueError, match="single path"):
+        next(promptscore().score_iter("part.png"))

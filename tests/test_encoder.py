@@ -301,3 +301,42 @@ def test_a_truncated_file_in_a_batch_is_named(tmp_path):
     bad.write_bytes(good.read_bytes()[:3000])
     with pytest.raises(ValueError, match=r"bad\.png"):
         list(embedder().stream([good, bad, good], (64, 64)))
+
+
+@pytest.mark.parametrize("room", [1, 3])
+def test_a_batch_that_does_not_fit_into_memory_is_halved(monkeypatch, room):
+    images = [photograph(seed=seed) for seed in range(7)]
+    reader = embedder(batch_size=7)
+    expected = [tokens for tokens, _, _ in reader.embed_batch(images)]
+    run, sizes = reader._run, []
+
+    def crowded(frames, request):
+        sizes.append(len(frames))
+        if len(frames) > room:
+            raise RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate")
+        return run(frames, request)
+
+    monkeypatch.setattr(reader, "_run", crowded)
+    found = [tokens for tokens, _, _ in reader.embed_batch(images)]
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+    assert max(sizes) == 7
+
+
+def test_one_image_that_does_not_fit_into_memory_is_a_clear_error(monkeypatch):
+    def crowded(frames, request):
+        raise RuntimeError("not enough memory")
+
+    reader = embedder()
+    monkeypatch.setattr(reader, "_run", crowded)
+    with pytest.raises(MemoryError, match=r"one image of 576 x 224 pixels.*force_image_size"):
+        reader.embed(photograph())
+
+
+def test_other_errors_of_the_tower_are_not_taken_for_missing_memory(monkeypatch):
+    def broken(frames, request):
+        raise RuntimeError("shapes do not match")
+
+    reader = embedder(batch_size=4)
+    monkeypatch.setattr(reader, "_run", broken)
+    with pytest.raises(RuntimeError, match="shapes do not match"):
+        reader.embed(photograph())

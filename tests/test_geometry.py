@@ -1,4 +1,3 @@
-
 """A defect is found where it is, on images of any shape, up to the borders."""
 
 import numpy as np

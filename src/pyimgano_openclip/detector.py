@@ -6,9 +6,11 @@ frame -> patch tokens (rows, cols, D) -> patch scores (rows, cols) -> map (H, W)
 
 from __future__ import annotations
 
+import os
 import threading
 from abc import abstractmethod
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
@@ -25,7 +27,7 @@ from .embedding import (
     Size,
 )
 from .items import Item, as_items, content_key, describe
-from .maps import AGGREGATIONS, Aggregation, ImageScores, anomaly_map
+from .maps import AGGREGATIONS, Aggregation, ImageScores
 from .saving import SavedDetector
 from .score_cache import ScoreCache
 
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "ViT-B-16-plus-240"
 DEFAULT_PRETRAINED = "laion400m_e31"
+CHUNK = 64  # images that are looked up and read together while streaming
 
 Scores = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -186,6 +189,26 @@ class OpenCLIPDetector(SavedDetector, BaseDetector):  # type: ignore[misc]  # th
         items = as_items(one_of(x, X))
         return np.array([scored.image for scored in self._scored(items)], dtype=np.float64)
 
+    def score_iter(self, x: Iterable[Item]) -> Iterator[ImageScores]:
+        """Score images one by one, for folders and streams that do not fit into memory.
+
+        Args:
+            x: Paths or arrays; a generator is read as it is used, a few images ahead.
+
+        Yields:
+            For every image, in order, its image score, patch scores and size; its
+            :meth:`~.maps.ImageScores.anomaly_map` is made when asked for.
+
+        Raises:
+            ValueError: If an image cannot be read; the message names it. Those before it have been
+                given.
+        """
+        if isinstance(x, (str, bytes, os.PathLike)):
+            as_items(x)  # says what is wrong with a single path
+        source = iter(x)
+        while chunk := list(islice(source, CHUNK)):
+            yield from self._scored(chunk)
+
     def predict(
         self, x: object = None, return_confidence: bool = False, *, X: object = None
     ) -> Labels | tuple[Labels, Scores]:
@@ -253,7 +276,7 @@ class OpenCLIPDetector(SavedDetector, BaseDetector):  # type: ignore[misc]  # th
                     f"{describe(item)} is {_by(result.size)} (height x width). One array cannot "
                     "hold both maps; use iter_anomaly_maps(), or one image at a time."
                 )
-        return np.stack([anomaly_map(result.patches, result.size) for result in scored])
+        return np.stack([result.anomaly_map() for result in scored])
 
     def iter_anomaly_maps(self, x: object) -> Iterator[Floats]:
         """Anomaly maps one by one, for images of any sizes.
@@ -265,7 +288,7 @@ class OpenCLIPDetector(SavedDetector, BaseDetector):  # type: ignore[misc]  # th
             For every image, in order, shape (H, W) of that image, float32.
         """
         for scored in self._scored(as_items(x)):
-            yield anomaly_map(scored.patches, scored.size)
+            yield scored.anomaly_map()
 
     def explain(
         self, image: Item, *, threshold: float | None = None, limit: int = 10
@@ -287,7 +310,7 @@ class OpenCLIPDetector(SavedDetector, BaseDetector):  # type: ignore[misc]  # th
         scorer = self._scorer(self.canvas_)
         (patches,) = self._stream([image], self.canvas_)
         scored = scorer(patches)
-        found = anomaly_map(scored.patches, scored.size)
+        found = scored.anomaly_map()
         hot = self._region_threshold() if threshold is None else threshold
         # OpenCV is loaded where images are, not where models are listed.
         from .regions import find_regions

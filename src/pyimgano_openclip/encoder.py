@@ -22,7 +22,7 @@ from .embedding import Attention, Floats, PatchTokens, Precision, Size, unit
 from .features import Projection, fuse_features
 from .fingerprint import fingerprint
 from .frame import Frame, choose_canvas, image_size, read_frame, whole_patches
-from .hardware import choose_device, choose_dtype
+from .hardware import choose_device, choose_dtype, out_of_memory
 from .items import Item, as_items
 from .read_ahead import read_ahead
 from .towers import Request, Tower, TowerOutput, make_tower
@@ -182,7 +182,7 @@ class OpenCLIPPatchEmbedder:
         size = self.batch_size or BATCH_SIZE.get(self.device.type, BATCH_SIZE["cpu"])
         frames = read_ahead(read, items, ahead=2 * size)
         while batch := list(islice(frames, size)):
-            yield from self._run(batch, request)
+            yield from self._run_within_memory(batch, request)
 
     def encode_text(self, sentences: Sequence[str]) -> Floats:
         """Unit-length vectors of the sentences by the model's own tokenizer, shape (N, D).
@@ -266,6 +266,26 @@ class OpenCLIPPatchEmbedder:
             return Request(layers=self.layers)
         layers = self.layers if with_features else ()
         return Request(self.attention, self.stages, layers, self.windows)
+
+    def _run_within_memory(self, frames: Sequence[Frame], request: Request) -> list[PatchTokens]:
+        """Run a batch, in halves where memory does not suffice for all of it."""
+        try:
+            return list(self._run(frames, request))
+        except (RuntimeError, MemoryError) as error:
+            if not out_of_memory(error):
+                raise
+            if len(frames) == 1:
+                raise MemoryError(
+                    f"There is not enough memory on {self.device} for one image of "
+                    f"{frames[0].pixels.shape[1]} x {frames[0].pixels.shape[0]} pixels; choose a "
+                    "smaller model, force_image_size or max_tokens."
+                ) from error
+        # Here the tensors that the error held are free again.
+        half = len(frames) // 2
+        return [
+            *self._run_within_memory(frames[:half], request),
+            *self._run_within_memory(frames[half:], request),
+        ]
 
     def _run(self, frames: Sequence[Frame], request: Request) -> Iterator[PatchTokens]:
         with torch.inference_mode():

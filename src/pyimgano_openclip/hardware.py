@@ -51,3 +51,12 @@ def computes_bfloat16(device: torch.device) -> bool:
         return False
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def out_of_memory(error: Exception) -> bool:
+    """Whether an error of torch says that memory ran out; on the CPU only its text does."""
+    return (
+        isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
+        or "not enough memory" in str(error)
+        or "can't allocate memory" in str(error)
+    )

@@ -34,6 +34,10 @@ class ImageScores:
     image: float
     size: Size
 
+    def anomaly_map(self) -> Floats:
+        """The map in pixels of the original image; see :func:`anomaly_map`."""
+        return anomaly_map(self.patches, self.size)
+
 
 def anomaly_map(patch_scores: Floats, size: Size) -> Floats:
     """Spread patch scores over the pixels of the original image.
