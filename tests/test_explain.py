@@ -5,6 +5,7 @@ import pytest
 
 from pyimgano_openclip import VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore
 from pyimgano_openclip.explain import Box
+from pyimgano_openclip.prompt_scoring import text_vectors
 from pyimgano_openclip.promptscore import patches_inside
 from pyimgano_openclip.regions import Region, find_regions
 
@@ -66,3 +67,16 @@ def test_patches_inside_a_region_are_those_its_box_touches():
     rows, cols = patches_inside(Region(Box(15, 9, 31, 20), 1.0, (20, 10), 5), patches)
     assert (rows.start, rows.stop) == (0, 2)
     assert (cols.start, cols.stop) == (1, 4)
+
+
+def test_a_region_gets_the_name_of_the_defect_that_it_resembles_most():
+    detector = promptscore()
+    blue = np.array([0, 0, 1.0], np.float32)
+    detector._own_text = text_vectors(RED, GREEN + blue, {"moss": GREEN, "ink": blue})
+    image = red_image(80, 160)
+    image[20:40, 40:60] = (0, 0, 220)
+    image[50:70, 120:140] = (0, 220, 0)
+    named = {region.box.left: region for region in detector.explain(image)}
+    ink, moss = named[min(named)], named[max(named)]
+    assert (ink.defect, moss.defect) == ("ink", "moss")
+    assert 0.5 < moss.probability <= 1

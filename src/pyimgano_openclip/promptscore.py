@@ -368,7 +368,7 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         named = self._text().defects
         if not named:
             return region
-        token = patches.tokens[patches_inside(region, patches)].mean(axis=0)
+        token = patches.tokens[patches_inside(region, patches)].mean(axis=(0, 1))
         logits = np.array([token @ vector for vector in named.values()]) / TEMPERATURE
         chances = np.exp(logits - logits.max())
         chances /= chances.sum()
