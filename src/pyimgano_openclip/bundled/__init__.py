@@ -1,0 +1,37 @@
+"""A tiny CLIP of our own, for demonstration, tests and first steps without a network.
+
+See ``MODEL_CARD.md`` beside this file for what it can and what it cannot do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+CHECKSUMS = "SHA256SUMS"  # in the format of sha256sum
+
+
+def weights_dir() -> Path:
+    """Folder with the weights and their configuration, checked against their SHA-256.
+
+    open_clip reads it as ``"local-dir:FOLDER"``.
+
+    Raises:
+        ValueError: If a file is missing or damaged; the message names it.
+    """
+    folder = Path(__file__).parent
+    for line in (folder / CHECKSUMS).read_text(encoding="ascii").splitlines():
+        expected, name = line.split()
+        path = folder / name
+        if not path.is_file():
+            raise ValueError(f"{path} of the bundled model is missing. {_REMEDY}")
+        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        if found != expected:
+            raise ValueError(
+                f"{path} of the bundled model is damaged: its SHA-256 is {found}, expected "
+                f"{expected}. {_REMEDY}"
+            )
+    return folder
+
+
+_REMEDY = "Install pyimgano-openclip again, or choose another openclip_model_name."
