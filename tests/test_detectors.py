@@ -64,6 +64,7 @@ def test_paths_and_one_stacked_array_give_the_scores_of_the_arrays(build, tmp_pa
     expected = detector.decision_function(NORMAL[:3])
     np.testing.assert_array_equal(detector.decision_function(paths), expected)
     np.testing.assert_array_equal(detector.decision_function([str(p) for p in paths]), expected)
+    np.testing.assert_array_equal(detector.decision_function(np.array(paths)), expected)
     np.testing.assert_array_equal(detector.decision_function(np.stack(NORMAL[:3])), expected)
     np.testing.assert_array_equal(detector.decision_function(X=tuple(NORMAL[:3])), expected)
 

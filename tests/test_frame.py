@@ -60,15 +60,6 @@ def test_an_unreadable_file_is_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "array",
-    [np.zeros((8, 8), np.uint8), np.zeros((8, 8, 4), np.uint8), np.zeros((8, 8, 3), np.float32)],
-)
-def test_an_array_of_another_kind_is_refused(array):
-    with pytest.raises(ValueError, match="RGB of shape"):
-        read_frame(array, (32, 32))
-
-
-@pytest.mark.parametrize(
     ("sizes", "canvas"),
     [
         ([(500, 500)], (240, 240)),

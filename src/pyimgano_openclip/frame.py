@@ -10,18 +10,21 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from .items import Item, describe
+from .items import Item, as_array, describe
+from .pixels import array_to_rgb, check_array, to_rgb
 
 Size: TypeAlias = tuple[int, int]  # (height, width)
 
 EXIF_ORIENTATION = 0x0112
 TURNED_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
+# Pillow refuses images of more than 2 * Image.MAX_IMAGE_PIXELS, and warns from half of that on.
+TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ def read_frame(item: Item, canvas: Size, resample: str = "bicubic") -> Frame:
     """Decode an image and resize the whole of it to the canvas.
 
     Args:
-        item: A path, or an RGB array (H, W, 3) of uint8.
+        item: A path or an array; see :mod:`~.pixels` for the kinds.
         canvas: (height, width) in pixels to resize to.
         resample: ``"bicubic"`` or ``"bilinear"``, both antialiased, as the model was trained.
 
@@ -69,9 +72,9 @@ def image_size(item: Item) -> Size:
     Raises:
         ValueError: If the item cannot be read as an image; the message names it.
     """
-    if isinstance(item, np.ndarray):
-        _check_array(item)
-        return item.shape[0], item.shape[1]
+    array = as_array(item)
+    if array is not None:
+        return check_array(array, describe(item))
     with _open(item) as image:
         sideways = image.getexif().get(EXIF_ORIENTATION) in TURNED_SIDEWAYS
         return (image.width, image.height) if sideways else (image.height, image.width)
@@ -115,35 +118,21 @@ def whole_patches(size: Size, patch: Size) -> Size:
 def _decode(item: Item) -> Image.Image:
     with _open(item) as opened:
         try:
-            return _to_rgb(ImageOps.exif_transpose(opened))
+            return to_rgb(ImageOps.exif_transpose(opened))
         except (OSError, SyntaxError, ValueError) as error:
             raise ValueError(f"{describe(item)} cannot be decoded: {error}") from error
 
 
 def _open(item: Item) -> Image.Image:
-    if isinstance(item, np.ndarray):
-        _check_array(item)
-        return Image.fromarray(np.ascontiguousarray(item))
+    array = as_array(item)
+    if array is not None:
+        return Image.fromarray(array_to_rgb(array, describe(item)))
     if not isinstance(item, (str, os.PathLike)):
         raise ValueError(
-            f"An image is a {type(item).__name__}; pass a path or a uint8 RGB array (H, W, 3)."
+            f"An image is a {type(item).__name__}; pass a path, or an array such as RGB (H, W, 3) "
+            "of uint8."
         )
     try:
         return Image.open(item)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, *TOO_LARGE) as error:
         raise ValueError(f"{describe(item)} cannot be opened as an image: {error}") from error
-
-
-def _check_array(array: npt.NDArray[Any]) -> None:
-    if array.ndim != 3 or array.shape[2] != 3 or 0 in array.shape or array.dtype != np.uint8:
-        raise ValueError(
-            f"An image is an {describe(array)}; expected RGB of shape (H, W, 3), uint8."
-        )
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """Scale 16-bit grey to 8 bits instead of clipping it; convert everything else."""
-    if image.mode.startswith("I;16") or image.mode == "I":
-        grey = np.asarray(image).astype(np.float32) / 257
-        image = Image.fromarray(np.clip(np.rint(grey), 0, 255).astype(np.uint8))
-    return image.convert("RGB")

@@ -9,15 +9,17 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
-Item: TypeAlias = Any  # str, os.PathLike, or a uint8 RGB array (H, W, 3)
+Item: TypeAlias = Any  # str, os.PathLike, or an array or tensor of one image
 
 
 def as_items(x: object, argument: str = "x") -> list[Item]:
     """Return the images to work on as a list.
 
     Args:
-        x: A list, tuple or other iterable of paths and arrays, or one stacked array (N, H, W, 3).
+        x: A list, tuple or other iterable of paths and arrays, or one stacked array (N, H, W, 3),
+            or a stacked tensor (N, 3, H, W).
         argument: How the caller's argument is called, for messages.
 
     Raises:
@@ -25,10 +27,11 @@ def as_items(x: object, argument: str = "x") -> list[Item]:
     """
     if isinstance(x, (str, bytes, os.PathLike)):
         raise ValueError(f"{argument} is the single path {x!r}; pass a list of paths: [{x!r}].")
-    if isinstance(x, np.ndarray) and x.ndim != 4 and x.dtype != object:
+    paths = isinstance(x, np.ndarray) and x.dtype.kind in "OU"
+    if getattr(x, "ndim", 4) != 4 and not paths:
         raise ValueError(
-            f"{argument} is one array of shape {x.shape}; pass a list of images [image] or a "
-            "stacked array of shape (N, H, W, 3)."
+            f"{argument} is one {describe(x)}; pass a list of images [image] or a stacked array "
+            "of shape (N, H, W, 3)."
         )
     if not isinstance(x, Iterable):
         raise ValueError(
@@ -44,9 +47,22 @@ def describe(item: Item) -> str:
     """Name an item in a message: its path, or the shape and type of an array."""
     if isinstance(item, (str, os.PathLike)):
         return str(item)
-    if isinstance(item, np.ndarray):
-        return f"array of shape {item.shape}, {item.dtype}"
+    if hasattr(item, "shape") and hasattr(item, "dtype"):
+        return f"array of shape {tuple(item.shape)}, {item.dtype}"
     return f"{type(item).__name__} object"
+
+
+def as_array(item: Item) -> npt.NDArray[Any] | None:
+    """An item as an array with channels last, or None if it is none.
+
+    Tensors of torch have their channels first: (C, H, W).
+    """
+    if isinstance(item, np.ndarray):
+        return item
+    if not (hasattr(item, "detach") and hasattr(item, "cpu")):
+        return None
+    array: npt.NDArray[Any] = item.detach().cpu().numpy()
+    return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
 
 
 def content_key(item: Item) -> Hashable | None:
@@ -62,7 +78,8 @@ def content_key(item: Item) -> Hashable | None:
         except OSError:
             return None
         return (str(Path(item).absolute()), status.st_size, status.st_mtime_ns, status.st_ino)
-    if isinstance(item, np.ndarray):
-        pixels = np.ascontiguousarray(item)
-        return (item.shape, str(item.dtype), hashlib.blake2b(pixels.data, digest_size=16).digest())
-    return None
+    array = as_array(item)
+    if array is None or array.dtype == object:
+        return None
+    digest = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
+    return (array.shape, str(array.dtype), digest)

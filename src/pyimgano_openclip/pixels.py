@@ -1,0 +1,107 @@
+"""Every kind of pixels to 8-bit RGB.
+
+Files: 1-bit, 8-bit and 16-bit grey, palette, RGB, CMYK and what else Pillow converts; transparent
+pixels are laid over white; of several pages or moving pictures the first is taken. Arrays and torch
+tensors: grey (H, W) or (H, W, 1), RGB (H, W, 3), RGBA (H, W, 4), tensors with channels first; bool,
+uint8, uint16 (scaled by 1 / 257, never clipped), or floating point in [0, 1].
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+
+BACKGROUND = 255  # grey level under transparent pixels
+DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's names for 16-bit grey
+CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Convert an image of Pillow; see the module for the kinds.
+
+    Raises:
+        ValueError: If it holds floating-point numbers outside [0, 1].
+    """
+    if image.mode in DEEP_MODES:
+        return Image.fromarray(_to_bytes(np.asarray(image).astype(np.uint16))).convert("RGB")
+    if image.mode == "F":
+        return Image.fromarray(_to_bytes(_unit_interval(np.asarray(image)))).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        background = Image.new("RGBA", image.size, (BACKGROUND,) * 3 + (255,))
+        image = Image.alpha_composite(background, image)
+    return image.convert("RGB")
+
+
+def array_to_rgb(array: npt.NDArray[Any], name: str) -> Pixels:
+    """Convert an array; see the module for the kinds.
+
+    Args:
+        array: Shape (H, W) or (H, W, C).
+        name: How to call it in a message.
+
+    Returns:
+        Shape (H, W, 3).
+
+    Raises:
+        ValueError: If shape, type or values are of another kind; the message says what to pass.
+    """
+    check_array(array, name)
+    try:
+        pixels = _to_bytes(_unit_interval(array) if array.dtype.kind == "f" else array)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    if pixels.ndim == 2:
+        pixels = pixels[..., None]
+    if pixels.shape[2] == 4:
+        opacity = pixels[..., 3:].astype(np.float32) / 255
+        mixed = pixels[..., :3] * opacity + BACKGROUND * (1 - opacity)
+        pixels = np.rint(mixed).astype(np.uint8)
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
+
+
+def check_array(array: npt.NDArray[Any], name: str) -> tuple[int, int]:
+    """(height, width) of an array that can be converted, without looking at its values.
+
+    Raises:
+        ValueError: If shape or type are of another kind; the message says what to pass.
+    """
+    shape, kind = array.shape, array.dtype
+    grey_or_colour = array.ndim == 2 or (array.ndim == 3 and shape[2] in CHANNELS)
+    if not grey_or_colour or 0 in shape:
+        first = array.ndim == 3 and shape[0] in CHANNELS
+        remedy = " Move its channels last: array.transpose(1, 2, 0)." if first else ""
+        raise ValueError(
+            f"{name} is no image; expected grey (H, W), RGB (H, W, 3) or RGBA (H, W, 4).{remedy}"
+        )
+    if kind not in (np.uint8, np.uint16, np.bool_) and kind.kind != "f":
+        raise ValueError(
+            f"{name} has values of type {kind}; expected uint8, uint16, bool, or floating point "
+            "in [0, 1]."
+        )
+    return shape[0], shape[1]
+
+
+def _unit_interval(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    numbers = np.asarray(values, dtype=np.float32)
+    if not np.isfinite(numbers).all():
+        raise ValueError("it holds NaN or infinite values.")
+    low, high = float(numbers.min()), float(numbers.max())
+    if low < 0 or high > 1:
+        raise ValueError(
+            f"floating-point values must lie in [0, 1], but these reach from {low:g} to {high:g}."
+        )
+    return numbers
+
+
+def _to_bytes(values: npt.NDArray[Any]) -> Pixels:
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == np.uint16:
+        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return np.rint(values.astype(np.float32) * 255).astype(np.uint8)
