@@ -295,12 +295,35 @@ def test_reading_ahead_keeps_the_order_and_raises_for_the_right_item():
     assert threading.active_count() <= before
 
 
-def test_a_truncated_file_in_a_batch_is_named(tmp_path):
+def test_an_unreadable_file_ends_a_stream_after_those_before_it(tmp_path):
     good, bad = tmp_path / "good.png", tmp_path / "bad.png"
     Image.fromarray(photograph()).save(good)
     bad.write_bytes(good.read_bytes()[:3000])
+    stream = embedder(batch_size=4).stream([good, good, bad, good], (64, 64))
+    assert next(stream).size == (64, 160)
+    assert next(stream).size == (64, 160)
     with pytest.raises(ValueError, match=r"bad\.png"):
-        list(embedder().stream([good, bad, good], (64, 64)))
+        next(stream)
+
+
+def test_the_error_for_a_file_says_its_place_in_the_list(tmp_path):
+    paths = [tmp_path / f"{index}.png" for index in range(70)]
+    for path in paths:
+        Image.fromarray(photograph(32, 32)).save(path)
+    paths[67].write_bytes(paths[67].read_bytes()[:60])
+    detector = VisionOpenCLIPPromptScore(
+        openclip_model_name=TINY,
+        openclip_pretrained=None,
+        text_features_normal=np.eye(256)[0],
+        text_features_anomaly=np.eye(256)[1],
+        force_image_size=32,
+        device="cpu",
+    )
+    with pytest.raises(ValueError, match=r"x\[67\]: .*67\.png"):
+        detector.decision_function(paths)
+    streamed = []
+    with pytest.raises(ValueError, match=r"x\[67\]: .*67\.png"):
+        streamed.extend(scored.image for scored in detector.score_iter(paths))
 
 
 @pytest.mark.parametrize("room", [1, 3])

@@ -81,3 +81,11 @@ def test_a_canvas_has_at_least_one_patch_and_at_most_the_limit(size):
     height, width = choose_canvas([size], SQUARE, PATCH, max_tokens=900)
     assert height % 16 == width % 16 == 0
     assert 1 <= (height // 16) * (width // 16) <= 900
+
+
+def test_the_size_is_read_without_decoding(tmp_path, monkeypatch):
+    paths = [tmp_path / f"image.{suffix}" for suffix in ("png", "jpg", "tiff", "bmp", "webp")]
+    for path in paths:
+        Image.fromarray(gradient()).save(path)
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda self: pytest.fail("decoded"))
+    assert [image_size(path) for path in paths] == [(30, 50)] * 5

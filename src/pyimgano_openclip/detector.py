@@ -205,9 +205,10 @@ class OpenCLIPDetector(SavedDetector, BaseDetector):  # type: ignore[misc]  # th
         """
         if isinstance(x, (str, bytes, os.PathLike)):
             as_items(x)  # says what is wrong with a single path
-        source = iter(x)
+        source, first = iter(x), 0
         while chunk := list(islice(source, CHUNK)):
-            yield from self._scored(chunk)
+            yield from self._scored(chunk, first)
+            first += len(chunk)
 
     def predict(
         self, x: object = None, return_confidence: bool = False, *, X: object = None
@@ -351,8 +352,11 @@ class OpenCLIPDetector(SavedDetector, BaseDetector):  # type: ignore[misc]  # th
             self.labels_ = (scores > self.threshold_).astype(np.int64)
         return self
 
-    def _scored(self, items: Sequence[Item]) -> Iterator[ImageScores]:
-        """Score images in order, each in one pass, recently scored ones in none."""
+    def _scored(self, items: Sequence[Item], first: int = 0) -> Iterator[ImageScores]:
+        """Score images in order, each in one pass, recently scored ones in none.
+
+        ``first`` is the place of the first one among all that the caller gave, for messages.
+        """
         self._fix_canvas(items)
         canvas = self.canvas_
         scorer = self._scorer(canvas)
@@ -360,10 +364,15 @@ class OpenCLIPDetector(SavedDetector, BaseDetector):  # type: ignore[misc]  # th
         known = [None if key[0] is None else self._cache.get(key) for key in keys]
         missing = [item for item, hit in zip(items, known, strict=True) if hit is None]
         fresh = self._stream(missing, canvas)
-        for key, hit in zip(keys, known, strict=True):
-            scored = hit or scorer(next(fresh))
-            if hit is None and key[0] is not None:
-                self._cache.put(key, scored)
+        for place, (key, hit) in enumerate(zip(keys, known, strict=True), start=first):
+            scored = hit
+            if scored is None:
+                try:
+                    scored = scorer(next(fresh))
+                except ValueError as error:
+                    raise ValueError(f"x[{place}]: {error}") from error
+                if key[0] is not None:
+                    self._cache.put(key, scored)
             yield scored
 
     def _stream(self, items: Sequence[Item], canvas: Size | None) -> Iterator[PatchTokens]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import islice
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -24,7 +23,7 @@ from .fingerprint import fingerprint
 from .frame import Frame, choose_canvas, image_size, read_frame, whole_patches
 from .hardware import choose_device, choose_dtype, out_of_memory
 from .items import Item, as_items
-from .read_ahead import read_ahead
+from .read_ahead import in_batches, read_ahead
 from .towers import Request, Tower, TowerOutput, make_tower
 from .towers.catalogue import EXAMPLES
 
@@ -165,7 +164,7 @@ class OpenCLIPPatchEmbedder:
             return native
         own = (native[0] // patch[0]) * (native[1] // patch[1])
         limit = self.max_tokens or MAX_TOKENS * own
-        return choose_canvas([image_size(item) for item in items], native, patch, limit)
+        return choose_canvas(_sizes(items), native, patch, limit)
 
     def stream(
         self, items: Sequence[Item], canvas: Size, *, with_features: bool = False
@@ -176,12 +175,15 @@ class OpenCLIPPatchEmbedder:
             items: Paths or arrays.
             canvas: (height, width) in pixels, whole patches; see :meth:`choose_canvas`.
             with_features: Give feature tokens beside aligned ones.
+
+        Raises:
+            ValueError: If an image cannot be read; those before it have been given then.
         """
         request = self._request(with_features=with_features)
         read = partial(read_frame, canvas=canvas, resample=self._preprocessing["interpolation"])
         size = self.batch_size or BATCH_SIZE.get(self.device.type, BATCH_SIZE["cpu"])
         frames = read_ahead(read, items, ahead=2 * size)
-        while batch := list(islice(frames, size)):
+        for batch in in_batches(frames, size):
             yield from self._run_within_memory(batch, request)
 
     def encode_text(self, sentences: Sequence[str]) -> Floats:
@@ -327,6 +329,16 @@ class OpenCLIPPatchEmbedder:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _loading=threading.RLock())
+
+
+def _sizes(items: Sequence[Item]) -> list[Size]:
+    sizes = []
+    for place, item in enumerate(items):
+        try:
+            sizes.append(image_size(item))
+        except ValueError as error:
+            raise ValueError(f"x[{place}]: {error}") from error
+    return sizes
 
 
 def _to_numpy(tensor: Tensor | None) -> Floats | None:

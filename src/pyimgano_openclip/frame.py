@@ -76,7 +76,12 @@ def image_size(item: Item) -> Size:
     if array is not None:
         return check_array(array, describe(item))
     with _open(item) as image:
-        sideways = image.getexif().get(EXIF_ORIENTATION) in TURNED_SIDEWAYS
+        try:
+            # Pillow decodes a whole PNG file to look for EXIF data that is not at its start.
+            known = image.format != "PNG" or "exif" in image.info
+            sideways = known and image.getexif().get(EXIF_ORIENTATION) in TURNED_SIDEWAYS
+        except (OSError, SyntaxError, ValueError) as error:
+            raise ValueError(f"{describe(item)} cannot be read: {error}") from error
         return (image.width, image.height) if sideways else (image.height, image.width)
 
 

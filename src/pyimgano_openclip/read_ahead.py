@@ -24,3 +24,20 @@ def read_ahead(read: Callable[[Any], T], items: Iterable[Any], *, ahead: int) ->
             pending.extend(pool.submit(read, item) for item in islice(source, 1))
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def in_batches(source: Iterator[T], size: int) -> Iterator[list[T]]:
+    """Batches of at most ``size``; an error of the source comes after the items before it."""
+    batch: list[T] = []
+    try:
+        for item in source:
+            batch.append(item)
+            if len(batch) == size:
+                yield batch
+                batch = []
+    except ValueError:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
