@@ -123,6 +123,11 @@ def main(arguments: list[str] | None = None) -> None:
     images = (
         own_folders(options.images) if options.images else solar_cells(options.train, options.test)
     )
+    if options.model == "bundled":
+        print(
+            "The bundled model is tiny and has seen generated images only. Patch-kNN works with it; "
+            "zero-shot scores of real photographs need a real model: --model, --pretrained."
+        )
     for name in DETECTORS:
         words = {"class_name": options.class_name} if name == DETECTORS[0] else {}
         detector = create_model(
