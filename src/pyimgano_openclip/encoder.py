@@ -28,6 +28,7 @@ from .towers import Request, Tower, TowerOutput, make_tower
 from .towers.catalogue import EXAMPLES
 
 BATCH_SIZE = {"cpu": 8, "cuda": 32}  # images
+PROJECTION_SEED = 0  # fixed, so that a bank fits every detector of equal settings
 TEXT_BATCH = 64  # sentences
 MAX_TOKENS = 4  # times the tower's own number of patches
 
@@ -60,7 +61,7 @@ class OpenCLIPPatchEmbedder:
         batch_size: Images per pass; None chooses by device.
         precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` (not on the CPU), or ``"auto"``:
             bfloat16 where the hardware computes in it, else float32.
-        random_seed: Seed of the projection, and of random weights.
+        random_seed: Seed of random weights.
         download: If False, no weights are fetched; a tower whose weights would have to be keeps
             random ones.
 
@@ -77,10 +78,10 @@ class OpenCLIPPatchEmbedder:
         tokens: Literal["features", "aligned"] = "features",
         attention: Attention = "auto",
         stages: int = 4,
-        layers: Sequence[float] = (0.25, 0.5, 0.75, 1.0),
-        neighbourhoods: Sequence[int] = (1, 3),
+        layers: Sequence[float] = (0.25, 0.5, 0.75),
+        neighbourhoods: Sequence[int] = (1,),
         windows: Sequence[int] = (),
-        dimension: int | None = 512,
+        dimension: int | None = 384,
         device: str = "auto",
         image_size: int | Size | None = None,
         resize: Literal["keep", "squash"] = "keep",
@@ -111,7 +112,7 @@ class OpenCLIPPatchEmbedder:
             model_name, pretrained, download=download, seed=random_seed
         )
         self._check_family()
-        self._projection = None if dimension is None else Projection(dimension, random_seed)
+        self._projection = None if dimension is None else Projection(dimension, PROJECTION_SEED)
         self._visual: nn.Module | None = None
         self._loading = threading.RLock()
 

@@ -137,7 +137,9 @@ class SavedDetector:
     def _scoring_settings(self) -> dict[str, Any]:
         free = WORKING | MODEL | self._free_settings
         settings: Mapping[str, Any] = self.get_params(deep=False)  # type: ignore[attr-defined]
-        return {name: value for name, value in settings.items() if name not in free}
+        scoring = {name: value for name, value in settings.items() if name not in free}
+        # Not an argument of the detector, but a default that another version may change.
+        return {**scoring, "dimension": getattr(self._embedder, "dimension", None)}
 
     def _identity(self) -> dict[str, Any]:
         if isinstance(self._embedder, InjectedEmbedder):

@@ -1,0 +1,127 @@
+"""Normal and defective images to measure with: solar cells, textile, generated products.
+
+Needs the extra ``examples``. The generated products are of families that the bundled model was not
+trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, partial
+
+import numpy as np
+from PIL import Image
+
+from pyimgano_openclip import samples
+
+TRAIN, TEST = 50, 150  # images to fit with, and to test with of each kind
+PRODUCT_TRAIN, PRODUCT_TEST = 16, 24  # the same, of a generated product
+SHAPES = {"square": (192, 192), "wide": (96, 288), "high": (288, 96)}  # pixels
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """RGB images; normal ones to fit with, normal and then defective ones to test with.
+
+    Attributes:
+        train: Normal images.
+        test: Images to score.
+        defective: 1 for each defective image of ``test``.
+        masks: Where each image of ``test`` is defective, if that is known.
+    """
+
+    train: list[np.ndarray]
+    test: list[np.ndarray]
+    defective: np.ndarray
+    masks: list[np.ndarray] | None = None
+
+
+def image_set(train: list, normal: list, bad: list, masks: list | None = None) -> ImageSet:
+    return ImageSet(train, normal + bad, np.arange(len(normal + bad)) >= len(normal), masks)
+
+
+@cache
+def _cells() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    from elpv_dataset.utils import load_dataset
+
+    return load_dataset()
+
+
+def intact_cells(kind: str, seed: int) -> list[np.ndarray]:
+    """Cells that experts call certainly intact, in random order."""
+    images, probability, kinds = _cells()
+    found = np.flatnonzero((kinds == kind) & (probability == 0))
+    order = np.random.default_rng(seed).permutation(found)
+    return [np.stack([images[index]] * 3, axis=-1) for index in order]
+
+
+def solar_cells(kind: str, seed: int) -> ImageSet:
+    """Monocrystalline ("mono") or polycrystalline ("poly") cells, 300 x 300, grey."""
+    images, probability, kinds = _cells()
+    broken = np.flatnonzero((kinds == kind) & (probability == 1))
+    chosen = np.random.default_rng(seed).permutation(broken)[:TEST]
+    bad = [np.stack([images[index]] * 3, axis=-1) for index in chosen]
+    intact = intact_cells(kind, seed)[: TRAIN + TEST]
+    return image_set(intact[:TRAIN], intact[TRAIN:], bad)
+
+
+def textile_images(kind: str, seed: int, count: int) -> list[np.ndarray]:
+    """Photographs of cloth ("nominal", "local", "global"), 250 x 250, in random order."""
+    import conformal_clip_data
+
+    folder = getattr(conformal_clip_data, f"{kind}_dir")()
+    files = np.random.default_rng(seed).permutation(sorted(folder.glob("*.jpg")))[:count]
+    return [np.asarray(Image.open(file).convert("RGB")) for file in files]
+
+
+def textile(kind: str, seed: int) -> ImageSet:
+    """Cloth with local or with global changes."""
+    nominal = textile_images("nominal", seed, TRAIN + TEST)
+    return image_set(nominal[:TRAIN], nominal[TRAIN:], textile_images(kind, seed, TEST))
+
+
+def product(family: str, seed: int, shape: str = "square", grey: bool = False) -> ImageSet:
+    """A generated product with every defect that it can have, with masks."""
+    defects = samples.defects_of(family)
+
+    def make(first: int, count: int, *, defective: bool = False) -> list[samples.Sample]:
+        return [
+            samples.make_sample(
+                family,
+                seed=first + index,
+                product=1000 + seed,
+                size=SHAPES[shape],
+                defect=defects[index % len(defects)] if defective else None,
+            )
+            for index in range(count)
+        ]
+
+    train, normal = make(0, PRODUCT_TRAIN), make(1000, PRODUCT_TEST)
+    bad = make(2000, PRODUCT_TEST, defective=True)
+    pixels = [_grey(sample.image) if grey else sample.image for sample in train + normal + bad]
+    masks = [sample.mask for sample in normal + bad]
+    test = pixels[PRODUCT_TRAIN:]
+    return image_set(pixels[:PRODUCT_TRAIN], test[:PRODUCT_TEST], test[PRODUCT_TEST:], masks)
+
+
+def _grey(image: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(image).convert("L").convert("RGB"))
+
+
+SETS: dict[str, Callable[[int], ImageSet]] = {
+    "elpv mono": partial(solar_cells, "mono"),
+    "elpv poly": partial(solar_cells, "poly"),
+    "textile local": partial(textile, "local"),
+    "textile global": partial(textile, "global"),
+    **{family: partial(product, family) for family in samples.HELD_OUT_FAMILIES},
+}
+VARIANTS: dict[str, Callable[[int], ImageSet]] = {
+    f"{family}, {name}": partial(product, family, **settings)
+    for family in ("carpet", "screw")
+    for name, settings in {
+        "wide": {"shape": "wide"},
+        "high": {"shape": "high"},
+        "grey": {"grey": True},
+    }.items()
+}
