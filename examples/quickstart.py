@@ -125,8 +125,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     if options.model == "bundled":
         print(
-            "The bundled model is tiny and has seen generated images only. Patch-kNN works with it; "
-            "zero-shot scores of real photographs need a real model: --model, --pretrained."
+            "The bundled model is tiny and has seen generated images only. Patch-kNN works with "
+            "it; zero-shot scores of real photographs need a real model: --model, --pretrained."
         )
     for name in DETECTORS:
         words = {"class_name": options.class_name} if name == DETECTORS[0] else {}
