@@ -6,8 +6,7 @@ import pytest
 from pyimgano_openclip import VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore
 from pyimgano_openclip.explain import Box
 from pyimgano_openclip.prompt_scoring import text_vectors
-from pyimgano_openclip.promptscore import patches_inside
-from pyimgano_openclip.regions import Region, find_regions
+from pyimgano_openclip.regions import Region, find_regions, patches_inside
 
 from embedders import GREEN, RED, ColourEmbedder, red_image, with_green
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from pyimgano.models.base_detector import BaseDetector
 from pyimgano.utils.optional_deps import require
 
+from .checks import check_choice, check_number, one_of
 from .embedding import (
     Floats,
     InjectedEmbedder,
@@ -391,35 +392,6 @@ class OpenCLIPDetector(SavedDetector, BaseDetector):  # type: ignore[misc]  # th
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _canvas_choice=threading.Lock())
-
-
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Raise a ValueError unless the value is one of the choices."""
-    if value not in choices:
-        raise ValueError(f"{name}={value!r} is unknown; choose from {', '.join(choices)}.")
-
-
-def check_number(name: str, value: float, *, above: float, most: float) -> None:
-    """Raise a ValueError unless above < value <= most."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not above < value <= most:
-        raise ValueError(f"{name}={value!r}; it must be a number in ({above}, {most}].")
-
-
-def check_count(name: str, value: int) -> None:
-    """Raise a ValueError unless the value is a whole number from 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name}={value!r}; it must be a whole number from 1.")
-
-
-def one_of(x: object, other: object) -> object:
-    """The argument that was passed under one of its two names.
-
-    Raises:
-        ValueError: If both were.
-    """
-    if x is not None and other is not None:
-        raise ValueError("x and X are two names of one argument; pass only one of them.")
-    return other if x is None else x
 
 
 def _by(size: Size) -> str:

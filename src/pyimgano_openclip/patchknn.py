@@ -8,15 +8,12 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
+from .checks import check_choice, check_count, check_number, one_of
 from .detector import (
     DEFAULT_MODEL,
     DEFAULT_PRETRAINED,
     OpenCLIPDetector,
     Scores,
-    check_choice,
-    check_count,
-    check_number,
-    one_of,
 )
 from .embedding import InjectedEmbedder, PatchEmbedder, PatchTokens, Precision, Size
 from .enrolment import Enrolment, flat

@@ -11,14 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from .checkpoint import Arrays, Checkpoint, CheckpointError
+from .checks import check_choice, one_of
 from .detector import (
     DEFAULT_MODEL,
     DEFAULT_PRETRAINED,
     Labels,
     OpenCLIPDetector,
     Scores,
-    check_choice,
-    one_of,
 )
 from .embedding import (
     ATTENTIONS,
@@ -368,19 +367,12 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         named = self._text().defects
         if not named:
             return region
+        # OpenCV is loaded where images are, not where models are listed.
+        from .regions import patches_inside
+
         token = patches.tokens[patches_inside(region, patches)].mean(axis=(0, 1))
         logits = np.array([token @ vector for vector in named.values()]) / TEMPERATURE
         chances = np.exp(logits - logits.max())
         chances /= chances.sum()
         best = int(chances.argmax())
         return replace(region, defect=list(named)[best], probability=float(chances[best]))
-
-
-def patches_inside(region: Region, patches: PatchTokens) -> tuple[slice, slice]:
-    """The rows and columns of patches that the box of a region touches."""
-    (rows, cols), (height, width) = patches.tokens.shape[:2], patches.size
-    left, top, right, bottom = region.box
-    return (
-        slice(top * rows // height, -(-bottom * rows // height)),
-        slice(left * cols // width, -(-right * cols // width)),
-    )

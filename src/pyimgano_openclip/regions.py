@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from .embedding import Floats
+from .embedding import Floats, PatchTokens
 from .explain import Box
 
 
@@ -60,3 +60,13 @@ def find_regions(anomaly_map: Floats, threshold: float, limit: int) -> list[Regi
             )
         )
     return sorted(regions, key=lambda region: -region.peak)[:limit]
+
+
+def patches_inside(region: Region, patches: PatchTokens) -> tuple[slice, slice]:
+    """The rows and columns of patches that the box of a region touches."""
+    (rows, cols), (height, width) = patches.tokens.shape[:2], patches.size
+    left, top, right, bottom = region.box
+    return (
+        slice(top * rows // height, -(-bottom * rows // height)),
+        slice(left * cols // width, -(-right * cols // width)),
+    )
