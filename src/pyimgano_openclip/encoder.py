@@ -231,7 +231,9 @@ class OpenCLIPPatchEmbedder:
         with self._loading:
             if self._visual is None:
                 visual = cast(nn.Module, weights.load_model(self._source).visual)
-                self._visual = visual.to(self.device, self._dtype)
+                # Converted under inference_mode, as the host scores, it could not be used outside.
+                with torch.inference_mode(False):
+                    self._visual = visual.to(self.device, self._dtype)
             return self._visual
 
     @property
