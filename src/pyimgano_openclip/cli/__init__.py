@@ -1,0 +1,138 @@
+"""The command line ``pyimgano-openclip``.
+
+Nothing heavy is imported before a command runs, so ``--help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .. import __version__
+from .arguments import ON_ERROR, finite, share
+
+if TYPE_CHECKING:
+    from .answer import Answer
+
+FAILED, INTERRUPTED = 1, 130  # exit codes; argparse itself ends with 2
+EXIT_CODES = (
+    "exit codes: 0 done; 1 it failed, stderr says why; 2 wrong usage; 3 done, but some images "
+    "could not be read; 130 interrupted"
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: What follows the program's name; None for the process's own.
+
+    Returns:
+        The exit code.
+    """
+    options = _parser().parse_args(arguments)
+    command = import_module(f".{options.command}", __name__)
+    try:
+        answer: Answer = command.run(options)
+    except KeyboardInterrupt:
+        sys.stderr.write("\nInterrupted. The same command goes on where this one stopped.\n")
+        return INTERRUPTED
+    except (ValueError, RuntimeError, OSError, ImportError) as error:
+        sys.stderr.write(f"pyimgano-openclip: {error}\n")
+        return FAILED
+    text = json.dumps(answer.facts, indent=2) if options.json else answer.text
+    sys.stdout.write(f"{text}\n")
+    return answer.code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pyimgano-openclip",
+        description="Visual anomaly detection with OpenCLIP: zero-shot and few-shot.",
+        epilog=EXIT_CODES,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--json", action="store_true", help="print one JSON object instead of text")
+    for add in (_add_demo, _add_fit, _add_score):
+        add(commands, common)
+    return parser
+
+
+def _add_demo(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:  # type: ignore[type-arg]
+    parser = commands.add_parser(
+        "demo",
+        parents=[common],
+        help="both detectors on generated images, offline",
+        description="Both detectors with the bundled model on generated images of leather. Needs "
+        "no network and less than a minute; ends with the path of a report.",
+    )
+    parser.add_argument("--out", type=Path, default=Path("pyimgano-openclip-demo"), metavar="DIR")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
+
+
+def _add_fit(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:  # type: ignore[type-arg]
+    parser = commands.add_parser(
+        "fit",
+        parents=[common],
+        help="learn from a folder of normal images",
+        description="Fit the patch-kNN detector on normal images and save it as one file. With "
+        "--class-name it is the zero-shot detector, and the images set its threshold.",
+    )
+    parser.add_argument(
+        "--normal", nargs="+", type=Path, required=True, metavar="DIR", help="normal images"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="*.safetensors")
+    parser.add_argument(
+        "--contamination",
+        type=finite,
+        default=0.1,
+        metavar="SHARE",
+        help="share of normal images that may be flagged (default: 0.1)",
+    )
+    share(parser, "model", "words", "working", "settings")
+
+
+def _add_score(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:  # type: ignore[type-arg]
+    parser = commands.add_parser(
+        "score",
+        parents=[common],
+        help="score images, draw maps, write a report",
+        description="Score images with a saved detector, or zero-shot with --class-name. Writes "
+        "scores.csv, scores.jsonl, maps, overlays and report.html. Run again after an "
+        "interruption: images that were scored are not scored again.",
+    )
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE|DIR")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--detector", type=Path, metavar="FILE", help="saved by the command fit")
+    parser.add_argument(
+        "--threshold", type=finite, help="label 1 above it (default: the fitted one)"
+    )
+    parser.add_argument(
+        "--maps",
+        choices=("png", "npy", "none"),
+        default="png",
+        help="anomaly maps in the size of the images: 16-bit PNG, or float32 (default: png)",
+    )
+    parser.add_argument(
+        "--overlays",
+        choices=("all", "flagged", "none"),
+        default="all",
+        help="which images to draw with their map on top (default: all)",
+    )
+    parser.add_argument(
+        "--on-error",
+        choices=ON_ERROR,
+        default="skip",
+        help="an image that cannot be read: note it and go on, or stop (default: skip)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="discard the results of other settings in --out"
+    )
+    share(parser, "model", "words", "working", "settings")

@@ -1,0 +1,155 @@
+"""Maps, overlays and thumbnails of a folder of results; those that are there are not made again."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from ..detector import OpenCLIPDetector
+from ..frame import read_pixels
+from ..maps import anomaly_map
+from ..pictures import colour_range, map_to_16_bits, overlay, thumbnail
+from ..promptscore import VisionOpenCLIPPromptScore
+from .results import MAPS, OVERLAYS, THUMBNAILS, Record, Results, write_atomically
+from .scoring import region_threshold
+
+SETTINGS = "pictures.json"
+SCALES = {"probability": (0.0, 1.0), "diff": (-2.0, 2.0), "ratio": (0.0, 1.0)}
+DISTANCES = (0.0, 2.0)  # cosine
+# Longer side of a thumbnail in pixels, by how many images there may be at most; so that the report
+# stays a file that one can send.
+THUMBNAIL_SIDES = ((60, 960), (300, 640), (1000, 400))
+SMALLEST_SIDE = 280
+QUALITY = 82  # of JPEG
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What pictures look like, the same for all images.
+
+    Attributes:
+        maps: ``"png"``, ``"npy"`` or ``"none"``.
+        overlays: ``"all"``, ``"flagged"`` or ``"none"``.
+        low: Map value that is shown as nothing.
+        high: Map value that is shown hottest.
+        threshold: Map value above which a pixel may be hot.
+        scale_low: Map value of 0 in a 16-bit map.
+        scale_high: Map value of 65535 in a 16-bit map.
+        thumbnail_side: In pixels.
+    """
+
+    maps: str
+    overlays: str
+    low: float
+    high: float
+    threshold: float
+    scale_low: float
+    scale_high: float
+    thumbnail_side: int
+
+
+def draw_all(
+    results: Results,
+    detector: OpenCLIPDetector,
+    records: Sequence[Record],
+    *,
+    maps: str,
+    overlays: str,
+) -> Drawing:
+    """Draw what is missing.
+
+    Args:
+        results: Where to.
+        detector: Tells the scale of its scores.
+        records: The images; those that could not be read are passed over.
+        maps: See :class:`Drawing`.
+        overlays: See :class:`Drawing`.
+    """
+    scored = [record for record in records if "score" in record]
+    drawing = _choose(results, detector, scored, maps, overlays)
+    told = (json.dumps(asdict(drawing), indent=2) + "\n").encode()
+    settings = results.folder / SETTINGS
+    if not settings.is_file() or settings.read_bytes() != told:
+        # A line that was drawn around another threshold would mislead.
+        settings.unlink(missing_ok=True)
+        _discard(results, scored)
+        write_atomically(settings, told)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        drawn = pool.map(partial(_draw, results, drawing), scored)
+        for _ in tqdm(drawn, desc="pictures", total=len(scored), unit="image", disable=None):
+            pass
+    return drawing
+
+
+def _choose(
+    results: Results,
+    detector: OpenCLIPDetector,
+    scored: Sequence[Record],
+    maps: str,
+    overlays: str,
+) -> Drawing:
+    hot = region_threshold(detector)
+    grids = [results.patches(record["image"]) for record in scored]
+    low, high = colour_range(grids, hot) if grids else (hot, hot + 1)
+    prompts = isinstance(detector, VisionOpenCLIPPromptScore)
+    scale = SCALES[detector.mode] if prompts else DISTANCES
+    side = next((s for most, s in THUMBNAIL_SIDES if len(scored) <= most), SMALLEST_SIDE)
+    return Drawing(maps, overlays, low, high, hot, *scale, side)
+
+
+def _discard(results: Results, scored: Sequence[Record]) -> None:
+    for record in scored:
+        for kind in (OVERLAYS, THUMBNAILS):
+            results.place(kind, record["image"], "jpg").unlink(missing_ok=True)
+
+
+def _draw(results: Results, drawing: Drawing, record: Record) -> None:
+    name = record["image"]
+    wanted: dict[str, Path] = {"thumbnail": results.place(THUMBNAILS, name, "jpg")}
+    if drawing.maps != "none":
+        wanted["map"] = results.place(MAPS, name, drawing.maps)
+    if drawing.overlays == "all" or (drawing.overlays == "flagged" and record["label"]):
+        wanted["overlay"] = results.place(OVERLAYS, name, "jpg")
+    missing = {what: path for what, path in wanted.items() if not path.is_file()}
+    if not missing:
+        return
+    found = anomaly_map(results.patches(name), (record["height"], record["width"]))
+    if "map" in missing:
+        write_atomically(missing["map"], _map_bytes(found, drawing))
+    if "thumbnail" not in missing and "overlay" not in missing:
+        return
+    pixels = read_pixels(record["file"][0])
+    if "thumbnail" in missing:
+        small = thumbnail(pixels, drawing.thumbnail_side)
+        write_atomically(missing["thumbnail"], _jpeg(small))
+    if "overlay" in missing:
+        low, high = drawing.low, drawing.high
+        drawn = overlay(pixels, found, low=low, high=high, threshold=record["hot"])
+        write_atomically(missing["overlay"], _jpeg(drawn))
+
+
+def _map_bytes(found: Any, drawing: Drawing) -> bytes:
+    buffer = io.BytesIO()
+    if drawing.maps == "npy":
+        np.save(buffer, found, allow_pickle=False)
+    else:
+        low, high = drawing.scale_low, drawing.scale_high
+        map_to_16_bits(found, low=low, high=high).save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def _jpeg(picture: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue()

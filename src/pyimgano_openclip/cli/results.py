@@ -1,0 +1,192 @@
+"""A folder of results that survives interruption.
+
+``scores.jsonl`` is the journal: a line is appended once everything about its image is on disk, so
+a run that was cut off goes on after the last whole line. ``run.json`` says what the scores depend
+on; results of other settings are never mixed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import secrets
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..embedding import Floats
+from .images import Source
+
+JOURNAL, TABLE, RUN, REPORT = "scores.jsonl", "scores.csv", "run.json", "report.html"
+PATCHES, MAPS, OVERLAYS, THUMBNAILS = "patches", "maps", "overlays", "thumbnails"
+COLUMNS = ("image", "score", "label", "percentile", "regions", "hottest", "defect", "error")
+# What is drawn from an image and its patch scores.
+PICTURES = ((MAPS, "png"), (MAPS, "npy"), (OVERLAYS, "jpg"), (THUMBNAILS, "jpg"))
+
+Record = dict[str, Any]
+
+
+class Results:
+    """The results of one detector in one folder.
+
+    Args:
+        folder: Where; made if need be.
+        identity: Everything that the scores depend on, as JSON holds it.
+        overwrite: Discard results of another identity instead of refusing.
+
+    Attributes:
+        folder: Where.
+        canvas: (height, width) that the images are read at, once that is known.
+        records: What is known, by the name of the image.
+
+    Raises:
+        ValueError: If the folder holds results of another identity, or is no folder of results.
+    """
+
+    def __init__(
+        self, folder: Path, identity: Mapping[str, Any], *, overwrite: bool = False
+    ) -> None:
+        self.folder = folder
+        self.canvas: tuple[int, int] | None = None
+        self.records: dict[str, Record] = {}
+        self._identity = dict(identity)
+        self._stream: io.BufferedWriter | None = None
+        earlier = _read_json(folder / RUN)
+        if overwrite or earlier is None:
+            (folder / JOURNAL).unlink(missing_ok=True)
+            return
+        changed = sorted(
+            name
+            for name in {*earlier["identity"], *self._identity}
+            if earlier["identity"].get(name) != self._identity.get(name)
+        )
+        if changed:
+            raise ValueError(
+                f"{folder} holds results of other settings: {', '.join(changed)} differ. Choose "
+                "another folder, or --overwrite to discard them."
+            )
+        self.canvas = tuple(earlier["canvas"]) if earlier["canvas"] else None
+        self._read_journal()
+
+    def is_done(self, source: Source) -> bool:
+        """Whether an image was scored, and its file is the same as then."""
+        record = self.records.get(source.name)
+        return (
+            record is not None and "score" in record and record["file"] == _file_facts(source.path)
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether records can be added."""
+        return self._stream is not None
+
+    def start(self, canvas: tuple[int, int] | None) -> None:
+        """Open the journal; the canvas has to be the same whenever the run goes on."""
+        self.close()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.canvas = canvas
+        run = {"identity": self._identity, "canvas": canvas}
+        write_atomically(self.folder / RUN, (json.dumps(run, indent=2) + "\n").encode())
+        journal = self.folder / JOURNAL
+        if journal.is_file():
+            # A line that was cut off would swallow the next one.
+            whole = journal.read_bytes()
+            with journal.open("r+b") as file:
+                file.truncate(whole.rfind(b"\n") + 1)
+        self._stream = journal.open("ab")
+
+    def add(self, source: Source, record: Record, patches: Floats | None) -> None:
+        """Keep what was found in an image; patch scores (rows, cols) first, the line last."""
+        if self._stream is None:
+            raise RuntimeError("The results were not started.")
+        for kind, suffix in PICTURES:
+            self.place(kind, source.name, suffix).unlink(missing_ok=True)
+        if patches is not None:
+            buffer = io.BytesIO()
+            np.save(buffer, patches, allow_pickle=False)
+            write_atomically(self.place(PATCHES, source.name, "npy"), buffer.getvalue())
+        full = {"image": source.name, **record, "file": _file_facts(source.path)}
+        self._stream.write((json.dumps(full) + "\n").encode())
+        self._stream.flush()
+        self.records[source.name] = full
+
+    def close(self) -> None:
+        """Close the journal."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+    def finish(self, records: Iterable[Record]) -> None:
+        """Write the table and the journal, each record once and in order."""
+        self.close()
+        records = list(records)
+        lines = "".join(json.dumps(record) + "\n" for record in records)
+        write_atomically(self.folder / JOURNAL, lines.encode())
+        table = io.StringIO()
+        writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(_row(record) for record in records)
+        write_atomically(self.folder / TABLE, table.getvalue().encode())
+
+    def patches(self, name: str) -> Floats:
+        """The patch scores of an image, shape (rows, cols)."""
+        return np.asarray(
+            np.load(self.place(PATCHES, name, "npy"), allow_pickle=False), dtype=np.float32
+        )
+
+    def place(self, kind: str, name: str, suffix: str) -> Path:
+        """Where a file about an image lies; its own suffix stays, since a.jpg is not a.png."""
+        return self.folder / kind / f"{name}.{suffix}"
+
+    def _read_journal(self) -> None:
+        try:
+            lines = (self.folder / JOURNAL).read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:
+            return
+        for line in lines:
+            if line.endswith(b"\n"):
+                record = json.loads(line)
+                self.records[record["image"]] = record
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write a file that is there as a whole or not at all; make its folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        partial.write_bytes(data)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it or use --overwrite.") from error
+    if not isinstance(found, dict) or not {"identity", "canvas"} <= set(found):
+        raise ValueError(f"{path} is not of this program; choose another folder.")
+    return found
+
+
+def _file_facts(path: Path) -> list[Any]:
+    status = path.stat()
+    return [str(path), status.st_size, status.st_mtime_ns]
+
+
+def _row(record: Record) -> dict[str, Any]:
+    regions = record.get("regions", [])
+    first = regions[0] if regions else {}
+    return {
+        **{name: record.get(name, "") for name in ("image", "score", "label", "error")},
+        "percentile": record.get("percentile", ""),
+        "regions": len(regions) if "score" in record else "",
+        "hottest": " ".join(str(side) for side in first.get("box", ())),
+        "defect": first.get("defect") or "",
+    }

@@ -1,0 +1,161 @@
+"""The command ``score``."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..detector import OpenCLIPDetector
+from ..report import Section
+from .answer import Answer
+from .detectors import new_detector, saved_detector, settings_of
+from .drawing import Drawing, draw_all
+from .images import Source, find_images
+from .reporting import build_section, write_report
+from .results import REPORT, TABLE, Results
+from .scoring import Tally, score_into, threshold_of
+
+SOME_UNREADABLE = 3  # exit code
+
+
+@dataclass(frozen=True)
+class Run:
+    """A folder of results with everything in it but the report."""
+
+    results: Results
+    detector: OpenCLIPDetector
+    drawing: Drawing
+    tally: Tally
+    settings: Mapping[str, Any]
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Score images into a folder, draw them, write the report."""
+    sources = find_images(options.images)
+    detector = _detector(options)
+    if options.threshold is not None:
+        detector.threshold_ = options.threshold
+    done = score_folder(
+        detector,
+        sources,
+        options.out,
+        saved=options.detector,
+        maps=options.maps,
+        overlays=options.overlays,
+        skip_unreadable=options.on_error == "skip",
+        overwrite=options.overwrite,
+    )
+    report = options.out / REPORT
+    title = _title(options)
+    write_report(report, title, [section_of(title, done)], [done.results])
+    facts = {**summary(done), "report": str(report), "scores": str(options.out / TABLE)}
+    return Answer(_text(facts), facts, SOME_UNREADABLE if done.tally.unreadable else 0)
+
+
+def score_folder(
+    detector: OpenCLIPDetector,
+    sources: Sequence[Source],
+    out: Path,
+    *,
+    saved: Path | None = None,
+    maps: str = "png",
+    overlays: str = "all",
+    skip_unreadable: bool = True,
+    overwrite: bool = False,
+) -> Run:
+    """Score and draw images; what an earlier run of equal settings did is kept.
+
+    Args:
+        detector: Ready to score.
+        sources: The images.
+        out: The folder; see :class:`~.results.Results`.
+        saved: The file that the detector was loaded from.
+        maps: See :class:`~.drawing.Drawing`.
+        overlays: See :class:`~.drawing.Drawing`.
+        skip_unreadable: Note an image that cannot be read and go on, rather than raise.
+        overwrite: Discard results of other settings.
+    """
+    settings = settings_of(detector)
+    results = Results(out, _identity(detector, settings, saved), overwrite=overwrite)
+    try:
+        tally = score_into(results, detector, sources, skip_unreadable=skip_unreadable)
+    finally:
+        results.close()
+    drawing = draw_all(results, detector, tally.records, maps=maps, overlays=overlays)
+    shown = settings if saved is None else {**settings, "saved detector": saved.name}
+    return Run(results, detector, drawing, tally, shown)
+
+
+def section_of(title: str, run: Run) -> Section:
+    """The section of the report about a run."""
+    return build_section(
+        title, run.results, run.detector, run.drawing, run.tally.records, dict(run.settings)
+    )
+
+
+def summary(run: Run) -> dict[str, Any]:
+    """What is printed about a run."""
+    labels = [record["label"] for record in run.tally.records if "score" in record]
+    return {
+        "images": len(run.tally.records),
+        "anomalous": sum(labels),
+        "threshold": threshold_of(run.detector),
+        "scored": run.tally.scored,
+        "kept": run.tally.kept,
+        "unreadable": run.tally.unreadable,
+        "folder": str(run.results.folder),
+    }
+
+
+def _detector(options: argparse.Namespace) -> OpenCLIPDetector:
+    if (options.detector is None) == (options.class_name is None):
+        raise ValueError("Choose one: --detector FILE, or --class-name WORD for zero-shot scores.")
+    if options.detector is None:
+        return new_detector(options)
+    if options.defects or options.settings:
+        raise ValueError("--defects and --set change scores; a saved detector has its own.")
+    return saved_detector(options)
+
+
+def _identity(
+    detector: OpenCLIPDetector, settings: Mapping[str, Any], saved: Path | None
+) -> dict[str, Any]:
+    """Everything that a score depends on; how fast it is computed is left out."""
+    working = {"device", "precision", "batch_size", "contamination", "pretrained"}
+    identity = {name: value for name, value in settings.items() if name not in working}
+    if detector.embedder is None:
+        # It brings torch, which an embedder of the caller's does without.
+        from ..weights import find_source
+
+        identity["weights"] = find_source(
+            detector.openclip_model_name,
+            detector.openclip_pretrained,
+            download=detector.pretrained,
+            seed=detector.random_seed,
+        ).identity
+    if saved is not None:
+        identity["saved"] = hashlib.sha256(saved.read_bytes()).hexdigest()
+    return identity
+
+
+def _title(options: argparse.Namespace) -> str:
+    first = options.images[0].resolve()
+    name = first.name if first.is_dir() else first.parent.name
+    return f"{options.class_name}: {name}" if options.class_name else name
+
+
+def _text(facts: Mapping[str, Any]) -> str:
+    lines = [
+        f"{facts['anomalous']} of {facts['images'] - len(facts['unreadable'])} images are "
+        f"anomalous (threshold {facts['threshold']:.4g})"
+    ]
+    if facts["kept"]:
+        lines.append(f"{facts['kept']} were scored by an earlier run, {facts['scored']} now")
+    if facts["unreadable"]:
+        lines.append(f"could not be read: {', '.join(facts['unreadable'])}")
+    lines += [f"scores: {facts['scores']}", f"report: {facts['report']}"]
+    return "\n".join(lines)

@@ -1,0 +1,220 @@
+"""One HTML file that shows what a detector found: no network, no other file.
+
+The page is a Jinja2 template with its style and its script inside. Images are data of a script
+element and become pictures only where they are scrolled into view, so thousands stay fluid.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from . import __version__
+
+
+@dataclass(frozen=True)
+class Region:
+    """A hot region of an image.
+
+    Attributes:
+        box: (left, top, right, bottom) in pixels of the image.
+        peak: Highest map value inside; higher is more anomalous.
+        defect: The named defect that it resembles most, if any is known.
+        probability: Of that defect among the named ones.
+    """
+
+    box: Sequence[int]
+    peak: float
+    defect: str | None = None
+    probability: float | None = None
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A hot patch and the normal patch nearest to it.
+
+    Attributes:
+        distance: Cosine distance between them.
+        patch: Picture of the patch.
+        normal: Picture of the normal patch; None if its image is not at hand.
+        source: Name of the image that the normal patch comes from.
+    """
+
+    distance: float
+    patch: bytes
+    normal: bytes | None
+    source: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One image of a report.
+
+    Attributes:
+        name: Of the image; unique within a :class:`Section`.
+        score: Image score; higher is more anomalous.
+        size: (height, width) of the image in pixels.
+        heat: Picture of the anomaly map, transparent where nothing was found.
+        percentile: Share of the training scores below the score, if there are any.
+        regions: Hot regions, hottest first.
+        neighbours: Hot patches beside normal ones.
+    """
+
+    name: str
+    score: float
+    size: tuple[int, int]
+    heat: bytes
+    percentile: float | None = None
+    regions: Sequence[Region] = ()
+    neighbours: Sequence[Neighbour] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """What one detector found.
+
+    Attributes:
+        title: Shown on the tab of the section, if there are several.
+        threshold: An image is anomalous if its score is higher.
+        findings: The images.
+        training: Scores of normal images, shown beside those of the findings; may be empty.
+        unreadable: Names of images that could not be read, with the reason.
+        settings: What the scores depend on.
+    """
+
+    title: str
+    threshold: float
+    findings: Sequence[Finding]
+    training: Sequence[float] | npt.NDArray[np.float64] = ()
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+def render_report(
+    title: str,
+    sections: Sequence[Section],
+    pictures: Mapping[str, bytes],
+    versions: Mapping[str, str],
+) -> str:
+    """Build the report.
+
+    Args:
+        title: Of the page.
+        sections: One for each detector, at least one.
+        pictures: The images as JPEG, by name; sections may share them.
+        versions: Names and versions of what computed the scores.
+
+    Returns:
+        The text of an HTML file.
+
+    Raises:
+        ValueError: If there is no section, or a finding has no picture.
+    """
+    if not sections:
+        raise ValueError("A report needs at least one section.")
+    for section in sections:
+        for finding in section.findings:
+            if finding.name not in pictures:
+                raise ValueError(f"There is no picture of {finding.name}.")
+    # Loading Jinja2 is only worth it where a report is written.
+    from jinja2 import Environment, PackageLoader
+
+    environment = Environment(
+        loader=PackageLoader("pyimgano_openclip", "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    data = {
+        "pictures": {name: _uri(picture) for name, picture in pictures.items()},
+        "sections": [_section(section) for section in sections],
+    }
+    return environment.get_template("report.html").render(
+        title=title,
+        data=_for_script(data),
+        sections=sections,
+        versions={"pyimgano-openclip": __version__, **versions},
+    )
+
+
+def crop(image: Image.Image, box: Sequence[int], margin: float = 1.0, side: int = 120) -> bytes:
+    """A JPEG of a box of an image with its surroundings.
+
+    Args:
+        image: RGB.
+        box: (left, top, right, bottom) in pixels.
+        margin: What is shown around the box, in sides of the box.
+        side: Longer side of the picture in pixels.
+    """
+    left, top, right, bottom = box
+    reach = round(margin * max(right - left, bottom - top))
+    around = image.crop(
+        (
+            max(left - reach, 0),
+            max(top - reach, 0),
+            min(right + reach, image.width),
+            min(bottom + reach, image.height),
+        )
+    )
+    scale = side / max(around.size)
+    size = (max(1, round(around.width * scale)), max(1, round(around.height * scale)))
+    buffer = io.BytesIO()
+    around.resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()
+
+
+def _section(section: Section) -> dict[str, Any]:
+    ordered = sorted(section.findings, key=lambda finding: -finding.score)
+    return {
+        "title": section.title,
+        "threshold": section.threshold,
+        "training": [float(score) for score in section.training],
+        "images": [_finding(finding) for finding in ordered],
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "name": finding.name,
+        "score": finding.score,
+        "height": finding.size[0],
+        "width": finding.size[1],
+        "percentile": finding.percentile,
+        "heat": _uri(finding.heat, "png"),
+        "regions": [
+            {
+                "box": list(region.box),
+                "peak": region.peak,
+                "defect": region.defect,
+                "probability": region.probability,
+            }
+            for region in finding.regions
+        ],
+        "neighbours": [
+            {
+                "distance": found.distance,
+                "patch": _uri(found.patch),
+                "normal": None if found.normal is None else _uri(found.normal),
+                "source": found.source,
+            }
+            for found in finding.neighbours
+        ],
+    }
+
+
+def _uri(picture: bytes, kind: str = "jpeg") -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(picture).decode()}"
+
+
+def _for_script(data: object) -> str:
+    """JSON that no name of a file can break out of its script element."""
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

@@ -1,0 +1,335 @@
+"""The command line: what it writes, how it goes on after an interruption, how it fails."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pyimgano_openclip import VisionOpenCLIPPatchKNN
+from pyimgano_openclip.cli import main
+from pyimgano_openclip.cli.images import find_images
+from pyimgano_openclip.cli.results import Results
+from pyimgano_openclip.cli.score import score_folder
+from pyimgano_openclip.frame import read_pixels
+
+from embedders import ColourEmbedder, red_image, with_green
+from processes import NOT_INHERITED, TESTS, run_python
+
+MAIN = "import sys; from pyimgano_openclip.cli import main; sys.exit(main())"
+
+
+class FileEmbedder(ColourEmbedder):
+    """Reads files, remembers which, and is interrupted where a test wants it."""
+
+    def __init__(self, *, stops_at: int | None = None) -> None:
+        super().__init__(rows=4, cols=6)
+        self.seen: list[str] = []
+        self.stops_at = stops_at
+
+    def embed(self, image):
+        if self.stops_at is not None and len(self.seen) >= self.stops_at:
+            raise KeyboardInterrupt
+        if isinstance(image, (str, Path)):
+            self.seen.append(Path(image).name)
+            image = read_pixels(image)
+        return super().embed(image)
+
+
+@pytest.fixture
+def parts(tmp_path):
+    """Six images of 30 x 45; the last has a defect at the lower right."""
+    folder = tmp_path / "parts"
+    (folder / "late").mkdir(parents=True)
+    for seed in range(5):
+        Image.fromarray(red_image(30, 45, seed=seed)).save(folder / f"part-{seed}.png")
+    Image.fromarray(with_green(red_image(30, 45, seed=9), 18, 30)).save(folder / "late/bad.png")
+    return folder
+
+
+def detector(**arguments):
+    embedder = FileEmbedder(**arguments)
+    found = VisionOpenCLIPPatchKNN(embedder=embedder)
+    found.fit([red_image(30, 45, seed=seed) for seed in range(20, 30)])
+    found.threshold_ = 3 * found.decision_scores_.max()
+    return found
+
+
+def scored(folder: Path, out: Path, fitted=None, **more):
+    return score_folder(fitted or detector(), find_images([folder]), out, **more)
+
+
+def lines_of(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
+
+
+def test_images_of_folders_and_files_have_names_below_what_they_share(parts, tmp_path):
+    found = find_images([parts])
+    assert [source.name for source in found] == [
+        "late/bad.png",
+        *(f"part-{n}.png" for n in range(5)),
+    ]
+    one = find_images([parts / "part-1.png", parts / "part-1.png", parts / "late"])
+    assert [source.name for source in one] == ["part-1.png", "late/bad.png"]
+    with pytest.raises(ValueError, match="does not exist"):
+        find_images([tmp_path / "nowhere"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="no image"):
+        find_images([tmp_path / "empty"])
+
+
+def test_a_folder_of_results_is_complete(parts, tmp_path):
+    done = scored(parts, tmp_path / "out")
+    with (tmp_path / "out/scores.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["image"] for row in rows] == [source.name for source in find_images([parts])]
+    assert [row["label"] for row in rows] == ["1", "0", "0", "0", "0", "0"]
+    bad = lines_of(tmp_path / "out")[0]
+    assert bad["score"] > done.detector.threshold_
+    left, top, right, bottom = bad["regions"][0]["box"]
+    assert 20 <= left < 30 <= 40 <= right <= 45
+    assert 10 <= top < 18 <= 28 <= bottom <= 30
+    assert len(bad["nearest"]) == 3
+    for kind, name in (("overlays", "late/bad.png.jpg"), ("thumbnails", "part-0.png.jpg")):
+        with Image.open(tmp_path / "out" / kind / name) as picture:
+            assert picture.size == (45, 30)
+
+
+def test_maps_of_16_bits_are_the_maps_of_the_detector(parts, tmp_path):
+    fitted = detector()
+    scored(parts, tmp_path / "out", fitted)
+    expected = fitted.get_anomaly_map(parts / "late/bad.png")
+    with Image.open(tmp_path / "out/maps/late/bad.png.png") as grey:
+        np.testing.assert_allclose(np.asarray(grey) / 65535 * 2, expected, atol=2e-5)
+    scored(parts, tmp_path / "out", fitted, maps="npy", overlays="none")
+    found = np.load(tmp_path / "out/maps/late/bad.png.npy")
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_only_what_is_asked_for_is_drawn(parts, tmp_path):
+    scored(parts, tmp_path / "out", maps="none", overlays="flagged")
+    assert not (tmp_path / "out/maps").exists()
+    drawn = [path.name for path in (tmp_path / "out/overlays").rglob("*.jpg")]
+    assert drawn == ["bad.png.jpg"]
+
+
+def test_an_interrupted_run_goes_on_and_scores_nothing_twice(parts, tmp_path):
+    (parts / "late/bad.png").unlink()  # whose explanation would look at it again
+    with pytest.raises(KeyboardInterrupt):
+        scored(parts, tmp_path / "out", detector(stops_at=3))
+    before = lines_of(tmp_path / "out")
+    assert [line["image"] for line in before] == ["part-0.png", "part-1.png", "part-2.png"]
+    fitted = detector()
+    tally = scored(parts, tmp_path / "out", fitted).tally
+    assert fitted.embedder.seen == ["part-3.png", "part-4.png"]
+    assert (tally.kept, tally.scored) == (3, 2)
+    uninterrupted = scored(parts, tmp_path / "other").tally.records
+    assert lines_of(tmp_path / "out") == uninterrupted
+
+
+def test_a_line_that_was_cut_off_is_scored_again(parts, tmp_path):
+    scored(parts, tmp_path / "out")
+    journal = tmp_path / "out/scores.jsonl"
+    complete = journal.read_bytes()
+    journal.write_bytes(complete[:-20])
+    tally = scored(parts, tmp_path / "out").tally
+    assert (tally.kept, tally.scored) == (5, 1)
+    assert journal.read_bytes() == complete
+
+
+def test_an_image_that_changed_is_scored_again(parts, tmp_path):
+    scored(parts, tmp_path / "out")
+    Image.fromarray(with_green(red_image(30, 45), 0, 0)).save(parts / "part-2.png")
+    tally = scored(parts, tmp_path / "out").tally
+    assert (tally.kept, tally.scored) == (5, 1)
+    labels = {line["image"]: line["label"] for line in lines_of(tmp_path / "out")}
+    assert labels["part-2.png"] == 1
+
+
+def test_results_of_other_settings_are_not_mixed(parts, tmp_path):
+    scored(parts, tmp_path / "out")
+    other = VisionOpenCLIPPatchKNN(embedder=FileEmbedder(), n_neighbors=2)
+    other.fit([red_image(30, 45, seed=seed) for seed in range(5)])
+    with pytest.raises(ValueError, match=r"n_neighbors differ.*--overwrite"):
+        scored(parts, tmp_path / "out", other)
+    assert scored(parts, tmp_path / "out", other, overwrite=True).tally.scored == 6
+
+
+def test_the_canvas_of_a_run_is_kept(tmp_path):
+    results = Results(tmp_path, {"a": 1})
+    results.start((96, 128))
+    results.close()
+    assert Results(tmp_path, {"a": 1}).canvas == (96, 128)
+
+
+def test_another_threshold_labels_anew_without_scoring(parts, tmp_path):
+    scored(parts, tmp_path / "out")
+    fitted = detector()
+    fitted.threshold_ = -1.0
+    tally = scored(parts, tmp_path / "out", fitted).tally
+    assert tally.scored == 0
+    assert [line["label"] for line in lines_of(tmp_path / "out")] == [1] * 6
+
+
+def test_an_unreadable_image_is_noted_or_stops_the_run(parts, tmp_path):
+    (parts / "a.png").write_text("no image")
+    whole = (parts / "part-3.png").read_bytes()
+    (parts / "part-3.png").write_bytes(whole[: len(whole) // 2])
+    done = scored(parts, tmp_path / "out")
+    assert done.tally.unreadable == ["a.png", "part-3.png"]
+    assert done.tally.scored == 5
+    errors = {line["image"]: line.get("error", "") for line in lines_of(tmp_path / "out")}
+    assert "cannot be opened" in errors["a.png"]
+    assert "cannot be decoded" in errors["part-3.png"]
+    with pytest.raises(ValueError, match=r"a\.png"):
+        scored(parts, tmp_path / "strict", skip_unreadable=False)
+
+
+def test_files_of_one_stem_do_not_overwrite_each_other(parts, tmp_path):
+    Image.fromarray(red_image(30, 45)).save(parts / "part-0.jpg")
+    scored(parts, tmp_path / "out")
+    maps = [path.name for path in (tmp_path / "out/maps").glob("part-0*")]
+    assert sorted(maps) == ["part-0.jpg.png", "part-0.png.png"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["score", "{parts}", "--out", "{out}"], "--detector FILE, or --class-name"),
+        (["score", "{parts}", "--out", "{out}", "--detector", "{out}/no"], "No such file"),
+        (["score", "{parts}/none", "--out", "{out}", "--class-name", "nut"], "does not exist"),
+        (["fit", "--normal", "{parts}", "--out", "{parts}"], "is a folder"),
+        (["fit", "--normal", "{parts}", "--out", "{out}", "--defects", "dent"], "--class-name"),
+        (["fit", "--normal", "{parts}", "--out", "{out}", "--set", "k=3"], "k"),
+        (["fit", "--normal", "{parts}", "--out", "{out}", "--model", "RN50"], "--pretrained"),
+    ],
+)
+def test_what_goes_wrong_is_said_in_one_line_and_by_the_exit_code(
+    parts, tmp_path, capsys, arguments, message
+):
+    places = {"parts": parts, "out": tmp_path / "out"}
+    assert main([argument.format(**places) for argument in arguments]) == 1
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("pyimgano-openclip: ")
+    assert message in printed.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [[], ["fit"], ["score", "x", "--out", "y", "--threshold", "nan"], ["demo", "--set", "3"]],
+)
+def test_wrong_usage_is_code_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["", "demo", "fit", "score"])
+def test_help_loads_nothing_heavy(command):
+    code = f"""
+import sys
+from pyimgano_openclip.cli import main
+try:
+    main([*{command.split()!r}, "--help"])
+except SystemExit as stop:
+    assert stop.code == 0
+heavy = ["torch", "open_clip", "cv2", "numpy", "PIL", "jinja2", "tqdm", "pyimgano"]
+print("loaded:", *(name for name in heavy if name in sys.modules))"""
+    assert run_python(code).stdout.endswith("loaded:\n")
+
+
+def leather(folder: Path, count: int, size=(48, 64)) -> Path:
+    folder.mkdir()
+    for seed in range(count):
+        image = red_image(*size, seed=seed)
+        Image.fromarray(image).save(folder / f"{seed:03}.png")
+    return folder
+
+
+@pytest.mark.slow
+def test_the_demo_ends_with_the_path_of_a_report(tmp_path, capsys):
+    assert main(["demo", "--out", str(tmp_path / "demo"), "--device", "cpu"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    report = Path(last.removeprefix("report: "))
+    assert "Zero-shot" in report.read_text(encoding="utf-8")
+    assert len(lines_of(tmp_path / "demo/few-shot")) == len(lines_of(tmp_path / "demo/zero-shot"))
+
+
+@pytest.mark.slow
+def test_a_saved_detector_needs_none_of_its_settings_again(tmp_path, capsys):
+    normal, saved = leather(tmp_path / "normal", 6), tmp_path / "saved.safetensors"
+    settings = ["force_image_size=[72,96]", "n_neighbors=3", "layers=[0.5,1.0]"]
+    flags = [part for text in settings for part in ("--set", text)]
+    command = ["fit", "--normal", str(normal), "--out", str(saved), "--model", "bundled"]
+    assert main([*command, *flags, "--json"]) == 0
+    fitted = json.loads(capsys.readouterr().out)
+    assert fitted["canvas"] == [72, 96]
+    out = str(tmp_path / "out")
+    assert main(["score", str(normal), "--detector", str(saved), "--out", out, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["threshold"] == fitted["threshold"]
+    assert facts["scored"] == 6
+    assert Path(facts["report"]).is_file()
+    # An image of the bank is at distance 0 from itself.
+    assert max(line["score"] for line in lines_of(tmp_path / "out")) < fitted["threshold"]
+
+
+@pytest.mark.slow
+def test_zero_shot_needs_a_class_name_only_and_names_defects(tmp_path, capsys):
+    from pyimgano_openclip.samples import make_sample
+
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("hole", None):
+        image = make_sample("leather", seed=3, size=(120, 160), defect=name).image
+        Image.fromarray(image).save(folder / f"{name}.png")
+    command = ["score", str(folder), "--class-name", "leather", "--model", "bundled"]
+    out = ["--out", str(tmp_path / "out")]
+    assert main([*command, *out, "--defects", "hole, scratch", "--threshold", "0.01"]) == 0
+    assert "report:" in capsys.readouterr().out
+    records = lines_of(tmp_path / "out")
+    assert {region["defect"] for record in records for region in record["regions"]} <= {
+        "hole",
+        "scratch",
+    }
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_a_killed_run_goes_on_and_scores_nothing_twice(tmp_path):
+    images, saved = leather(tmp_path / "images", 120), tmp_path / "saved.safetensors"
+    few = [str(path) for path in sorted(images.iterdir())[:4]]
+    assert main(["fit", "--normal", *few, "--out", str(saved), "--model", "bundled"]) == 0
+    out = tmp_path / "out"
+    command = [
+        sys.executable, "-c", MAIN, "score", str(images), "--detector", str(saved),
+        "--out", str(out), "--threshold", "2", "--batch-size", "1", "--json",
+    ]  # fmt: skip
+    environment = {key: value for key, value in os.environ.items() if key not in NOT_INHERITED}
+    run = {"cwd": TESTS, "env": environment, "stdin": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, **run, stdout=subprocess.DEVNULL) as process:
+        journal = out / "scores.jsonl"
+        end = time.monotonic() + 120
+        while not (journal.is_file() and journal.read_bytes().count(b"\n") >= 5):
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < end
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+    before = journal.read_bytes()
+    kept = before.count(b"\n")
+    assert 5 <= kept < 120
+    done = subprocess.run(command, **run, capture_output=True, check=True, timeout=300)
+    facts = json.loads(done.stdout)
+    assert done.stderr == ""  # no progress bar in a pipe
+    assert (facts["kept"], facts["scored"]) == (kept, 120 - kept)
+    names = [line["image"] for line in lines_of(out)]
+    assert names == sorted(path.name for path in images.iterdir())
