@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from inspect import signature
 from typing import Any
 
 from ..checkpoint import CheckpointError, plain, read_checkpoint
@@ -52,8 +53,11 @@ def saved_detector(options: argparse.Namespace) -> OpenCLIPDetector:
         raise ValueError(
             f"{options.detector} was fitted with an embedder of its user's own; load it in Python."
         )
+    # What else the file tells is compared when it is loaded.
+    known = signature(found).parameters
+    chosen = {name: value for name, value in settings.items() if name in known}
     source = {"openclip_model_name": model["name"], "openclip_pretrained": model["pretrained"]}
-    arguments = {**source, **_tuples(settings), **_model(options), **_working(options)}
+    arguments = {**source, **_tuples(chosen), **_model(options), **_working(options)}
     return _made(found, arguments).load_checkpoint(options.detector)
 
 
