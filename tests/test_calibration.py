@@ -99,3 +99,20 @@ def test_the_hosts_other_way_to_a_threshold_still_works():
     detector.fit(range(60))
     assert detector.threshold_ > np.median(detector.decision_scores_)
     assert hasattr(detector, "pot_info_")
+
+
+def test_a_patch_dropped_for_an_image_counts_again_when_that_image_is_left_out():
+    class Corners:
+        """Two images share two odd patches, the third has none; thinning keeps one of each."""
+
+        def embed(self, number):
+            tokens = np.tile(np.eye(3)[0], (4, 1)) + 1e-3 * np.eye(4, 3) * number
+            if number < 2:
+                tokens[2:] = np.eye(3)[1:] + 1e-3 * number
+            return tokens, (2, 2), (20, 20)
+
+    detector = VisionOpenCLIPPatchKNN(embedder=Corners(), max_patches=3, aggregation_method="max")
+    detector.fit(range(3))
+    assert len(detector.memory_bank_) == 3
+    # Without the dropped copies the first two would lie at a right angle to everything.
+    assert (detector.decision_scores_ < 0.01).all()

@@ -76,8 +76,8 @@ def test_searching_in_blocks_changes_nothing(backend, small_blocks, k, leave_out
 
 def test_every_backend_finds_the_same_rows(backend, small_blocks):
     images, queries = [tokens(50, 8, seed=s) for s in (1, 2)], tokens(9, 8)
-    _, expected = bank_of(*images).nearest_rows(queries, 4, leave_out=0)
-    _, found = bank_of(*images, backend=backend).nearest_rows(queries, 4, leave_out=0)
+    _, expected = bank_of(*images).nearest_rows(queries, 4)
+    _, found = bank_of(*images, backend=backend).nearest_rows(queries, 4)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -309,3 +309,12 @@ def test_a_spool_gives_back_what_was_written_also_from_disk(monkeypatch):
         for _ in range(2):
             for found, image in zip(spool, images, strict=True):
                 np.testing.assert_array_equal(found, image)
+
+
+def test_rows_left_out_can_be_searched_in_the_place_of_others():
+    first, second, third = (tokens(6, 8, seed=s) for s in range(3))
+    bank = bank_of(first, second)
+    for k in (1, 3):
+        found = bank.nearest_distance(first, k, leave_out=0, instead=third)
+        expected = naive_distance(first, np.concatenate([second, third]), k)
+        np.testing.assert_allclose(found, expected, atol=1e-3)

@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from .embedding import Floats, InjectedEmbedder, PatchTokens, Size
 from .items import Item
 from .memory_bank import MemoryBank, StoredImage
@@ -58,8 +61,13 @@ class Enrolment:
             if len(bank.images) == 1:
                 yield from self._stand_ins(bank, items[0], next(iter(spool)))
                 return
+            spares = None if bank.is_complete else _spares(bank, spool, first)
             for image, tokens in enumerate(spool, start=first):
-                yield bank.nearest_distance(tokens, self.n_neighbors, leave_out=image)
+                own = bank.rows_of(image)
+                instead = None if spares is None else spares[own.start : own.stop]
+                yield bank.nearest_distance(
+                    tokens, self.n_neighbors, leave_out=image, instead=instead
+                )
 
     def _add(self, bank: MemoryBank, items: Sequence[Item], spool: TokenSpool) -> None:
         copies = items if self.rotations == 1 else self._with_turns(items)
@@ -114,6 +122,36 @@ class Enrolment:
         views = augmented_views(read_pixels(item))
         for view in self.embedder.stream(views, self.canvas):
             yield bank.nearest_distance(flat(view), self.n_neighbors)
+
+
+def _spares(bank: MemoryBank, spool: TokenSpool, first: int) -> npt.NDArray[np.float16]:
+    """For each row of a thinned bank, the token that would be a row if that row's image were not.
+
+    Thinning has dropped tokens of other images because they are near a row; where the row is left
+    out, one of them would have been kept: the one farthest from all other rows.
+
+    Args:
+        bank: Thinned.
+        spool: The tokens of its images, or of its last ones.
+        first: Number of the first image of the spool.
+
+    Returns:
+        Shape (N, D), float16; zero, which is near nothing, where a row stands for its own image
+        alone.
+    """
+    spares = np.zeros(bank.tokens.shape, dtype=np.float16)
+    # Nothing within the covering radius of another row would be kept. 1 - cos = distance ** 2 / 2.
+    farthest = np.full(len(bank), bank.spread**2 / 2, dtype=np.float32)
+    for image, tokens in enumerate(spool, start=first):
+        _, rows = bank.nearest_rows(tokens, 2)
+        nearest, second = rows[:, 0], rows[:, -1]
+        away = 1 - np.einsum("pd,pd->p", tokens, bank.tokens[second].astype(np.float32))
+        candidates = bank.origins[nearest, 0] != image
+        candidates &= away > farthest[nearest]
+        order = np.flatnonzero(candidates)
+        order = order[np.argsort(away[order])]  # of several for one row the last one stays
+        spares[nearest[order]], farthest[nearest[order]] = tokens[order], away[order]
+    return spares
 
 
 def flat(image: PatchTokens) -> Floats:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from .checkpoint import Arrays, Checkpoint, CheckpointError
 from .coreset import BLOCK, k_center, nearest_center, project
 from .embedding import Floats, Size
-from .search import Indices, Search, build_search
+from .search import Found, Indices, Search, build_search
 
 RowType = Literal["float32", "float16"]
 ROW_TYPES: tuple[str, ...] = get_args(RowType)
@@ -72,6 +72,8 @@ class MemoryBank:
         seen: How many tokens were ever added.
         covering_radius: No token ever added is farther than this from a row, in Euclidean distance
             on the projection of :mod:`~.coreset`; 0 while every token is kept.
+        spread: The same for the tokens that the bank was thinned from the last time; its rows are
+            at least as far from each other.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class MemoryBank:
         self._origins: Origins = np.empty((0, 3), dtype=np.int32)
         self._reach: Floats = np.empty(0, dtype=np.float32)
         self._points: Floats = np.empty((0, 0), dtype=np.float32)
-        self._spread = 0.0  # covering radius of the last thinning
+        self.spread = 0.0  # covering radius of the last thinning
         self._search: Search | None = None
 
     def __len__(self) -> int:
@@ -160,7 +162,7 @@ class MemoryBank:
         origins[:, 0], origins[:, 1] = len(self.images) - 1, turn
         origins[:, 2] = np.arange(len(tokens)) if patches is None else patches
         self.seen += len(tokens)
-        if self._spread and self.limit is not None and self._n >= self.limit:
+        if self.spread and self.limit is not None and self._n >= self.limit:
             new = self._uncovered(tokens)
             tokens, origins = tokens[new], origins[new]
         self._append(tokens, origins)
@@ -187,11 +189,16 @@ class MemoryBank:
             self._reach[:size] = 0
             np.maximum.at(self._reach, coreset.owner, reach)
             self._points = self._points[:size]
-            self._spread = coreset.radius
+            self.spread = coreset.radius
         return self.covering_radius
 
     def nearest_distance(
-        self, queries: Floats, n_neighbors: int = 1, *, leave_out: int | None = None
+        self,
+        queries: Floats,
+        n_neighbors: int = 1,
+        *,
+        leave_out: int | None = None,
+        instead: npt.NDArray[Any] | None = None,
     ) -> Floats:
         """Mean cosine distance from each query to its closest stored tokens.
 
@@ -200,6 +207,7 @@ class MemoryBank:
             n_neighbors: How many stored tokens to average over.
             leave_out: Number of an image whose rows, and those of its rotated copies, are passed
                 over; None to search all.
+            instead: Tokens to search in the place of those rows, shape (S, D).
 
         Returns:
             Distances in [0, 2], shape (P,), float32; larger is more anomalous.
@@ -207,12 +215,20 @@ class MemoryBank:
         Raises:
             ValueError: If D differs from the bank's, or no rows are left.
         """
-        return self.nearest_rows(queries, n_neighbors, leave_out=leave_out)[0]
+        similarity, _ = self._nearest(queries, n_neighbors, leave_out)
+        if instead is not None:
+            more = queries @ instead.astype(np.float32).T
+            merged = np.sort(np.concatenate([similarity, more], axis=1), axis=1)
+            similarity = merged[:, -similarity.shape[1] :]
+        return _distance(similarity)
 
-    def nearest_rows(
-        self, queries: Floats, n_neighbors: int = 1, *, leave_out: int | None = None
-    ) -> tuple[Floats, Indices]:
+    def nearest_rows(self, queries: Floats, n_neighbors: int = 1) -> tuple[Floats, Indices]:
         """Like :meth:`nearest_distance`; also the rows, closest first, shape (P, n_neighbors)."""
+        similarity, rows = self._nearest(queries, n_neighbors, None)
+        return _distance(similarity), rows
+
+    def _nearest(self, queries: Floats, n_neighbors: int, leave_out: int | None) -> Found:
+        """The highest cosines and their rows, best first, both of shape (P, n_neighbors)."""
         self._check_width(queries)
         hidden = range(0) if leave_out is None else self.rows_of(leave_out)
         available = self._n - len(hidden)
@@ -224,8 +240,7 @@ class MemoryBank:
         if self._search is None:
             self._search = build_search(self.backend, self.tokens, self.device)
         asked = np.ascontiguousarray(queries, dtype=np.float32)
-        similarity, rows = self._search(asked, min(n_neighbors, available), hidden)
-        return np.clip(1 - similarity.mean(axis=1, dtype=np.float32), 0, 2), rows
+        return self._search(asked, min(n_neighbors, available), hidden)
 
     def rows_of(self, image: int) -> range:
         """The rows of an image and its rotated copies."""
@@ -243,7 +258,7 @@ class MemoryBank:
         """All there is to it, as arrays and as facts that JSON can hold."""
         arrays = {"rows": self.tokens, "origins": self.origins, "reach": self._reach[: self._n]}
         images = [(*image.grid, *image.size, image.path) for image in self.images]
-        return arrays, {"images": images, "seen": self.seen, "spread": self._spread}
+        return arrays, {"images": images, "seen": self.seen, "spread": self.spread}
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Become the bank whose :meth:`state` is in a checkpoint.
@@ -265,7 +280,7 @@ class MemoryBank:
             raise CheckpointError(
                 f"{checkpoint.path} is damaged: its memory bank contradicts itself."
             )
-        self.images, self.seen, self._spread = images, int(facts["seen"]), float(facts["spread"])
+        self.images, self.seen, self.spread = images, int(facts["seen"]), float(facts["spread"])
         self._tokens, self._origins = rows, origins.astype(np.int32)
         self._reach, self._n, self._search = reach.astype(np.float32), len(rows), None
 
@@ -287,7 +302,7 @@ class MemoryBank:
         reach of the rows nearest to them.
         """
         distance, nearest = nearest_center(project(tokens, self.seed), self._projected())
-        covered = distance <= self._spread
+        covered = distance <= self.spread
         np.maximum.at(self._reach, nearest[covered], distance[covered])
         return ~covered
 
@@ -322,6 +337,12 @@ class MemoryBank:
         names = ("_tokens", "_origins", "_reach")
         trimmed = {name: getattr(self, name)[: self._n] for name in names}
         return {**self.__dict__, **trimmed, "_points": self._points[:0], "_search": None}
+
+
+def _distance(similarity: Floats) -> Floats:
+    """Mean cosine distance from the highest cosines, shape (P, K) to (P,)."""
+    distance: Floats = np.clip(1 - similarity.mean(axis=1, dtype=np.float32), 0, 2)
+    return distance
 
 
 def _in_order(origins: Origins, images: tuple[StoredImage, ...]) -> bool:

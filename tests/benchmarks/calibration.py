@@ -63,6 +63,7 @@ def main() -> None:
     parser.add_argument("--pretrained")
     parser.add_argument("--seeds", type=int, default=5, choices=STUDENT)
     parser.add_argument("--coreset-sampling-ratio", type=float, default=1.0)
+    parser.add_argument("--contestants", nargs="+", default=["ours", "host"])
     options = parser.parse_args()
     both = {
         "ours": (
@@ -80,7 +81,8 @@ def main() -> None:
     print(f"{'':18}{'fitted on':>10}{'':>6}{heads}")
     for pool, read in POOLS.items():
         images = read()
-        for who, (embedder, build) in both.items():
+        for who in options.contestants:
+            embedder, build = both[who]
             remembered = Remembered(embedder, images)
             for n in FITTED_ON:
                 found = [rates(build, remembered, n, seed) for seed in range(options.seeds)]
