@@ -10,7 +10,8 @@ import pytest
 from pyimgano_openclip import coreset, search
 from pyimgano_openclip.coreset import k_center, nearest_center, project
 from pyimgano_openclip.embedding import unit
-from pyimgano_openclip.memory_bank import MemoryBank, StoredImage
+from pyimgano_openclip.memory_bank import MemoryBank
+from pyimgano_openclip.origins import StoredImage
 from pyimgano_openclip.search import SEARCH_BACKENDS, distance_within
 from pyimgano_openclip.spool import TokenSpool
 

@@ -16,7 +16,8 @@ import numpy.typing as npt
 
 from .embedding import Floats, InjectedEmbedder, PatchTokens, Size
 from .items import Item
-from .memory_bank import MemoryBank, StoredImage
+from .memory_bank import MemoryBank
+from .origins import StoredImage
 from .search import distance_within
 from .spool import TokenSpool
 

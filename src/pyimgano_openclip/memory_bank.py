@@ -6,52 +6,21 @@ thinned, and one image.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from .checkpoint import Arrays, Checkpoint, CheckpointError
 from .coreset import BLOCK, k_center, nearest_center, project
-from .embedding import Floats, Size
+from .embedding import Floats
+from .origins import Origin, Origins, StoredImage, in_order
 from .search import Found, Indices, Search, build_search
 
 RowType = Literal["float32", "float16"]
 ROW_TYPES: tuple[str, ...] = get_args(RowType)
 
 SLACK = 0.25  # of the limit, by which a growing bank may exceed it before it is thinned
-
-Origins = npt.NDArray[np.int32]
-
-
-@dataclass(frozen=True)
-class StoredImage:
-    """Where an image's patches lie, so that one can show what a patch was compared with.
-
-    Attributes:
-        grid: (rows, cols) of its patches.
-        size: (height, width) of the image in pixels.
-        path: Where it was read from; None if it was an array.
-    """
-
-    grid: Size
-    size: Size
-    path: str | None = None
-
-
-class Origin(NamedTuple):
-    """Where a stored token comes from.
-
-    Attributes:
-        image: Number of the image, from 0 in the order of fitting.
-        turn: Number of the rotated copy, 0 for the image itself.
-        patch: Number of the patch in its grid, row by row from the top left.
-    """
-
-    image: int
-    turn: int
-    patch: int
 
 
 class MemoryBank:
@@ -276,7 +245,7 @@ class MemoryBank:
             for rows, cols, height, width, path in facts["images"]
         )
         whole = origins.shape == (len(rows), 3) and reach.shape == (len(rows),)
-        if not whole or rows.dtype.name not in ROW_TYPES or not _in_order(origins, images):
+        if not whole or rows.dtype.name not in ROW_TYPES or not in_order(origins, images):
             raise CheckpointError(
                 f"{checkpoint.path} is damaged: its memory bank contradicts itself."
             )
@@ -343,12 +312,3 @@ def _distance(similarity: Floats) -> Floats:
     """Mean cosine distance from the highest cosines, shape (P, K) to (P,)."""
     distance: Floats = np.clip(1 - similarity.mean(axis=1, dtype=np.float32), 0, 2)
     return distance
-
-
-def _in_order(origins: Origins, images: tuple[StoredImage, ...]) -> bool:
-    """Whether the rows lie image by image and in patches that these have."""
-    image, turn, patch = origins.T
-    if image.min() < 0 or image.max() >= len(images) or (np.diff(image) < 0).any():
-        return False
-    patches = np.array([stored.grid[0] * stored.grid[1] for stored in images])
-    return bool((turn >= 0).all() and (patch >= 0).all() and (patch < patches[image]).all())

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from .embedding import Floats, PatchTokens
-from .memory_bank import MemoryBank, StoredImage
+from .memory_bank import MemoryBank
+from .origins import StoredImage
 from .search import distance_within
 
 

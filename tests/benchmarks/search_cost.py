@@ -17,7 +17,8 @@ import torch
 
 from pyimgano_openclip import OpenCLIPPatchEmbedder
 from pyimgano_openclip.embedding import unit
-from pyimgano_openclip.memory_bank import MemoryBank, StoredImage
+from pyimgano_openclip.memory_bank import MemoryBank
+from pyimgano_openclip.origins import StoredImage
 from pyimgano_openclip.towers import Request
 
 BATCH = 8  # images
