@@ -70,7 +70,7 @@ def test_entry_points_name_the_registered_classes():
         for entry in entry_points(group="pyimgano.models")
         if entry.dist.name == "pyimgano-openclip"
     }
-    assert ours == {name: f"{module}:{cls}" for name, (module, cls, _) in DETECTORS.items()}
+    assert ours == {name: f"{module}:{cls}" for name, (module, cls) in DETECTORS.items()}
 
 
 @pytest.mark.parametrize("name", NAMES)

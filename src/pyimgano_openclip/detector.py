@@ -9,15 +9,16 @@ from __future__ import annotations
 import os
 import threading
 from abc import abstractmethod
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 from pyimgano.models.base_detector import BaseDetector
 from pyimgano.utils.optional_deps import require
 
+from . import __version__
 from .checks import check_choice, check_number, one_of
 from .embedding import (
     Floats,
@@ -37,6 +38,14 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "ViT-B-16-plus-240"
 DEFAULT_PRETRAINED = "laion400m_e31"
+# What the host's registry tells of both detectors; the host looks at some of the tags.
+TAGS = ("vision", "deep", "clip", "openclip", "numpy", "pixel_map")
+METADATA = {
+    "backend": "openclip",
+    "supports_save_load": True,
+    "provider": "pyimgano-openclip",
+    "provider_version": __version__,
+}
 CHUNK = 64  # images that are looked up and read together while streaming
 
 Scores = npt.NDArray[np.float64]
@@ -64,7 +73,12 @@ class OpenCLIPDetector(SavedDetector, BaseDetector):  # type: ignore[misc]  # th
         labels_: 1 for each training image above the threshold, else 0.
         canvas_: (height, width) in pixels to which every image is resized, or None before the
             first image and with an embedder of the caller's.
+        registry_tags: What the host's registry is searched for.
+        registry_metadata: What it tells of the detector.
     """
+
+    registry_tags: ClassVar[tuple[str, ...]]
+    registry_metadata: ClassVar[Mapping[str, Any]]
 
     def __init__(
         self,

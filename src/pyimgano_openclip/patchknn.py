@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
 
@@ -12,6 +12,8 @@ from .checks import check_choice, check_count, check_number, one_of
 from .detector import (
     DEFAULT_MODEL,
     DEFAULT_PRETRAINED,
+    METADATA,
+    TAGS,
     OpenCLIPDetector,
     Scores,
 )
@@ -74,6 +76,23 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         ValueError: If an argument is out of range.
         ImportError: If open_clip is needed and missing.
     """
+
+    registry_tags: ClassVar[tuple[str, ...]] = (
+        *TAGS,
+        "few-shot",
+        "knn",
+        "neighbors",
+        "memory_bank",
+    )
+    registry_metadata: ClassVar[Mapping[str, Any]] = {
+        **METADATA,
+        "description": "Few-shot: patch tokens of OpenCLIP against a memory bank of normal "
+        "patches; image scores, anomaly maps, honest thresholds",
+        "paper": "Towards Total Recall in Industrial Anomaly Detection (PatchCore); "
+        "MuSc: Zero-Shot Industrial Anomaly Classification and Segmentation",
+        "year": 2024,
+        "supervision": "few-shot",
+    }
 
     def __init__(
         self,

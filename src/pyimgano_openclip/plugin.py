@@ -10,37 +10,11 @@ from importlib import import_module
 from threading import Lock
 from typing import Any
 
-from . import __version__
-
-# Registry name -> module, class, what is special about it. The entry points name the same classes.
-DETECTORS: dict[str, tuple[str, str, dict[str, Any]]] = {
-    "vision_openclip_patchknn": (
-        "pyimgano_openclip.patchknn",
-        "VisionOpenCLIPPatchKNN",
-        {
-            "tags": ("few-shot", "knn", "neighbors", "memory_bank"),
-            "description": "Few-shot: patch tokens of OpenCLIP against a memory bank of normal "
-            "patches; image scores, anomaly maps, honest thresholds",
-            "paper": "Towards Total Recall in Industrial Anomaly Detection (PatchCore); "
-            "MuSc: Zero-Shot Industrial Anomaly Classification and Segmentation",
-            "year": 2024,
-            "supervision": "few-shot",
-        },
-    ),
-    "vision_openclip_promptscore": (
-        "pyimgano_openclip.promptscore",
-        "VisionOpenCLIPPromptScore",
-        {
-            "tags": ("zero-shot", "prompt"),
-            "description": "Zero-shot: patch tokens of OpenCLIP against texts of normal and "
-            "damaged objects; image scores and anomaly maps",
-            "paper": "WinCLIP: Zero-/Few-Shot Anomaly Classification and Segmentation",
-            "year": 2023,
-            "supervision": "zero-shot",
-        },
-    ),
+# Registry name -> module, class. The entry points name the same classes.
+DETECTORS = {
+    "vision_openclip_patchknn": ("pyimgano_openclip.patchknn", "VisionOpenCLIPPatchKNN"),
+    "vision_openclip_promptscore": ("pyimgano_openclip.promptscore", "VisionOpenCLIPPromptScore"),
 }
-COMMON_TAGS = ("vision", "deep", "clip", "openclip", "numpy", "pixel_map")
 
 _LOCK = Lock()  # around the registry only, never around an import
 
@@ -73,25 +47,19 @@ def register_detectors() -> None:
     import_module("pyimgano.models.base_detector")
 
     detectors = _import_detectors()
+    if not detectors:
+        return
     registry = pyimgano.models.MODEL_REGISTRY
     with _LOCK:
         registered = registry.available()
         for name, detector in detectors.items():
             if name in registered and registry.info(name).constructor is detector:
                 continue
-            facts = DETECTORS[name][2]
-            metadata = {key: value for key, value in facts.items() if key != "tags"}
             registry.register(
                 name,
                 detector,
-                tags=(*COMMON_TAGS, *facts["tags"]),
-                metadata={
-                    **metadata,
-                    "backend": "openclip",
-                    "supports_save_load": True,
-                    "provider": "pyimgano-openclip",
-                    "provider_version": __version__,
-                },
+                tags=detector.registry_tags,
+                metadata=detector.registry_metadata,
                 overwrite=True,
             )
 
@@ -105,13 +73,16 @@ def make_way_for_host() -> None:
     register_detectors()  # From here on no other thread replaces the marked entries.
     registry = import_module("pyimgano.models.registry").MODEL_REGISTRY
     for name in set(DETECTORS).intersection(registry.available()):
-        registry.info(name).metadata["_lazy_placeholder"] = True
+        metadata = registry.info(name).metadata
+        # A host that reads our entry points itself says so, and keeps its own modules off.
+        if "entry_point" not in metadata:
+            metadata["_lazy_placeholder"] = True
 
 
 def _import_detectors() -> dict[str, Any]:
     """Both classes by registry name, or none while this thread is amid importing one."""
     detectors: dict[str, Any] = {}
     if hasattr(import_module("pyimgano_openclip.detector"), "OpenCLIPDetector"):
-        for name, (module, class_name, _) in DETECTORS.items():
+        for name, (module, class_name) in DETECTORS.items():
             detectors[name] = getattr(import_module(module), class_name, None)
     return {} if None in detectors.values() else detectors

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from operator import is_
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,8 @@ from .checks import check_choice, one_of
 from .detector import (
     DEFAULT_MODEL,
     DEFAULT_PRETRAINED,
+    METADATA,
+    TAGS,
     Labels,
     OpenCLIPDetector,
     Scores,
@@ -106,6 +108,16 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
             cannot be compared with texts.
         ImportError: If open_clip is needed and missing.
     """
+
+    registry_tags: ClassVar[tuple[str, ...]] = (*TAGS, "zero-shot", "prompt")
+    registry_metadata: ClassVar[Mapping[str, Any]] = {
+        **METADATA,
+        "description": "Zero-shot: patch tokens of OpenCLIP against texts of normal and "
+        "damaged objects; image scores and anomaly maps",
+        "paper": "WinCLIP: Zero-/Few-Shot Anomaly Classification and Segmentation",
+        "year": 2023,
+        "supervision": "zero-shot",
+    }
 
     def __init__(
         self,
