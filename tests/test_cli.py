@@ -1,6 +1,7 @@
 """The command line: what it writes, how it goes on after an interruption, how it fails."""
 
 import csv
+import hashlib
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pyimgano_openclip import VisionOpenCLIPPatchKNN
+from pyimgano_openclip import VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore
 from pyimgano_openclip.cli import main
 from pyimgano_openclip.cli.images import find_images
 from pyimgano_openclip.cli.results import Results
@@ -233,15 +234,15 @@ def test_wrong_usage_is_code_2(arguments, capsys):
     assert "usage:" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["", "demo", "fit", "score"])
-def test_help_loads_nothing_heavy(command):
-    code = f"""
+def test_help_loads_nothing_heavy():
+    code = """
 import sys
 from pyimgano_openclip.cli import main
-try:
-    main([*{command.split()!r}, "--help"])
-except SystemExit as stop:
-    assert stop.code == 0
+for command in ([], ["demo"], ["fit"], ["score"], ["towers"], ["doctor"], ["download"]):
+    try:
+        main([*command, "--help"])
+    except SystemExit as stop:
+        assert stop.code == 0
 heavy = ["torch", "open_clip", "cv2", "numpy", "PIL", "jinja2", "tqdm", "pyimgano"]
 print("loaded:", *(name for name in heavy if name in sys.modules))"""
     assert run_python(code).stdout.endswith("loaded:\n")
@@ -333,3 +334,114 @@ def test_a_killed_run_goes_on_and_scores_nothing_twice(tmp_path):
     assert (facts["kept"], facts["scored"]) == (kept, 120 - kept)
     names = [line["image"] for line in lines_of(out)]
     assert names == sorted(path.name for path in images.iterdir())
+
+
+@pytest.mark.slow
+def test_towers_tells_of_every_model_what_it_can_do(capsys):
+    import open_clip
+
+    assert main(["towers", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["towers"]}
+    assert sorted(rows) == sorted(open_clip.list_models())
+    assert rows["ViT-B-16-plus-240"]["grid"] == [15, 15]
+    assert rows["ViT-B-16-SigLIP2"]["grid"] == [14, 14]
+    assert not rows["MobileCLIP-S1"]["prompts"]
+    assert "cannot be compared with texts" in rows["MobileCLIP-S1"]["why_not"]
+    assert main(["towers", "plus-240"]) == 0
+    assert "laion400m_e31" in capsys.readouterr().out
+    assert main(["towers", "no such model"]) == 1
+
+
+@pytest.mark.slow
+def test_weights_in_the_caches_of_open_clip_are_seen(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    from pyimgano_openclip.cli import towers
+
+    monkeypatch.setattr(towers, "URL_CACHE", str(tmp_path))
+    plain = {"url": "https://example.org/weights/ViT-B-32.pt", "hf_hub": ""}
+    assert not towers.is_cached(plain)
+    (tmp_path / "ViT-B-32.pt").touch()
+    assert towers.is_cached(plain)
+
+    snapshot = tmp_path / "hub/models--org--repo/snapshots/abc"
+    snapshot.mkdir(parents=True)
+    (snapshot.parent.parent / "refs").mkdir()
+    (snapshot.parent.parent / "refs/main").write_text("abc")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    hub = {"url": "", "hf_hub": "org/repo/model.bin"}
+    assert not towers.is_cached(hub)
+    (snapshot / "model.safetensors").touch()
+    assert towers.is_cached(hub)
+
+
+@pytest.mark.slow
+def test_the_doctor_tells_which_classes_pyimgano_will_use(capsys, monkeypatch):
+    code = main(["doctor", "--json"])
+    facts = json.loads(capsys.readouterr().out)
+    assert set(facts["versions"]) >= {"pyimgano", "torch", "numpy", "pyimgano-openclip"}
+    assert facts["computing"]["device"]
+    assert facts["bundled model"]["checksums"] == "right"
+    assert code == (1 if facts["problems"] else 0)
+    monkeypatch.setenv("PYIMGANO_OPENCLIP_AUTOLOAD", "0")
+    assert main(["doctor"]) == 1
+    text = capsys.readouterr().out
+    assert "pyimgano uses its own vision_openclip_patchknn" in text
+    assert "unset it" in text
+
+
+@pytest.fixture
+def tiny_model(tmp_path):
+    """A model of open_clip with the config of the bundled one, and its weights as a file."""
+    import open_clip
+
+    from pyimgano_openclip.bundled import weights_dir
+
+    config = json.loads((weights_dir() / "open_clip_config.json").read_text())["model_cfg"]
+    (tmp_path / "tiny-clip.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / "tiny-clip.json")
+    yield weights_dir() / "open_clip_model.safetensors"
+    factory = sys.modules["open_clip.factory"]
+    factory._MODEL_CONFIGS.pop("tiny-clip")
+    factory._MODEL_CONFIG_PATHS[:] = [
+        path for path in factory._MODEL_CONFIG_PATHS if "tiny-clip" not in str(path)
+    ]
+
+
+@pytest.mark.slow
+def test_a_downloaded_folder_loads_by_itself_and_scores_the_same(tmp_path, tiny_model, capsys):
+    folder = tmp_path / "models/tiny"
+    command = ["download", "tiny-clip", "--pretrained", str(tiny_model), "--to", str(folder)]
+    assert main(command) == 0
+    assert f"local-dir:{folder}" in capsys.readouterr().out
+    for line in (folder / "SHA256SUMS").read_text().splitlines():
+        digest, name = line.split("  ")
+        assert hashlib.sha256((folder / name).read_bytes()).hexdigest() == digest
+    images = [red_image(40, 60, seed=seed) for seed in range(3)]
+    common = {"class_name": "leather", "device": "cpu"}
+    there = VisionOpenCLIPPromptScore(
+        openclip_model_name="tiny-clip", openclip_pretrained=str(tiny_model), **common
+    )
+    here = VisionOpenCLIPPromptScore(openclip_model_name=f"local-dir:{folder}", **common)
+    np.testing.assert_array_equal(here.decision_function(images), there.decision_function(images))
+    assert main(command) == 1
+    assert "not empty" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ("bundled", "no model name"),
+        ("xlm-roberta-base-ViT-B-32", "text tower"),
+        ("no-model", "no model"),
+    ],
+)
+def test_what_cannot_be_put_into_a_folder_is_refused_before_anything_is_written(
+    tmp_path, capsys, model, message
+):
+    folder = tmp_path / "folder"
+    tag = "laion5b_s13b_b90k"
+    assert main(["download", model, "--pretrained", tag, "--to", str(folder)]) == 1
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []

@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--json", action="store_true", help="print one JSON object instead of text")
-    for add in (_add_demo, _add_fit, _add_score):
+    for add in (_add_demo, _add_fit, _add_score, _add_towers, _add_doctor, _add_download):
         add(commands, common)
     return parser
 
@@ -136,3 +136,38 @@ def _add_score(commands: argparse._SubParsersAction, common: argparse.ArgumentPa
         "--overwrite", action="store_true", help="discard the results of other settings in --out"
     )
     share(parser, "model", "words", "working", "settings")
+
+
+def _add_towers(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:  # type: ignore[type-arg]
+    parser = commands.add_parser(
+        "towers",
+        parents=[common],
+        help="list the models of open_clip and what they can do",
+        description="Every model of open_clip: whether it can be compared with texts (prompts) "
+        "and with images (patch-kNN), its input size and grid of patches, and its weights.",
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="only models with this in the name")
+    parser.add_argument("--cached", action="store_true", help="only models with weights here")
+
+
+def _add_doctor(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:  # type: ignore[type-arg]
+    commands.add_parser(
+        "doctor",
+        parents=[common],
+        help="look at what a detector needs on this machine",
+        description="Versions, device, caches, and which detectors pyimgano will use. Ends with "
+        "code 1 if something is wrong.",
+    )
+
+
+def _add_download(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:  # type: ignore[type-arg]
+    parser = commands.add_parser(
+        "download",
+        parents=[common],
+        help="put a model into a folder, for a machine without network",
+        description="Write config, weights and checksums of a model of open_clip to a folder, and "
+        "read them back. Elsewhere --model local-dir:DIR loads it without network.",
+    )
+    parser.add_argument("model", metavar="MODEL", help="a model of open_clip")
+    parser.add_argument("--pretrained", required=True, metavar="TAG|FILE", help="its weights")
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR")

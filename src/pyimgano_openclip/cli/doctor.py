@@ -1,0 +1,179 @@
+"""The command ``doctor``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import site
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import _pyimgano_openclip_autoload as autoload
+
+from .. import __version__
+from ..plugin import DETECTORS
+from ..text_cache import cache_directory
+from .answer import Answer
+from .reporting import installed, versions
+
+UNHEALTHY = 1  # exit code
+SWITCH = "PYIMGANO_OPENCLIP_AUTOLOAD"
+# What a program gets that knows nothing of this package.
+ASK = """
+import json
+import pyimgano.models
+registry = pyimgano.models.MODEL_REGISTRY
+found = {}
+for name in %r:
+    cls = registry.get(name)
+    found[name] = f"{cls.__module__}.{cls.__qualname__}"
+print(json.dumps(found))
+"""
+
+
+def run(options: argparse.Namespace) -> Answer:  # noqa: ARG001 - all commands are called alike
+    """Look at everything that a detector needs on this machine."""
+    problems: list[str] = []
+    facts: dict[str, dict[str, Any]] = {
+        "versions": {"pyimgano-openclip": __version__, **versions()},
+        "optional": {name: installed(name) for name in ("faiss-cpu", "faiss-gpu", "scikit-learn")},
+        "computing": _computing(problems),
+        "bundled model": _bundled(problems),
+        "caches": _caches(),
+        "autoload": _autoload(),
+        "detectors": _detectors(problems),
+    }
+    _opencv(problems)
+    text = [
+        f"{part}\n" + "\n".join(f"  {name:32} {_told(value)}" for name, value in found.items())
+        for part, found in facts.items()
+    ]
+    text += [f"problem: {problem}" for problem in problems] or ["No problem found."]
+    return Answer("\n".join(text), {**facts, "problems": problems}, UNHEALTHY if problems else 0)
+
+
+def _computing(problems: list[str]) -> dict[str, Any]:
+    try:
+        import torch
+
+        from ..hardware import choose_device, choose_dtype
+    except (ImportError, OSError) as error:
+        problems.append(f"torch cannot be imported: {error}")
+        return {}
+    device = choose_device("auto")
+    facts: dict[str, Any] = {
+        "device": str(device),
+        "precision": str(choose_dtype("auto", device)).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+    }
+    if device.type == "cuda":
+        facts["GPU"] = torch.cuda.get_device_name(device)
+        facts["GPU memory"] = (
+            f"{torch.cuda.get_device_properties(device).total_memory / 1e9:.0f} GB"
+        )
+    return facts
+
+
+def _bundled(problems: list[str]) -> dict[str, Any]:
+    from ..bundled import weights_dir
+
+    try:
+        return {"weights": str(weights_dir()), "checksums": "right"}
+    except (ValueError, OSError) as error:
+        problems.append(str(error))
+        return {"checksums": "wrong"}
+
+
+def _caches() -> dict[str, Any]:
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    text = cache_directory()
+    return {
+        "weights from the hub": _size(Path(HF_HUB_CACHE)),
+        "weights from addresses": _size(Path("~/.cache/clip").expanduser()),
+        "text vectors": "turned off" if text is None else _size(text),
+        "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "not set"),
+    }
+
+
+def _autoload() -> dict[str, Any]:
+    line = "pyimgano_openclip_autoload.pth"
+    places = [Path(entry) / line for entry in (*site.getsitepackages(), site.getusersitepackages())]
+    found = [str(place) for place in places if place.is_file()]
+    return {
+        "line read at start": found[0] if found else f"not found: no {line} in site-packages",
+        SWITCH: os.environ.get(SWITCH, "not set, which means on"),
+        "import hook": "installed" if _is_hooked() else "not installed",
+    }
+
+
+def _is_hooked() -> bool:
+    return any(type(finder).__module__ == autoload.__name__ for finder in sys.meta_path)
+
+
+def _detectors(problems: list[str]) -> dict[str, Any]:
+    """Which classes another program gets from pyimgano; a fresh process has to tell."""
+    ask = ASK % (tuple(DETECTORS),)
+    done = subprocess.run(  # noqa: S603 - this interpreter, and code of ours
+        [sys.executable, "-c", ask],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
+        problems.append(f"pyimgano.models cannot be imported: {reason}")
+        return {}
+    found: Mapping[str, str] = json.loads(done.stdout.splitlines()[-1])
+    facts = {}
+    for name, constructor in found.items():
+        ours = constructor.startswith("pyimgano_openclip.")
+        facts[name] = f"{constructor}, {_why(ours)}"
+        if not ours:
+            problems.append(
+                f"pyimgano uses its own {name}. {_remedy()} Or call "
+                "pyimgano.plugins.load_plugins() before create_model()."
+            )
+    return facts
+
+
+def _why(ours: bool) -> str:
+    if ours:
+        return "registered when pyimgano.models was imported"
+    return "since nothing registered this package's"
+
+
+def _remedy() -> str:
+    if os.environ.get(SWITCH) == "0":
+        return f"{SWITCH}=0 turns this package's off; unset it."
+    return "Python did not read the autoload line at start; install with pip into site-packages."
+
+
+def _opencv(problems: list[str]) -> None:
+    wheels = ("opencv-python", "opencv-python-headless", "opencv-contrib-python")
+    found = [wheel for wheel in wheels if installed(wheel)]
+    if len(found) > 1:
+        problems.append(
+            f"{' and '.join(found)} are both installed, but own the same folder; uninstall both, "
+            "then install one."
+        )
+
+
+def _size(folder: Path) -> str:
+    if not folder.is_dir():
+        return f"{folder} (empty)"
+    total = sum(
+        path.stat().st_size
+        for path in folder.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    )
+    return f"{folder} ({total / 1e6:.1f} MB)"
+
+
+def _told(value: object) -> str:
+    return "not installed" if value is None else str(value)

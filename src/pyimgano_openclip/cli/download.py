@@ -1,0 +1,118 @@
+"""The command ``download``."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import open_clip
+from safetensors.torch import save_file
+from torch import nn
+
+from ..fingerprint import fingerprint
+from ..weights import BUNDLED, HUB, LOCAL_DIR, Source, find_source, get_tokenizer, load_model
+from .answer import Answer
+
+CONFIG, WEIGHTS, CHECKSUMS = "open_clip_config.json", "open_clip_model.safetensors", "SHA256SUMS"
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Write a model with its weights to a folder that needs no network to load."""
+    folder: Path = options.to
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"{folder} exists and is not empty; choose another folder.")
+    source = _source(options.model, options.pretrained)
+    parent = folder.absolute().parent
+    parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=parent, prefix=f".{folder.name}.", suffix=".tmp"))
+    try:
+        digest = _write(source, partial)
+        partial.chmod(0o777 & ~_umask())
+        if folder.exists():
+            folder.rmdir()
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    facts = {
+        "folder": str(folder),
+        "openclip_model_name": f"{LOCAL_DIR}{folder.absolute()}",
+        "files": sorted(path.name for path in folder.iterdir()),
+        "bytes": size,
+        "fingerprint": digest,
+    }
+    text = (
+        f"{folder}: {size / 1e6:.0f} MB, read back and equal\n"
+        f"After copying it, check it with: cd {folder.name} && sha256sum -c {CHECKSUMS}\n"
+        f"Use it as: --model {LOCAL_DIR}{folder}"
+    )
+    return Answer(text, facts)
+
+
+def _source(model: str, pretrained: str) -> Source:
+    if model == BUNDLED or model.startswith((LOCAL_DIR, HUB)):
+        raise ValueError(f"{model} is no model name of open_clip; 'towers' lists those.")
+    source = find_source(model, pretrained)
+    text = (source.config or {}).get("text_cfg", {})
+    if "hf_model_name" in text:
+        raise ValueError(
+            f"The text tower of {model} is built from a config of the Hugging Face hub, which a "
+            "folder cannot hold. Load the model once and copy the hub's cache folder instead."
+        )
+    return source
+
+
+def _write(source: Source, folder: Path) -> str:
+    """Fill a folder, and check that what is read from it is what was written."""
+    model: Any = load_model(source)
+    preprocessing = open_clip.get_model_preprocess_cfg(model.visual)
+    tensors = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    config = dict(source.config or {})
+    if source.quick_gelu:
+        config["quick_gelu"] = True
+    told = {"model_cfg": config, "preprocess_cfg": _kept(preprocessing)}
+    (folder / CONFIG).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    if "hf_tokenizer_name" in config.get("text_cfg", {}):
+        get_tokenizer(source).save_pretrained(folder)
+    sums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sums.items())
+    (folder / CHECKSUMS).write_text(lines, encoding="utf-8")
+    written = fingerprint(model.visual, preprocessing)
+    back = find_source(f"{LOCAL_DIR}{folder}", None)
+    again: Any = load_model(back)
+    read = fingerprint(again.visual, open_clip.get_model_preprocess_cfg(again.visual))
+    if written != read or not _same(model, again):
+        raise ValueError(f"What was read back from {folder} is not what was written.")
+    get_tokenizer(back)
+    return read
+
+
+def _same(model: nn.Module, again: nn.Module) -> bool:
+    ours, theirs = model.state_dict(), again.state_dict()
+    return ours.keys() == theirs.keys() and all(ours[name].equal(theirs[name]) for name in ours)
+
+
+def _kept(preprocessing: dict[str, Any]) -> dict[str, Any]:
+    names = ("mean", "std", "interpolation", "resize_mode")
+    return {name: preprocessing[name] for name in names if name in preprocessing}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        digest = hashlib.sha256()
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
