@@ -144,7 +144,7 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         windows: Sequence[int] = (),
         mode: Mode = "probability",
         aggregation_method: Aggregation = "topk_mean",
-        aggregation_topk: float = 0.01,
+        aggregation_topk: float = 0.03,
         contamination: float = 0.1,
         batch_size: int | None = None,
         precision: Precision = "auto",

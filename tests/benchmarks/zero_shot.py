@@ -17,7 +17,7 @@ from pyimgano.models import create_model, openclip_backend
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from pyimgano_openclip import samples, weights
+from pyimgano_openclip import OpenCLIPPatchEmbedder, samples, weights
 
 SIZE = (192, 192)  # pixels
 IMAGES = 16  # of each kind, per family and seed
@@ -41,14 +41,13 @@ def hosts(class_name: str) -> object:
     _, _, preprocess = open_clip.create_model_and_transforms(source.name)
     embedder = openclip_backend.OpenCLIPViTPatchEmbedder(model=model, preprocess=preprocess)
     embedder._device_t = "cpu"
+    # Its own prompts through the model's own tokenizer: it always takes the one of 77 words.
     prompts = openclip_backend.VisionOpenCLIPPromptScore._DEFAULT_TEXT_PROMPTS
+    reader = OpenCLIPPatchEmbedder("bundled", None)
     texts = {
-        f"text_features_{side}": openclip_backend._encode_openclip_text_features(
-            open_clip=open_clip,
-            model=model,
-            device_t="cpu",
-            prompts=[prompt.format(class_name) for prompt in prompts[side]],
-        )
+        f"text_features_{side}": reader.encode_text(
+            [prompt.format(class_name) for prompt in prompts[side]]
+        ).mean(axis=0)
         for side in ("normal", "anomaly")
     }
     return openclip_backend.VisionOpenCLIPPromptScore(embedder=embedder, **texts)
