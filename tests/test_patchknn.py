@@ -199,3 +199,29 @@ def test_large_images_shrink_in_proportion_and_small_ones_stay():
 def test_a_patch_has_at_least_one_pixel():
     boxes = [patch_box(patch, (4, 4), (2, 3)) for patch in range(16)]
     assert all(box.left < box.right <= 3 and box.top < box.bottom <= 2 for box in boxes)
+
+
+@pytest.mark.slow
+def test_a_real_tower_grows_turns_and_explains(tmp_path):
+    images = [np.kron(red_image(12, 30, seed=s), np.ones((8, 8, 1), np.uint8)) for s in range(4)]
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    for path, image in zip(paths, images, strict=True):
+        Image.fromarray(image).save(path)
+    detector = VisionOpenCLIPPatchKNN(
+        openclip_model_name="ViT-S-32-alt", openclip_pretrained=None, device="cpu", rotations=4
+    )
+    detector.fit(paths[:1])
+    assert detector.decision_scores_.shape == (8,)  # of changed views of the only image
+    detector.partial_fit(paths[1:3])
+    assert detector.decision_scores_.shape == (3,)
+    grid = detector.memory_bank_.images[0].grid
+    upright = (detector.memory_bank_.origins[:, 1] == 0).sum()
+    assert upright == 3 * grid[0] * grid[1]
+    assert upright < len(detector.memory_bank_) < 4 * upright  # less what turning brings in
+    turned = turn(images[0], 90)
+    others = detector.decision_function([turned, images[3]])
+    assert others[0] < others[1]
+    match = detector.nearest(paths[0], 1)[0]
+    assert (match.path, match.rotation) == (str(paths[0]), 0)
+    assert match.box == match.training_box
+    assert match.distance == pytest.approx(0, abs=1e-5)
