@@ -445,3 +445,19 @@ def test_what_cannot_be_put_into_a_folder_is_refused_before_anything_is_written(
     assert main(["download", model, "--pretrained", tag, "--to", str(folder)]) == 1
     assert message in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_reader_that_stops_reading_is_no_error(tmp_path):
+    code = """
+import sys
+from pyimgano_openclip import cli
+from pyimgano_openclip.cli.answer import Answer
+from types import SimpleNamespace
+cli.import_module = lambda *_: SimpleNamespace(run=lambda _: Answer("x" * 10**6, {}))
+sys.exit(cli.main(["doctor"]))"""
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        process.stdout.close()
+        assert process.stderr.read() == ""
+    assert process.returncode == 0

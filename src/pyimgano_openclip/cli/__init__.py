@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -46,7 +47,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"pyimgano-openclip: {error}\n")
         return FAILED
     text = json.dumps(answer.facts, indent=2) if options.json else answer.text
-    sys.stdout.write(f"{text}\n")
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:  # as in "towers | head"; Python would complain again at its end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return answer.code
 
 
