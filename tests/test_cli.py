@@ -285,6 +285,23 @@ def test_a_saved_detector_needs_none_of_its_settings_again(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_words_and_references_are_saved_and_come_back(tmp_path, capsys):
+    normal, saved = leather(tmp_path / "normal", 4), tmp_path / "saved.safetensors"
+    command = ["fit", "--normal", str(normal), "--out", str(saved), "--model", "bundled"]
+    words = ["--class-name", "leather", "--defects", "hole,scratch", "--as-references"]
+    assert main([*command, *words, "--json"]) == 0
+    threshold = json.loads(capsys.readouterr().out)["threshold"]
+    assert main([*command, "--as-references"]) == 1
+    assert "--class-name" in capsys.readouterr().err
+    out = ["--out", str(tmp_path / "out"), "--json"]
+    assert main(["score", str(normal), "--detector", str(saved), *out]) == 0
+    assert json.loads(capsys.readouterr().out)["threshold"] == threshold
+    settings = json.loads((tmp_path / "out/run.json").read_text())["identity"]
+    assert settings["defects"] == ["hole", "scratch"]
+    assert settings["class_name"] == "leather"
+
+
+@pytest.mark.slow
 def test_zero_shot_needs_a_class_name_only_and_names_defects(tmp_path, capsys):
     from pyimgano_openclip.samples import make_sample
 

@@ -101,6 +101,11 @@ def _add_fit(commands: argparse._SubParsersAction, common: argparse.ArgumentPars
         metavar="SHARE",
         help="share of normal images that may be flagged (default: 0.1)",
     )
+    parser.add_argument(
+        "--as-references",
+        action="store_true",
+        help="with --class-name: also compare with the normal images, not only with words",
+    )
     share(parser, "model", "words", "working", "settings")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..patchknn import VisionOpenCLIPPatchKNN
+from ..promptscore import VisionOpenCLIPPromptScore
 from .answer import Answer
 from .detectors import new_detector
 from .images import find_images
@@ -14,9 +15,15 @@ def run(options: argparse.Namespace) -> Answer:
     """Fit a detector on normal images and save it."""
     if options.out.is_dir():
         raise ValueError(f"{options.out} is a folder; name a file, such as screw.safetensors.")
+    if options.as_references and options.class_name is None:
+        raise ValueError("--as-references adds images to words, so it needs --class-name.")
     sources = find_images(options.normal)
     detector = new_detector(options, contamination=options.contamination)
-    detector.fit([source.path for source in sources])
+    paths = [source.path for source in sources]
+    if isinstance(detector, VisionOpenCLIPPromptScore):
+        detector.fit(paths, use_as_references=options.as_references)
+    else:
+        detector.fit(paths)
     detector.save_checkpoint(options.out)
     facts = {
         "detector": type(detector).__name__,
