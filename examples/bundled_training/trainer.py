@@ -40,7 +40,7 @@ class Recipe:
         seed: Seed of data, order, texts and start.
     """
 
-    steps: int = 4000
+    steps: int = 2950
     groups: int = 8
     count: int = 20_000
     muon_rate: float = 0.005
