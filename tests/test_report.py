@@ -249,7 +249,8 @@ def test_an_image_shows_its_boxes_defects_and_neighbours(show):
     frame = page.locator("#stage .frame").bounding_box()
     assert box["x"] - frame["x"] == pytest.approx(40 / 480 * frame["width"], abs=3)
     assert box["height"] == pytest.approx(100 / 320 * frame["height"], abs=5)
-    assert "scratch (75 %)" in page.locator("#facts").inner_text()
+    assert "scratch 75 %" in page.locator("#facts").inner_text()
+    assert page.locator("#stage text").all_text_contents() == ["scratch 75 %"]
     assert page.locator(".pair").count() == 2
     assert page.locator(".pair .missing").count() == 1
     page.locator("#facts tr").nth(1).focus()

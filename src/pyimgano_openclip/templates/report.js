@@ -4,6 +4,7 @@
   const $ = (id) => document.getElementById(id);
   const all = (selector, root = document) => [...root.querySelectorAll(selector)];
   const number = (value) => String(Number(value.toPrecision(4)));
+  const named = (defect, probability) => `${defect} ${Math.round(probability * 100)} %`;
   const BINS = 48;
   const state = { section: 0, threshold: 0, show: "all", text: "", sort: "high", open: null };
   let cards = []; // of the section, by number of the image
@@ -168,12 +169,12 @@
     heat.src = image.heat;
     frame.append(original, heat);
     const boxes = svg("svg", { viewBox: `0 0 ${image.width} ${image.height}`, preserveAspectRatio: "none" }, frame);
-    image.regions.forEach(({ box: [left, top, right, bottom], defect }) => {
+    image.regions.forEach(({ box: [left, top, right, bottom], defect, probability }) => {
       svg("rect", { x: left, y: top, width: right - left, height: bottom - top, rx: 2, class: defect ? "named" : "" }, boxes);
       if (!defect) return;
       const size = Math.max(image.width, image.height) / 36;
       const place = { x: left, y: top > 1.5 * size ? top - 0.4 * size : bottom + 1.1 * size, "font-size": size };
-      svg("text", place, boxes).textContent = defect;
+      svg("text", place, boxes).textContent = named(defect, probability);
     });
     stage.replaceChildren(frame);
     showFacts(image);
@@ -211,7 +212,7 @@
     const row = make("tr"), [left, top, right, bottom] = region.box;
     row.dataset.region = index;
     row.tabIndex = 0;
-    const what = region.defect ? `${region.defect} (${Math.round(region.probability * 100)} %)` : "region";
+    const what = region.defect ? named(region.defect, region.probability) : "region";
     row.append(make("th", "", what), make("td", "", `${right - left} × ${bottom - top} at ${left}, ${top}`), make("td", "", number(region.peak)));
     const mark = (on) => () => all("#stage rect")[index].classList.toggle("on", on);
     for (const event of ["mouseenter", "focus"]) row.addEventListener(event, mark(true));
