@@ -5,7 +5,6 @@ for it. As a program, this file reads one command a line, as a JSON list, and an
 line with what :class:`Ran` holds.
 """
 
-import contextlib
 import io
 import json
 import os
@@ -13,6 +12,8 @@ import subprocess
 import sys
 import tempfile
 import traceback
+import warnings
+from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -115,7 +116,8 @@ def main():
         encoded.clear()
         network.clear()
         out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        # Leaving the context forgets which warnings were shown, as the end of a process does.
+        with redirect_stdout(out), redirect_stderr(err), warnings.catch_warnings():
             status = call(command)
         facts = [
             {

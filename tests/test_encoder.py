@@ -107,7 +107,7 @@ def test_a_model_built_under_inference_mode_is_as_usable_as_any_other():
 
 
 def test_building_a_detector_loads_no_weights():
-    reader = VisionOpenCLIPPatchKNN(openclip_model_name=TINY, pretrained=False)._embedder
+    reader = VisionOpenCLIPPatchKNN(openclip_model_name=TINY, openclip_pretrained=None)._embedder
     assert reader._visual is None
 
 
@@ -122,7 +122,7 @@ def test_the_embedder_serves_the_hosts_own_patch_detector():
 @pytest.mark.parametrize("name", ["vision_openclip_promptscore", "vision_openclip_patchknn"])
 def test_a_stripe_at_the_edge_is_answered_at_the_edge(name):
     plain = photograph(200, 600)
-    detector = create_model(name, openclip_model_name=TINY, pretrained=False, device="cpu")
+    detector = create_model(name, openclip_model_name=TINY, openclip_pretrained=None, device="cpu")
     detector.fit([plain, photograph(200, 600, seed=1)])
     for edge in (slice(0, 20), slice(-20, None)):
         striped = plain.copy()
@@ -144,7 +144,7 @@ def test_a_pickled_embedder_leaves_the_model_behind_and_loads_it_again():
 def test_texts_are_encoded_once_per_class(monkeypatch):
     detector = VisionOpenCLIPPromptScore(
         openclip_model_name=TINY,
-        pretrained=False,
+        openclip_pretrained=None,
         text_prompts={"normal": ["a {}"], "anomaly": ["a broken {}", "a {class_name} with a hole"]},
     )
     encoded = []
@@ -167,7 +167,7 @@ def test_swapped_prompts_turn_the_scores_around():
     swapped = {"normal": texts["anomaly"], "anomaly": texts["normal"]}
     there, back = (
         VisionOpenCLIPPromptScore(
-            openclip_model_name=TINY, pretrained=False, text_prompts=prompts, device="cpu"
+            openclip_model_name=TINY, openclip_pretrained=None, text_prompts=prompts, device="cpu"
         ).get_anomaly_map(photograph())
         for prompts in (texts, swapped)
     )
@@ -175,7 +175,9 @@ def test_swapped_prompts_turn_the_scores_around():
 
 
 def test_eight_threads_get_the_scores_of_one():
-    detector = VisionOpenCLIPPatchKNN(openclip_model_name=TINY, pretrained=False, device="cpu")
+    detector = VisionOpenCLIPPatchKNN(
+        openclip_model_name=TINY, openclip_pretrained=None, device="cpu"
+    )
     images = [photograph(seed=seed) for seed in range(8)]
     detector.fit(images[:3])
     expected = [detector.decision_function([image])[0] for image in images]
@@ -241,11 +243,10 @@ def test_without_network_the_error_says_where_weights_would_be(monkeypatch):
         reader.embed(photograph())
 
 
-def test_pretrained_false_keeps_random_weights_and_needs_no_network():
-    detector = create_model(
-        "vision_openclip_patchknn", openclip_model_name=TINY,
-        openclip_pretrained=None, pretrained=False, device="cpu",
-    )  # fmt: skip
+def test_pretrained_false_keeps_random_weights_and_says_so_and_needs_no_network():
+    settings = {"openclip_model_name": TINY, "pretrained": False, "device": "cpu"}
+    with pytest.warns(UserWarning, match=r"random weights.*laion400m_e31.*say nothing"):
+        detector = create_model("vision_openclip_patchknn", **settings)
     detector.fit([photograph(), photograph(seed=1)])
     assert np.isfinite(detector.threshold_)
     with pytest.raises(ValueError, match="pretrained=False forbids"):

@@ -107,15 +107,25 @@ def test_defects_and_masks_by_a_given_threshold(infer, name, tmp_path):
     ran, records = infer(
         name, "--defects", "--pixel-threshold", "0.3", "--save-masks", tmp_path / "masks",
         "--save-overlays", tmp_path / "overlays", "--defects-image-space",
+        "--include-maps", "--save-maps", tmp_path / "maps",
     )  # fmt: skip
     assert ran.encoded == 6 + 4
-    for record in records[2:]:
-        boxes = [region["bbox_xyxy"] for region in record["defects"]["regions"]]
-        assert any(left < 61 < right and top < 28 < bottom for left, top, right, bottom in boxes)
+    for record in records:
+        heat = np.load(record["anomaly_map"]["path"])
         mask = np.asarray(Image.open(record["defects"]["mask"]["path"]))
-        assert mask.shape == SIZE
-        assert mask[28, 61] > 0
+        np.testing.assert_array_equal(mask > 0, heat >= 0.3)
+        assert bool(record["defects"]["regions"]) == mask.any()
     assert len(list((tmp_path / "overlays").iterdir())) == 4
+
+
+def test_the_default_threshold_of_pixels_is_a_quantile_of_the_training_maps(infer, name):
+    _, records = infer(name, "--defects")
+    threshold = records[0]["defects"]["pixel_threshold"]
+    assert np.isfinite(threshold)
+    if "patchknn" in name:
+        # The host scores the training images once more, after they are in the bank; the README
+        # says what to do.
+        assert threshold < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -168,6 +178,7 @@ def test_no_pretrained_never_reaches_for_the_network(host, name, parts, tmp_path
     command = (INFER, "--model", name, "--model-kwargs", model, "--train-dir", parts.train)
     command = (*command, "--input", parts.good, "--save-jsonl", tmp_path / "records.jsonl")
     ran = host.run(*command, "--no-pretrained")
+    assert "random weights" in ran.err
     assert ran.settings["pretrained"] is False
     records = [json.loads(line) for line in (tmp_path / "records.jsonl").read_text().splitlines()]
     assert np.isfinite(scores_of(records)).all()

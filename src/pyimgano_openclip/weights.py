@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,13 @@ def _find_builtin(name: str, pretrained: str | None, *, download: bool, seed: in
             raise ValueError(
                 f"{name!r} has a text tower whose config has to be fetched; without download it "
                 "cannot be built. Use another model, or weights."
+            )
+        if pretrained is not None:
+            warnings.warn(
+                f"{name!r} keeps random weights, since pretrained=False forbids to fetch "
+                f"{pretrained!r}: its scores say nothing. Pass pretrained=True (--pretrained), a "
+                "weights file, or openclip_model_name='bundled'.",
+                stacklevel=2,
             )
         return Source(name, None, random=True, seed=seed)
     if open_clip.is_pretrained_cfg(name, pretrained):
