@@ -52,8 +52,8 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         max_tokens: Most patches of an image; None for four times the tower's own number.
         layers: Relative depths that feature tokens are taken at, each in (0, 1]. The tower is not
             run any deeper.
-        neighbourhoods: Odd windows, in patches, that feature tokens are averaged over; (1, 3) finds
-            a little more on noisy photographs, and less where a fine texture changes.
+        neighbourhoods: Odd windows, in patches, that feature tokens are averaged over. (1,) alone
+            may be better where the whole of a fine texture changes.
         rotations: Copies of each training image to store, turned by equal parts of a full circle;
             8 for parts that lie in any direction, 1 for the image alone.
         n_neighbors: Stored tokens that a patch's distance is averaged over.
@@ -106,7 +106,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         resize: Literal["keep", "squash"] = "keep",
         max_tokens: int | None = None,
         layers: Sequence[float] = (0.25, 0.5, 0.75),
-        neighbourhoods: Sequence[int] = (1,),
+        neighbourhoods: Sequence[int] = (1, 3),
         rotations: int = 1,
         n_neighbors: int = 1,
         knn_backend: SearchBackend = "auto",
