@@ -123,9 +123,8 @@ def test_the_default_threshold_of_pixels_is_a_quantile_of_the_training_maps(infe
     threshold = records[0]["defects"]["pixel_threshold"]
     assert np.isfinite(threshold)
     if "patchknn" in name:
-        # The host scores the training images once more, after they are in the bank; the README
-        # says what to do.
-        assert threshold < 1e-5
+        # The host scores the training images once more; they keep the scores of their training.
+        assert threshold > 1e-3
 
 
 @pytest.mark.parametrize(

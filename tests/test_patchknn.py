@@ -225,3 +225,24 @@ def test_a_real_tower_grows_turns_and_explains(tmp_path):
     assert (match.path, match.rotation) == (str(paths[0]), 0)
     assert match.box == match.training_box
     assert match.distance == pytest.approx(0, abs=1e-5)
+
+
+def test_training_images_keep_their_training_scores_and_maps():
+    # The host calibrates on them once more; each would find itself in the bank.
+    detector = patchknn().fit(NORMAL[:4])
+    expected = detector.decision_scores_
+    np.testing.assert_array_equal(detector.decision_function(NORMAL[:4]), expected)
+    assert detector.predict_anomaly_map(NORMAL[:4]).max(axis=(1, 2)).min() > 0
+    detector.partial_fit(NORMAL[4:6])
+    expected = detector.decision_scores_[:4]
+    np.testing.assert_array_equal(detector.decision_function(NORMAL[:4]), expected)
+
+
+def test_a_single_training_image_has_the_score_of_its_hottest_view():
+    detector = patchknn().fit(NORMAL[:1])
+    assert detector.decision_function(NORMAL[:1]) == detector.decision_scores_.max() > 0
+
+
+def test_an_image_added_later_is_normal_from_then_on():
+    detector = patchknn().fit(NORMAL[:4]).partial_fit([DAMAGED])
+    assert detector.decision_function([DAMAGED]) < 1e-6

@@ -376,7 +376,7 @@ class OpenCLIPDetector(SavedDetector, BaseDetector):  # type: ignore[misc]  # th
         canvas = self.canvas_
         scorer = self._scorer(canvas)
         keys = [(content_key(item), canvas, scorer.key) for item in items]
-        known = [None if key[0] is None else self._cache.get(key) for key in keys]
+        known = [None if key[0] is None else self._recall(key) for key in keys]
         missing = [item for item, hit in zip(items, known, strict=True) if hit is None]
         fresh = self._stream(missing, canvas)
         for place, (key, hit) in enumerate(zip(keys, known, strict=True), start=first):
@@ -389,6 +389,10 @@ class OpenCLIPDetector(SavedDetector, BaseDetector):  # type: ignore[misc]  # th
                 if key[0] is not None:
                     self._cache.put(key, scored)
             yield scored
+
+    def _recall(self, key: tuple[Hashable, Size | None, Hashable]) -> ImageScores | None:
+        """Scores that need no pass, by the key of the image, canvas and scorer."""
+        return self._cache.get(key)
 
     def _stream(self, items: Sequence[Item], canvas: Size | None) -> Iterator[PatchTokens]:
         """Everything that this detector reads of its images, in one pass."""

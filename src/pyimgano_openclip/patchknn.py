@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 import numpy as np
@@ -20,7 +20,7 @@ from .detector import (
 from .embedding import InjectedEmbedder, PatchEmbedder, PatchTokens, Precision, Size
 from .enrolment import Enrolment, flat
 from .explain import Match, patch_box, stored_box
-from .items import Item, as_items
+from .items import Item, as_items, content_key
 from .maps import Aggregation, ImageScores, image_score
 from .memory_bank import ROW_TYPES, MemoryBank, RowType
 from .search import SEARCH_BACKENDS, SearchBackend
@@ -155,6 +155,8 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         self.coreset_sampling_ratio = coreset_sampling_ratio
         self.max_patches = max_patches
         self._bank: MemoryBank | None = None
+        self._enrolled: list[Hashable | None] = []  # keys of the images of fit
+        self._training: dict[Hashable | None, ImageScores] = {}
 
     @property
     def memory_bank_(self) -> MemoryBank:
@@ -180,7 +182,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
     def _restored(self, checkpoint: Checkpoint) -> dict[str, Any]:
         bank = self._new_bank()
         bank.restore(checkpoint)
-        return {"_bank": bank}
+        return {"_bank": bank, "_enrolled": [], "_training": {}}
 
     def _scorer(self, canvas: Size | None) -> NearestScorer:  # noqa: ARG002 - in the bank
         return NearestScorer(
@@ -214,11 +216,14 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         if self._bank is None:
             return cast(VisionOpenCLIPPatchKNN, self.fit(x, X=X))
         items, bank = as_items(one_of(x, X)), self._bank.copy()
-        scores = self._enrol(bank, items, self.canvas_)
+        scored = self._enrol(bank, items, self.canvas_)
+        scores = _image_scores(scored)
         # Scores of one image's views say nothing any more once there are other images.
         if len(scores) < len(bank.images) and len(self._bank.images) > 1:
             scores = np.concatenate([self.decision_scores_, scores])
         self._bank = bank
+        if len(scored) == len(bank.images):
+            self._training = _training(self._enrolled, scored)
         self._cache.clear()
         self.decision_scores_ = scores
         self._process_decision_scores()
@@ -265,9 +270,23 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
 
     def _learn(self, items: Sequence[Item], canvas: Size | None) -> Scores:
         bank = self._new_bank()
-        scores = self._enrol(bank, items, canvas)
+        scored = self._enrol(bank, items, canvas)
         self._bank = bank
-        return scores
+        self._enrolled = [content_key(item) for item in items]
+        self._training = _training(self._enrolled, scored)
+        return _image_scores(scored)
+
+    def _recall(self, key: tuple[Hashable, Size | None, Hashable]) -> ImageScores | None:
+        """An image of :meth:`fit` keeps its training scores: it would find itself in the bank.
+
+        The host scores them once more after fitting, to calibrate.
+        """
+        known = self._training.get(key[0])
+        if known is None:
+            return super()._recall(key)
+        return replace(
+            known, image=image_score(known.patches, self.aggregation_method, self.aggregation_topk)
+        )
 
     def _new_bank(self) -> MemoryBank:
         injected, backend = isinstance(self._embedder, InjectedEmbedder), self.knn_backend
@@ -280,14 +299,21 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
             seed=self.random_seed,
         )
 
-    def _enrol(self, bank: MemoryBank, items: Sequence[Item], canvas: Size | None) -> Scores:
+    def _enrol(
+        self, bank: MemoryBank, items: Sequence[Item], canvas: Size | None
+    ) -> list[ImageScores]:
         """Add images to a bank; scores of those that :class:`~.enrolment.Enrolment` measures."""
         enrolment = Enrolment(
             self._embedder, canvas, self.rotations, self.n_neighbors, self._bank_size
         )
-        distances = enrolment(bank, items)
+        distances = list(enrolment(bank, items))
+        alone = len(bank.images) == 1
+        images = bank.images * len(distances) if alone else bank.images[-len(distances) :]
         method, topk = self.aggregation_method, self.aggregation_topk
-        return np.array([image_score(d, method, topk) for d in distances], dtype=np.float64)
+        return [
+            ImageScores(found.reshape(image.grid), image_score(found, method, topk), image.size)
+            for found, image in zip(distances, images, strict=True)
+        ]
 
     def _bank_size(self, n_patches: int) -> int:
         size = max(1, round(self.coreset_sampling_ratio * n_patches))
@@ -314,3 +340,16 @@ class NearestScorer:
         scores = distance.reshape(patches.tokens.shape[:2])
         score = image_score(scores, self.aggregation, self.topk)
         return ImageScores(patches=scores, image=score, size=patches.size)
+
+
+def _training(
+    keys: Sequence[Hashable | None], scored: Sequence[ImageScores]
+) -> dict[Hashable | None, ImageScores]:
+    """Training scores by image; a single image has those of its hottest stand-in."""
+    if len(keys) == 1 < len(scored):
+        scored = [max(scored, key=lambda view: view.image)]
+    return dict(zip(keys, scored, strict=False))
+
+
+def _image_scores(scored: Sequence[ImageScores]) -> Scores:
+    return np.array([found.image for found in scored], dtype=np.float64)
