@@ -6,7 +6,8 @@ import pytest
 pytest.importorskip("torch")
 pytest.importorskip("open_clip")
 
-from pyimgano_openclip import VisionOpenCLIPPatchKNN
+from pyimgano_openclip import VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore
+from pyimgano_openclip.samples import make_sample
 
 pytestmark = pytest.mark.slow
 
@@ -56,3 +57,25 @@ def test_the_grid_keeps_the_proportions(fitted):
     detector, shape = fitted
     ratio = (detector.canvas_[0] / detector.canvas_[1]) / (shape[0] / shape[1])
     assert 0.85 < ratio < 1.18
+
+
+@pytest.mark.parametrize("ratio", SHAPES)
+def test_a_hole_moves_the_zero_shot_map_where_it_is(ratio):
+    height, width = (round(0.8 * side) for side in SHAPES[ratio])
+    detector = VisionOpenCLIPPromptScore(
+        openclip_model_name="bundled", class_name="steel", device="cpu", precision="float32"
+    )
+    rows, cols = np.indices((height, width))
+    for down in (0.0, 0.5, 1.0):
+        for right in (0.0, 0.5, 1.0):
+            clean = make_sample("steel", seed=3, product=3, size=(height, width)).image
+            row = round(down * (height - SIDE)) + SIDE // 2
+            col = round(right * (width - SIDE)) + SIDE // 2
+            holed = clean.copy()
+            holed[(rows - row) ** 2 + (cols - col) ** 2 < (SIDE // 2) ** 2] = (25, 20, 15)
+            change = detector.get_anomaly_map(holed) - detector.get_anomaly_map(clean)
+            found = np.unravel_index(np.abs(change).argmax(), change.shape)
+            canvas = detector.canvas_
+            reach = [SIDE / 2 + 8 * s / c for s, c in zip((height, width), canvas, strict=True)]
+            assert abs(found[0] - row) <= reach[0], (down, right)
+            assert abs(found[1] - col) <= reach[1], (down, right)
