@@ -125,6 +125,7 @@ def test_the_threshold_is_set_by_fit_and_from_outside(name):
     images = [red_image(seed=seed) for seed in range(4)]
     detector.fit(images)
     assert isinstance(detector.threshold_, float)
+    images = [red_image(seed=10 + seed) for seed in range(4)]
     scores = detector.decision_function(images)
     detector.threshold_ = float(np.sort(scores)[1])
     labels = detector.predict(images)
