@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from pyimgano_openclip.pictures import overlay
+from pyimgano_openclip import overlay
 
 
 def test_an_overlay_changes_hot_pixels_and_leaves_cold_ones():
@@ -31,3 +32,53 @@ def test_a_threshold_draws_a_line_around_what_is_above_it():
 def test_what_does_not_fit_together_is_refused(shape, low, high, message):
     with pytest.raises(ValueError, match=message):
         overlay(np.zeros((40, 60, 3), np.uint8), np.zeros(shape, np.float32), low=low, high=high)
+
+
+def test_by_itself_colour_begins_at_the_threshold_and_ends_at_twice_of_it():
+    image = np.full((40, 60, 3), 100, np.uint8)
+    found = np.zeros((40, 60), np.float32)
+    found[10:30, 10:20], found[10:30, 30:40], found[10:30, 45:55] = 0.2, 0.3, 0.4
+    picture = np.asarray(overlay(image, found, 0.2)).astype(int)
+    assert (picture[20, 15] == 100).all()  # not above the threshold
+    assert picture[20, 35].tolist() != [100] * 3
+    hotter = found.copy()
+    hotter[10:30, 45:55] = 0.9
+    np.testing.assert_array_equal(overlay(image, hotter, 0.2), picture)  # the scale has an end
+    np.testing.assert_array_equal(overlay(image, found, 0.2, low=0.2, high=0.4), picture)
+    np.testing.assert_array_equal(overlay(image, found), overlay(image, found, low=0, high=1))
+
+
+def test_a_threshold_of_nothing_still_has_a_scale():
+    found = np.linspace(-1, 1, 40 * 60, dtype=np.float32).reshape(40, 60)
+    image = np.full((40, 60, 3), 100, np.uint8)
+    np.testing.assert_array_equal(
+        overlay(image, found, 0.0), overlay(image, found, 0.0, low=0, high=1)
+    )
+
+
+def test_one_value_has_one_colour_whatever_else_is_in_the_map():
+    image, found = np.full((40, 60, 3), 100, np.uint8), np.full((40, 60), 0.5, np.float32)
+    alone = np.asarray(overlay(image, found))
+    found[:, 30:] = 0.9
+    np.testing.assert_array_equal(np.asarray(overlay(image, found))[:, :30], alone[:, :30])
+
+
+def test_images_of_every_kind_are_taken(tmp_path):
+    torch = pytest.importorskip("torch")
+    image = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / "image.png")
+    found = np.linspace(0, 1, 40 * 60, dtype=np.float64).reshape(40, 60)
+    expected = np.asarray(overlay(image, found))
+    opened = Image.open(tmp_path / "image.png")
+    tensor = torch.from_numpy(image).permute(2, 0, 1)
+    for other in (tmp_path / "image.png", str(tmp_path / "image.png"), opened, tensor):
+        np.testing.assert_array_equal(overlay(other, torch.from_numpy(found)), expected)
+    assert opened.getpixel((0, 0)) == tuple(image[0, 0])  # it was not closed
+
+
+def test_what_is_unknown_is_hatched_and_not_called_normal():
+    image, found = np.full((80, 120, 3), 100, np.uint8), np.zeros((80, 120), np.float32)
+    found[:, :60] = np.nan
+    picture = np.asarray(overlay(image, found, 0.5))
+    assert 0.3 < (picture[:, :60] != 100).any(axis=-1).mean() < 0.7
+    assert (picture[:, 60:] == 100).all()

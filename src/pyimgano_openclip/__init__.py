@@ -13,7 +13,9 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .encoder import OpenCLIPPatchEmbedder
+    from .loading import load_detector
     from .patchknn import VisionOpenCLIPPatchKNN
+    from .pictures import overlay
     from .promptscore import VisionOpenCLIPPromptScore, prompt_patch_scores
 
 __all__ = [
@@ -21,6 +23,8 @@ __all__ = [
     "VisionOpenCLIPPatchKNN",
     "VisionOpenCLIPPromptScore",
     "__version__",
+    "load_detector",
+    "overlay",
     "prompt_patch_scores",
 ]
 
@@ -28,6 +32,8 @@ _MODULE_OF = {
     "OpenCLIPPatchEmbedder": "encoder",
     "VisionOpenCLIPPatchKNN": "patchknn",
     "VisionOpenCLIPPromptScore": "promptscore",
+    "load_detector": "loading",
+    "overlay": "pictures",
     "prompt_patch_scores": "promptscore",
 }
 

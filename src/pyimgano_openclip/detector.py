@@ -32,6 +32,7 @@ from .items import Item, as_items, content_key, describe
 from .maps import AGGREGATIONS, Aggregation, ImageScores
 from .saving import SavedDetector
 from .score_cache import ScoreCache
+from .showing import ShownDetector
 
 if TYPE_CHECKING:
     from .regions import Region
@@ -63,7 +64,7 @@ class Scorer(Protocol):
         """Score one image."""
 
 
-class OpenCLIPDetector(SavedDetector, BaseDetector):  # type: ignore[misc]  # the host is untyped
+class OpenCLIPDetector(SavedDetector, ShownDetector, BaseDetector):  # type: ignore[misc]  # the host is untyped
     """Base of both detectors; see there for the arguments.
 
     Attributes:

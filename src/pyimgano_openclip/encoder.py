@@ -106,7 +106,7 @@ class OpenCLIPPatchEmbedder:
         self.max_tokens = max_tokens
         self.batch_size = batch_size
         self.precision = precision
-        self._dtype = choose_dtype(precision, self.device)
+        self.dtype = choose_dtype(precision, self.device)
         self.random_seed = random_seed
         self._source = weights.find_source(
             model_name, pretrained, download=download, seed=random_seed
@@ -195,7 +195,7 @@ class OpenCLIPPatchEmbedder:
         tokenizer = weights.get_tokenizer(self._source)
         with self._loading:
             model = cast(Any, weights.load_model(self._source)).to(self.device)
-            self._visual = self._visual or model.visual.to(self._dtype)
+            self._visual = self._visual or model.visual.to(self.dtype)
         vectors = []
         with torch.inference_mode():
             for start in range(0, len(sentences), TEXT_BATCH):
@@ -226,6 +226,12 @@ class OpenCLIPPatchEmbedder:
         return [cast(Floats, found[tuple(texts)]) for texts in ensembles]
 
     @property
+    def origin(self) -> str:
+        """Model and weights in words; loads nothing."""
+        known = "random weights" if self._source.random else self._source.pretrained
+        return self.model_name if known is None else f"{self.model_name}, {known}"
+
+    @property
     def visual(self) -> nn.Module:
         """The image tower, loaded on first use, in evaluation mode."""
         with self._loading:
@@ -233,7 +239,7 @@ class OpenCLIPPatchEmbedder:
                 visual = cast(nn.Module, weights.load_model(self._source).visual)
                 # Converted under inference_mode, as the host scores, it could not be used outside.
                 with torch.inference_mode(False):
-                    self._visual = visual.to(self.device, self._dtype)
+                    self._visual = visual.to(self.device, self.dtype)
             return self._visual
 
     @property
@@ -324,7 +330,7 @@ class OpenCLIPPatchEmbedder:
             torch.tensor(self._preprocessing[key], device=self.device).view(3, 1, 1)
             for key in ("mean", "std")
         )
-        return ((pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std).to(self._dtype)
+        return ((pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std).to(self.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         # The model is loaded again where the object wakes up: the file stays small.

@@ -1,4 +1,4 @@
-"""From a path or an array to pixels on a canvas, and the geometry to get back.
+"""From a path, an array or a Pillow image to pixels on a canvas, and the geometry to get back.
 
 The only file that decodes images. The whole image is always used: it is resized to the canvas,
 never cropped or padded, so a plain resize of a map inverts the geometry exactly.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -44,7 +45,7 @@ def read_frame(item: Item, canvas: Size, resample: str = "bicubic") -> Frame:
     """Decode an image and resize the whole of it to the canvas.
 
     Args:
-        item: A path or an array; see :mod:`~.pixels` for the kinds.
+        item: A path, an array or a Pillow image; see :mod:`~.pixels` for the kinds.
         canvas: (height, width) in pixels to resize to.
         resample: ``"bicubic"`` or ``"bilinear"``, both antialiased, as the model was trained.
 
@@ -128,14 +129,16 @@ def _decode(item: Item) -> Image.Image:
             raise ValueError(f"{describe(item)} cannot be decoded: {error}") from error
 
 
-def _open(item: Item) -> Image.Image:
+def _open(item: Item) -> AbstractContextManager[Image.Image]:
     array = as_array(item)
     if array is not None:
         return Image.fromarray(array_to_rgb(array, describe(item)))
+    if isinstance(item, Image.Image):
+        return nullcontext(item)  # the caller's stays open
     if not isinstance(item, (str, os.PathLike)):
         raise ValueError(
-            f"An image is a {type(item).__name__}; pass a path, or an array such as RGB (H, W, 3) "
-            "of uint8."
+            f"An image is a {type(item).__name__}; pass a path, a Pillow image, or an array such "
+            "as RGB (H, W, 3) of uint8."
         )
     try:
         return Image.open(item)

@@ -288,6 +288,13 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
             known, image=image_score(known.patches, self.aggregation_method, self.aggregation_topk)
         )
 
+    def _learnt_facts(self) -> dict[str, str]:
+        facts = super()._learnt_facts()
+        if self._bank is None:
+            return facts
+        count = f"{len(self._bank.images)} images"
+        return {**facts, "fitted on": count, "bank": f"{len(self._bank)} patches"}
+
     def _new_bank(self) -> MemoryBank:
         injected, backend = isinstance(self._embedder, InjectedEmbedder), self.knn_backend
         if backend == "auto":

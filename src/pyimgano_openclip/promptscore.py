@@ -371,6 +371,12 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         ]
         return np.array(scores, dtype=np.float64)
 
+    def _learnt_facts(self) -> dict[str, str]:
+        facts = {"class": self.class_name, **super()._learnt_facts()}
+        if not hasattr(self, "threshold_"):
+            facts["threshold"] = f"{NEUTRAL[self.mode]:g}"
+        return facts
+
     def _region_threshold(self) -> float:
         return NEUTRAL[self.mode]
 

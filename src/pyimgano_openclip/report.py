@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from . import __version__
+from .templating import render
 
 
 @dataclass(frozen=True)
@@ -124,20 +125,12 @@ def render_report(
         for finding in section.findings:
             if finding.name not in pictures:
                 raise ValueError(f"There is no picture of {finding.name}.")
-    # Loading Jinja2 is only worth it where a report is written.
-    from jinja2 import Environment, PackageLoader
-
-    environment = Environment(
-        loader=PackageLoader("pyimgano_openclip", "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     data = {
         "pictures": {name: _uri(picture) for name, picture in pictures.items()},
         "sections": [_section(section) for section in sections],
     }
-    return environment.get_template("report.html").render(
+    return render(
+        "report.html",
         title=title,
         data=_for_script(data),
         sections=sections,

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from inspect import signature
 from typing import Any
 
-from ..checkpoint import CheckpointError, plain, read_checkpoint
+from ..checkpoint import plain
 from ..detector import DEFAULT_MODEL, OpenCLIPDetector
+from ..loading import load_detector, make_detector
 from ..patchknn import VisionOpenCLIPPatchKNN
 from ..promptscore import VisionOpenCLIPPromptScore
-
-CLASSES: dict[str, type[OpenCLIPDetector]] = {
-    found.__name__: found for found in (VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore)
-}
-PAIRS = ("force_image_size",)  # arguments that JSON turns from tuples into lists
 
 
 def new_detector(options: argparse.Namespace, **more: Any) -> OpenCLIPDetector:
@@ -24,13 +19,13 @@ def new_detector(options: argparse.Namespace, **more: Any) -> OpenCLIPDetector:
     Raises:
         ValueError: If an option or a setting is wrong.
     """
-    arguments = {**_model(options), **_working(options), **more, **_tuples(dict(options.settings))}
+    arguments = {**_model(options), **_working(options), **more, **dict(options.settings)}
     if options.class_name is None:
         if options.defects:
             raise ValueError("--defects name what to look for, so they need --class-name.")
-        return _made(VisionOpenCLIPPatchKNN, arguments)
+        return make_detector(VisionOpenCLIPPatchKNN, arguments)
     words = {"class_name": options.class_name, "defects": options.defects}
-    return _made(VisionOpenCLIPPromptScore, {**words, **arguments})
+    return make_detector(VisionOpenCLIPPromptScore, {**words, **arguments})
 
 
 def saved_detector(options: argparse.Namespace) -> OpenCLIPDetector:
@@ -41,31 +36,7 @@ def saved_detector(options: argparse.Namespace) -> OpenCLIPDetector:
     Raises:
         ValueError: If the file is damaged, or its model is not the one found here.
     """
-    header = read_checkpoint(options.detector).header
-    try:
-        detector, model, settings = header["detector"], header["model"], dict(header["settings"])
-        found = CLASSES[detector]
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"{options.detector} names no detector known here: {error}"
-        ) from error
-    if "name" not in model:
-        raise ValueError(
-            f"{options.detector} was fitted with an embedder of its user's own; load it in Python."
-        )
-    # What else the file tells is compared when it is loaded.
-    known = signature(found).parameters
-    chosen = {name: value for name, value in settings.items() if name in known}
-    source = {"openclip_model_name": model["name"], "openclip_pretrained": model["pretrained"]}
-    arguments = {**source, **_tuples(chosen), **_model(options), **_working(options)}
-    return _made(found, arguments).load_checkpoint(options.detector)
-
-
-def _made(found: type[OpenCLIPDetector], arguments: Mapping[str, Any]) -> OpenCLIPDetector:
-    try:
-        return found(**arguments)
-    except TypeError as error:
-        raise ValueError(f"{found.__name__}: {error}") from error
+    return load_detector(options.detector, **_model(options), **_working(options))
 
 
 def _model(options: argparse.Namespace) -> dict[str, Any]:
@@ -91,13 +62,6 @@ def _brings_weights(model: str) -> bool:
 def _working(options: argparse.Namespace) -> dict[str, Any]:
     names = ("device", "precision", "batch_size")
     return {name: getattr(options, name) for name in names}
-
-
-def _tuples(settings: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: tuple(value) if name in PAIRS and isinstance(value, list) else value
-        for name, value in settings.items()
-    }
 
 
 def settings_of(detector: OpenCLIPDetector) -> dict[str, Any]:

@@ -1,0 +1,107 @@
+"""From a saved file alone to a detector that scores as the saved one did."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+from .checkpoint import Checkpoint, CheckpointError, read_checkpoint
+from .detector import OpenCLIPDetector
+from .patchknn import VisionOpenCLIPPatchKNN
+from .promptscore import VisionOpenCLIPPromptScore
+
+CLASSES: dict[str, type[OpenCLIPDetector]] = {
+    found.__name__: found for found in (VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore)
+}
+PAIRS = ("force_image_size",)  # arguments that JSON turns from tuples into lists
+
+
+def load_detector(path: str | os.PathLike[str], **overrides: Any) -> OpenCLIPDetector:
+    """Load what ``save_checkpoint`` wrote; class, model and settings come from the file.
+
+    ```python
+    detector = load_detector("screw.safetensors", device="cuda", batch_size=64)
+    labels = detector.predict(["part1.png", "part2.png"])
+    ```
+
+    Args:
+        path: A file of ``save_checkpoint``.
+        overrides: Arguments of the detector that belong to this machine: ``device``,
+            ``precision``, ``batch_size``; ``openclip_model_name`` and ``openclip_pretrained`` where
+            the same weights have another name here; ``embedder`` where the detector was fitted with
+            one of the caller's. Arguments that change no score, such as ``knn_backend``, may be
+            given too.
+
+    Returns:
+        A detector of the class in the file, with the saved threshold.
+
+    Raises:
+        ValueError: If the file is damaged or foreign, or an argument is unknown or would change a
+            score, or the weights here are not those that it was fitted with.
+        OSError: If the file cannot be opened.
+    """
+    path = Path(path)
+    if "contamination" in overrides:
+        raise ValueError(
+            f"contamination and threshold come from {path}; fit again, or set threshold_ "
+            "afterwards."
+        )
+    checkpoint = read_checkpoint(path)
+    try:
+        found = CLASSES[checkpoint.header["detector"]]
+        saved = _arguments(checkpoint, found)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path} names no detector known here: {error!r}") from error
+    if "openclip_model_name" not in saved:
+        if "embedder" not in overrides:
+            raise ValueError(
+                f"{path} was fitted with an embedder of its user's own, a "
+                f"{checkpoint.header['model'].get('embedder')}; pass it: "
+                "load_detector(path, embedder=...)."
+            )
+        saved = {**_text_features(checkpoint, found), **saved}
+    return make_detector(found, {**saved, **overrides}).load_checkpoint(path)
+
+
+def make_detector(found: type[OpenCLIPDetector], arguments: Mapping[str, Any]) -> OpenCLIPDetector:
+    """A detector of a class with arguments out of JSON.
+
+    Raises:
+        ValueError: If an argument is unknown, of the wrong type or out of range.
+    """
+    given: dict[str, Any] = {
+        name: tuple(value) if name in PAIRS and isinstance(value, list) else value
+        for name, value in arguments.items()
+    }
+    unknown = sorted(set(given) - set(signature(found).parameters))
+    if unknown:
+        raise ValueError(f"{found.__name__} has no argument {', '.join(unknown)}.")
+    try:
+        return found(**given)
+    except TypeError as error:  # such as a number where a list belongs
+        raise ValueError(f"{found.__name__}: {error}") from error
+
+
+def _arguments(checkpoint: Checkpoint, found: type[OpenCLIPDetector]) -> dict[str, Any]:
+    """The arguments in the header; what else it tells is compared when the file is loaded."""
+    known, model = signature(found).parameters, checkpoint.header["model"]
+    settings = {
+        name: value for name, value in checkpoint.header["settings"].items() if name in known
+    }
+    if "name" not in model:
+        return settings
+    source = {"openclip_model_name": model["name"], "openclip_pretrained": model["pretrained"]}
+    return {**source, **settings}
+
+
+def _text_features(checkpoint: Checkpoint, found: type[OpenCLIPDetector]) -> dict[str, Any]:
+    """Text vectors, which a detector with an embedder of the caller's cannot make itself."""
+    if found is not VisionOpenCLIPPromptScore:
+        return {}
+    return {
+        "text_features_normal": checkpoint.numbers("text_normal", axes=1),
+        "text_features_anomaly": checkpoint.numbers("text_anomaly", axes=1),
+    }
