@@ -12,10 +12,26 @@ from pathlib import Path
 
 import pytest
 
+import pyimgano_openclip
+
 from processes import OURS, registered, run, run_python
 
 ROOT = Path(__file__).parent.parent
 HOSTS_OWN = ["pyimgano.models", "pyimgano.models"]  # its lazy placeholders
+VERSION = "pyimgano_openclip/__init__.py"  # where it is stated
+
+# What a program does that knows of pyimgano only; without torch.
+USER = """
+import os
+from embedders import ColourEmbedder, red_image, with_green
+from pyimgano.models import MODEL_REGISTRY, create_model
+detector = create_model("vision_openclip_patchknn", embedder=ColourEmbedder())
+images = [red_image(seed=seed) for seed in range(4)]
+if not os.path.exists({file!r}):
+    detector.fit(images[:3]).save_checkpoint({file!r})
+detector.load_checkpoint({file!r})
+print(MODEL_REGISTRY.info("vision_openclip_patchknn").metadata["provider_version"])
+print(detector.decision_function([images[3], with_green(images[3], 5, 5)]), detector.threshold_)"""
 
 pytestmark = pytest.mark.slow
 
@@ -48,8 +64,8 @@ class Environment:
     def install(self, *arguments: object) -> None:
         self.pip("install", "--no-deps", "--no-index", "--no-build-isolation", *arguments)
 
-    def registered(self) -> list[str]:
-        return registered(python=self.python)
+    def registered(self, first: str = "", **env: str) -> list[str]:
+        return registered(first, python=self.python, **env)
 
     def state(self) -> tuple[list[Path], str]:
         """All files in site-packages, and all that the host's registry says of its models."""
@@ -79,6 +95,37 @@ def test_pip_install_activates_and_pip_uninstall_leaves_no_trace(environment, ho
     environment.pip("uninstall", "--yes", "pyimgano-openclip")
     assert environment.registered() == HOSTS_OWN
     assert environment.state() == before
+
+
+def test_upgrading_and_downgrading_keep_checkpoints_and_leave_nothing_behind(environment, tmp_path):
+    old = tmp_path / "old"
+    shutil.copytree(ROOT, old, ignore=shutil.ignore_patterns(".*", "__pycache__", "tests"))
+    file = old / "src" / VERSION
+    text = file.read_text()
+    file.write_text(text.replace(f'"{pyimgano_openclip.__version__}"', '"0.0.1"'))
+    before = environment.state()
+    program = USER.format(file=str(tmp_path / "screw.safetensors"))
+    answers = []
+    for source in (old, ROOT, old):
+        environment.install("--upgrade", source)
+        assert environment.registered() == OURS
+        done = run_python(program, "-W", "error", python=environment.python)
+        answers.append(done.stdout.split("\n", maxsplit=1))
+    assert [version for version, _ in answers] == ["0.0.1", pyimgano_openclip.__version__, "0.0.1"]
+    assert len({scores for _, scores in answers}) == 1
+    environment.pip("uninstall", "--yes", "pyimgano-openclip")
+    assert environment.state() == before
+
+
+def test_a_target_folder_waits_for_load_plugins(environment, tmp_path):
+    folder = tmp_path / "target"
+    environment.install("--target", folder, ROOT)
+    path = {"PYTHONPATH": str(folder)}
+    assert environment.registered(**path) == HOSTS_OWN
+    ask = "from pyimgano.plugins import load_plugins; load_plugins(on_error='raise')"
+    assert environment.registered(ask, **path) == OURS
+    added = f"import site; site.addsitedir({str(folder)!r})"
+    assert environment.registered(added) == OURS
 
 
 def test_an_editable_install_runs_the_source_tree(environment):
