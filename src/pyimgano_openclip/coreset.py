@@ -15,11 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from .embedding import Floats
+from .progress import bar
 
 DIMENSION = 128  # of the random projection
 CANDIDATES = 512  # tokens among which the next ones are looked for
 BLOCK = 8192  # tokens that are compared at once
-PATIENCE = 2  # seconds before a progress bar shows
 
 Indices = npt.NDArray[np.int64]
 
@@ -73,13 +73,9 @@ def k_center(points: Floats, size: int, seed: int) -> Coreset:
         size: How many to keep, from 1 to N.
         seed: Seed of the first choice.
     """
-    from tqdm import tqdm
-
     cover = _Cover(points)
     fresh = np.random.default_rng(seed).integers(len(points), size=1)
-    with tqdm(
-        total=size, desc="thinning the memory bank", unit="patch", delay=PATIENCE, leave=False
-    ) as progress:
+    with bar("thinning the memory bank", "patch", total=size) as progress:
         while True:
             cover.add(fresh)
             progress.update(len(fresh))

@@ -18,6 +18,7 @@ from .embedding import Floats, InjectedEmbedder, PatchTokens, Size
 from .items import Item
 from .memory_bank import MemoryBank
 from .origins import StoredImage
+from .progress import bar
 from .search import distance_within
 from .spool import TokenSpool
 
@@ -63,7 +64,9 @@ class Enrolment:
                 yield from self._stand_ins(bank, items[0], next(iter(spool)))
                 return
             spares = None if bank.is_complete else _spares(bank, spool, first)
-            for image, tokens in enumerate(spool, start=first):
+            count = len(bank.images) - first
+            compared = bar("comparing with each other", "image", total=count, items=spool)
+            for image, tokens in enumerate(compared, start=first):
                 own = bank.rows_of(image)
                 instead = None if spares is None else spares[own.start : own.stop]
                 yield bank.nearest_distance(
@@ -72,13 +75,14 @@ class Enrolment:
 
     def _add(self, bank: MemoryBank, items: Sequence[Item], spool: TokenSpool) -> None:
         copies = items if self.rotations == 1 else self._with_turns(items)
-        for number, patches in enumerate(self.embedder.stream(copies, self.canvas)):
+        count = len(items) * self.rotations
+        stream = self.embedder.stream(copies, self.canvas)
+        for number, patches in enumerate(bar("encoding", "image", total=count, items=stream)):
             index, turn = divmod(number, self.rotations)
             tokens = flat(patches)
             if number == 0:
-                more = len(items) * self.rotations
-                bank.limit = self.bank_size(bank.seen + more * len(tokens))
-                bank.reserve(more, tokens)
+                bank.limit = self.bank_size(bank.seen + count * len(tokens))
+                bank.reserve(count, tokens)
             if turn:
                 self._add_turned(bank, tokens, turn)
             else:

@@ -33,6 +33,7 @@ from .embedding import (
 from .items import Item, as_items
 from .maps import Aggregation
 from .memory_bank import MemoryBank
+from .progress import bar
 from .prompt_scoring import (
     MODES,
     NEUTRAL,
@@ -365,9 +366,10 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         scorer = self._scorer(canvas)
         references = self.references or ()
         own = len(items) == len(references) and all(map(is_, items, references))
+        stream = bar("encoding", "image", total=len(items), items=self._stream(items, canvas))
         scores = [
             scorer(patches, leave_out=index if own else None).image
-            for index, patches in enumerate(self._stream(items, canvas))
+            for index, patches in enumerate(stream)
         ]
         return np.array(scores, dtype=np.float64)
 
