@@ -362,11 +362,30 @@ def test_towers_tells_of_every_model_what_it_can_do(capsys):
     assert sorted(rows) == sorted(open_clip.list_models())
     assert rows["ViT-B-16-plus-240"]["grid"] == [15, 15]
     assert rows["ViT-B-16-SigLIP2"]["grid"] == [14, 14]
+    assert (rows["RN50"]["grid"], rows["RN50"]["prompt_grid"]) == ([14, 14], [7, 7])
     assert not rows["MobileCLIP-S1"]["prompts"]
     assert "cannot be compared with texts" in rows["MobileCLIP-S1"]["why_not"]
+    assert all(row["parameters"] > 1e6 for row in rows.values())
     assert main(["towers", "plus-240"]) == 0
-    assert "laion400m_e31" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "laion400m_e31" in told
+    assert " 117 M " in told
     assert main(["towers", "no such model"]) == 1
+    assert "'no such model'" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_only_models_with_weights_here_are_listed_if_asked_for(capsys, monkeypatch):
+    from pyimgano_openclip.cli import towers
+
+    monkeypatch.setattr(towers, "is_cached", lambda _: False)
+    assert main(["towers", "--cached"]) == 0
+    assert "No weights" in capsys.readouterr().out
+    only = {"hf_hub": "laion/CLIP-ViT-B-32-laion2B-s34B-b79K/"}
+    monkeypatch.setattr(towers, "is_cached", lambda known: known["hf_hub"] == only["hf_hub"])
+    assert main(["towers", "--cached", "--json"]) == 0
+    names = {row["name"] for row in json.loads(capsys.readouterr().out)["towers"]}
+    assert names == {"ViT-B-32"}
 
 
 @pytest.mark.slow

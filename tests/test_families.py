@@ -16,6 +16,7 @@ from pyimgano_openclip import (
 from pyimgano_openclip.towers import Request, make_tower
 from pyimgano_openclip.towers.catalogue import family_of
 from pyimgano_openclip.towers.side_path import attention_outputs, has_side_path
+from pyimgano_openclip.towers.sizes import known_sizes, measure
 
 pytestmark = pytest.mark.slow
 
@@ -198,3 +199,17 @@ def test_positions_follow_the_grid_also_where_the_number_of_tokens_is_equal(rati
     plane = torch.arange(64.0)[:, None]
     squeezed = resample_positions(plane, (8, 8), (4, 16))
     assert not torch.equal(squeezed, plane)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_table_tells_the_size_of_the_tower(name, model_of):
+    model, tower = model_of(name)
+    known = known_sizes()[name]
+    assert known == measure(open_clip.get_model_config(name))
+    assert known.parameters == sum(weight.numel() for weight in model.visual.parameters())
+    request = Request("auto" if tower.aligned else None, layers=(1.0,))
+    with torch.inference_mode():
+        output = tower(pixels(*known.input), request)
+    assert output.features[0].shape[1:3] == known.feature_grid
+    if tower.aligned:
+        assert output.aligned.shape[1:3] == known.aligned_grid

@@ -5,51 +5,81 @@ from __future__ import annotations
 import argparse
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import open_clip
 
-from ..towers.catalogue import MODIFIED_RESNET, TIMM, family_of
+from ..towers.catalogue import family_of
+from ..towers.sizes import TowerSize, known_sizes, measure
 from .answer import Answer
 
 URL_CACHE = "~/.cache/clip"  # open_clip's own, for weights from plain addresses
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-STRIDE_32 = (MODIFIED_RESNET.name, TIMM["convnext"].name, TIMM["swin"].name)  # pixels a cell
-STRIDE_16 = (TIMM["vitamin"].name,)
+HEADER = (
+    "model",
+    "family",
+    "prompts",
+    "patch-kNN",
+    "input",
+    "grid",
+    "parameters",
+    "weights",
+    "cached",
+)
 
 
 def run(options: argparse.Namespace) -> Answer:
     """List the models of open_clip and what can be done with them."""
     wanted = (options.name or "").lower()
-    rows = [
-        describe(name)
-        for name in open_clip.list_models()
-        if wanted in name.lower() and (not options.cached or cached_tags(name))
-    ]
-    if not rows:
-        where = " with cached weights" if options.cached else ""
-        raise ValueError(f"open_clip has no model with {options.name or ''!r} in its name{where}.")
+    names = [name for name in open_clip.list_models() if wanted in name.lower()]
+    if not names:
+        raise ValueError(
+            f"open_clip has no model with {options.name!r} in its name; 'towers' lists all."
+        )
+    sizes = known_sizes()
+    rows = [describe(name, sizes) for name in names]
+    if options.cached:
+        rows = [row for row in rows if row["cached"]]
+        if not rows:
+            return Answer("No weights of these models are cached here.", {"towers": []})
     return Answer(_table(rows, with_tags=bool(wanted) or options.cached), {"towers": rows})
 
 
-def describe(name: str) -> dict[str, Any]:
-    """What is known of a model from its config alone."""
+def describe(name: str, sizes: Mapping[str, TowerSize]) -> dict[str, Any]:
+    """What is known of a model without its weights.
+
+    Args:
+        name: Of open_clip.
+        sizes: What :func:`~..towers.sizes.known_sizes` knows; another model is measured.
+    """
     config = open_clip.get_model_config(name)
-    row: dict[str, Any] = {"name": name, "family": None, "prompts": False, "patch_knn": False}
-    size = _pair(config["vision_cfg"].get("image_size", 224))
-    tags, cached = open_clip.list_pretrained_tags_by_model(name), cached_tags(name)
-    common = {"input": size, "grid": None, "pretrained": tags, "cached": cached}
+    row: dict[str, Any] = {
+        "name": name,
+        "family": None,
+        "prompts": False,
+        "patch_knn": False,
+        "pretrained": open_clip.list_pretrained_tags_by_model(name),
+        "cached": cached_tags(name),
+    }
     try:
-        family = family_of(config)
+        family, size = family_of(config), sizes.get(name) or measure(config)
     except ValueError as error:
-        return {**row, **common, "why_not": str(error)}
-    why_not = None
+        return {**row, "why_not": str(error)}
+    row |= {
+        "family": family.name,
+        "prompts": family.aligned,
+        "patch_knn": family.features,
+        "input": size.input,
+        "grid": size.feature_grid,
+        "prompt_grid": size.aligned_grid if family.aligned else None,
+        "parameters": size.parameters,
+        "why_not": None,
+    }
     if not family.aligned:
-        why_not = f"patches of a {family.name} tower cannot be compared with texts"
-    grid = _grid(config["vision_cfg"], family.name, size)
-    found = {"family": family.name, "prompts": family.aligned, "patch_knn": family.features}
-    return {**row, **common, **found, "grid": grid, "why_not": why_not}
+        row["why_not"] = f"patches of a {family.name} tower cannot be compared with texts"
+    return row
 
 
 def cached_tags(name: str) -> list[str]:
@@ -77,28 +107,8 @@ def is_cached(weights: dict[str, Any]) -> bool:
     return (Path(URL_CACHE).expanduser() / Path(address).name).is_file()
 
 
-def _grid(vision: dict[str, Any], family: str, size: tuple[int, int]) -> tuple[int, int] | None:
-    trunk = vision.get("timm_model_name") or ""
-    patch = re.search(r"patch(\d+)", trunk)
-    if patch:
-        side = int(patch[1])
-    elif family in STRIDE_32:
-        side = 32
-    elif family in STRIDE_16:
-        side = 16
-    else:
-        side = 0 if trunk else vision.get("patch_size") or 0
-    return (size[0] // side, size[1] // side) if side else None
-
-
-def _pair(size: Any) -> tuple[int, int]:
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
-
-
 def _table(rows: list[dict[str, Any]], *, with_tags: bool) -> str:
-    lines: list[tuple[str, ...]]
-    lines = [("model", "family", "prompts", "patch-kNN", "input", "grid", "weights", "cached")]
-    lines += [_cells(row) for row in rows]
+    lines = [HEADER, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = []
     for line, row in zip(lines, [{}, *rows], strict=True):
@@ -118,21 +128,26 @@ def _table(rows: list[dict[str, Any]], *, with_tags: bool) -> str:
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
+    if row["family"] is None:
+        return (row["name"], "unknown", "no", "no", "", "", "", *_weights(row))
+    grid = _by(row["grid"])
+    if row["prompts"] and row["prompt_grid"] != row["grid"]:
+        grid += f", prompts {_by(row['prompt_grid'])}"
     return (
         row["name"],
-        row["family"] or "unknown",
-        _yes(row["prompts"]),
-        _yes(row["patch_knn"]),
+        row["family"],
+        "yes" if row["prompts"] else "no",
+        "yes" if row["patch_knn"] else "no",
         _by(row["input"]),
-        _by(row["grid"]),
-        str(len(row["pretrained"])),
-        str(len(row["cached"])),
+        grid,
+        f"{row['parameters'] / 1e6:.0f} M",
+        *_weights(row),
     )
 
 
-def _yes(fact: bool) -> str:
-    return "yes" if fact else "no"
+def _weights(row: dict[str, Any]) -> tuple[str, str]:
+    return str(len(row["pretrained"])), "yes" if row["cached"] else "no"
 
 
-def _by(size: tuple[int, int] | None) -> str:
-    return "" if size is None else f"{size[0]}x{size[1]}"
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]}x{size[1]}"

@@ -87,6 +87,11 @@ class Tower(ABC):
     def native_size(self) -> Size:
         """(height, width) in pixels that the tower was made for, in whole patches."""
 
+    @property
+    def feature_stride(self) -> Size:
+        """(height, width) in pixels that a feature token stands for."""
+        return self.patch_size
+
     @abstractmethod
     def __call__(self, images: Tensor, request: Request) -> TowerOutput:
         """Run the tower once.

@@ -18,6 +18,11 @@ FEATURE_STRIDE = 16  # pixels a feature token; maps of other strides are resized
 class ConvolutionalTower(Tower):
     """Base of towers without blocks of attention."""
 
+    @property
+    def feature_stride(self) -> Size:
+        """(height, width) in pixels that a feature token stands for."""
+        return FEATURE_STRIDE, FEATURE_STRIDE
+
     def _refuse_transformer_settings(self, request: Request) -> None:
         self.attention_for(request)
         if request.windows:

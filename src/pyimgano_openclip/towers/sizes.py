@@ -1,0 +1,75 @@
+"""How large the image towers are, told without their weights.
+
+Building all of them takes half a minute even on torch's meta device, so the sizes of the models of
+open_clip are kept in ``sizes.json``, written by ``tests/benchmarks/tower_sizes.py``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from ..embedding import Size
+
+TABLE = "sizes.json"
+# The smallest text tower there can be: a model of open_clip has to have one.
+TEXT = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
+
+
+@dataclass(frozen=True)
+class TowerSize:
+    """The size of an image tower.
+
+    Attributes:
+        parameters: How many numbers its weights are; the text tower's are not counted.
+        input: (height, width) in pixels that the tower was made for.
+        patch: (height, width) in pixels of a patch that is compared with texts.
+        stride: (height, width) in pixels of a patch that is compared with patches.
+    """
+
+    parameters: int
+    input: Size
+    patch: Size
+    stride: Size
+
+    @property
+    def aligned_grid(self) -> Size:
+        """(rows, cols) of patches that are compared with texts, at the tower's own size."""
+        return self.input[0] // self.patch[0], self.input[1] // self.patch[1]
+
+    @property
+    def feature_grid(self) -> Size:
+        """(rows, cols) of patches that are compared with patches, at the tower's own size."""
+        return self.input[0] // self.stride[0], self.input[1] // self.stride[1]
+
+
+def known_sizes() -> dict[str, TowerSize]:
+    """The sizes in the table, by the model's name."""
+    table = json.loads(files(__package__).joinpath(TABLE).read_text(encoding="utf-8"))
+    return {name: TowerSize(count, *map(tuple, sizes)) for name, (count, *sizes) in table.items()}
+
+
+def measure(config: Mapping[str, Any]) -> TowerSize:
+    """Build an image tower without weights and measure it.
+
+    Args:
+        config: An open_clip model config.
+
+    Raises:
+        ValueError: If it is of no known family.
+    """
+    # Importing torch and open_clip takes seconds.
+    import torch
+    from open_clip.model import CLIP
+
+    from . import make_tower
+
+    vision = {**config["vision_cfg"], "timm_model_pretrained": False}
+    with torch.device("meta"):
+        visual = CLIP(config["embed_dim"], vision, TEXT).visual
+    tower = make_tower(visual)
+    parameters = sum(parameter.numel() for parameter in visual.parameters())
+    return TowerSize(parameters, tower.native_size, tower.patch_size, tower.feature_stride)
