@@ -55,9 +55,9 @@ def parts(tmp_path):
     return folder
 
 
-def detector(**arguments):
+def detector(on_error="raise", **arguments):
     embedder = FileEmbedder(**arguments)
-    found = VisionOpenCLIPPatchKNN(embedder=embedder)
+    found = VisionOpenCLIPPatchKNN(embedder=embedder, on_error=on_error)
     found.fit([red_image(30, 45, seed=seed) for seed in range(20, 30)])
     found.threshold_ = 3 * found.decision_scores_.max()
     return found
@@ -183,14 +183,20 @@ def test_an_unreadable_image_is_noted_or_stops_the_run(parts, tmp_path):
     (parts / "a.png").write_text("no image")
     whole = (parts / "part-3.png").read_bytes()
     (parts / "part-3.png").write_bytes(whole[: len(whole) // 2])
-    done = scored(parts, tmp_path / "out")
+    done = scored(parts, tmp_path / "out", detector(on_error="nan"))
     assert done.tally.unreadable == ["a.png", "part-3.png"]
     assert done.tally.scored == 5
-    errors = {line["image"]: line.get("error", "") for line in lines_of(tmp_path / "out")}
-    assert "cannot be opened" in errors["a.png"]
-    assert "cannot be decoded" in errors["part-3.png"]
+    lines = {line["image"]: line for line in lines_of(tmp_path / "out")}
+    assert "cannot be opened" in lines["a.png"]["error"]
+    assert "cannot be decoded" in lines["part-3.png"]["error"]
+    assert lines["a.png"]["label"] == 1
+    with (tmp_path / "out/scores.csv").open(newline="") as file:
+        row = next(row for row in csv.DictReader(file) if row["image"] == "a.png")
+    assert (row["score"], row["label"]) == ("nan", "1")
     with pytest.raises(ValueError, match=r"a\.png"):
-        scored(parts, tmp_path / "strict", skip_unreadable=False)
+        scored(parts, tmp_path / "strict")
+    (parts / "part-3.png").write_bytes(whole)
+    assert scored(parts, tmp_path / "out", detector(on_error="nan")).tally.scored == 1
 
 
 def test_files_of_one_stem_do_not_overwrite_each_other(parts, tmp_path):

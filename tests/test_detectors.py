@@ -393,7 +393,7 @@ def test_training_images_as_references_are_not_compared_with_themselves(count):
 def test_a_failed_fit_keeps_the_references_of_before():
     detector = promptscore(references=NORMAL[:2])
     before = detector.decision_function(NORMAL[3:5])
-    with pytest.raises(AttributeError):
+    with pytest.raises(ValueError, match=r"references\[1\]: no image"):
         detector.fit([NORMAL[0], "no image"], use_as_references=True)
     np.testing.assert_array_equal(detector.decision_function(NORMAL[3:5]), before)
 

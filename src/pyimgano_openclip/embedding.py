@@ -5,7 +5,7 @@ NumPy only: a detector with an embedder of the caller's needs neither torch nor 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, get_args
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .items import Item, describe
+from .unreadable import UnreadableError, attempt, or_raise
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Size: TypeAlias = tuple[int, int]  # (height, width)
@@ -68,21 +69,38 @@ class InjectedEmbedder:
             )
         self._embedder = embedder
 
-    def choose_canvas(self, items: Sequence[Item]) -> None:
+    def choose_canvas(
+        self, items: Sequence[Item], *, argument: str = "x", skip_unreadable: bool = False
+    ) -> None:
         """None: the embedder decides itself what size it reads an image at."""
 
-    def stream(self, items: Sequence[Item], _canvas: None) -> Iterator[PatchTokens]:
+    def stream(self, items: Iterable[Item], _canvas: None) -> Generator[PatchTokens, None, None]:
         """Tokens of the images in order, scaled to unit length.
 
         Args:
             items: Anything the embedder takes.
 
         Raises:
-            ValueError: If the embedder's result is inconsistent or not finite.
+            ValueError: If the embedder fails, or its result is inconsistent or not finite.
         """
+        return or_raise(self.outcomes(items, _canvas))
+
+    def outcomes(
+        self, items: Iterable[Item], _canvas: None
+    ) -> Generator[PatchTokens | UnreadableError, None, None]:
+        """Like :meth:`stream`, with errors in the place of the images that they are about."""
         for item in items:
+            yield attempt(self._embed, item)
+
+    def _embed(self, item: Item) -> PatchTokens:
+        try:
             patches, grid, size = self._embedder.embed(item)
-            yield _checked(np.asarray(patches, dtype=np.float32), grid, size, describe(item))
+            return _checked(np.asarray(patches, dtype=np.float32), grid, size)
+        except (MemoryError, RuntimeError, ImportError):  # not the image's fault
+            raise
+        except Exception as error:  # an embedder of the caller's may raise what it likes
+            reason = str(error) or type(error).__name__
+            raise UnreadableError(f"{describe(item)}: {reason}") from error
 
 
 def unit(vectors: npt.ArrayLike) -> Floats:
@@ -93,17 +111,15 @@ def unit(vectors: npt.ArrayLike) -> Floats:
     return scaled
 
 
-def _checked(patches: Floats, grid: Size, size: Size, name: str) -> PatchTokens:
+def _checked(patches: Floats, grid: Size, size: Size) -> PatchTokens:
     rows, cols = (int(side) for side in grid)
     height, width = (int(side) for side in size)
     if patches.ndim != 2:
-        raise ValueError(f"{name}: the embedder gave patches of shape {patches.shape}, not (N, D).")
+        raise ValueError(f"the embedder gave patches of shape {patches.shape}, not (N, D).")
     if rows < 1 or cols < 1 or len(patches) != rows * cols:
-        raise ValueError(
-            f"{name}: the embedder gave {len(patches)} patches for a grid of {rows} x {cols}."
-        )
+        raise ValueError(f"the embedder gave {len(patches)} patches for a grid of {rows} x {cols}.")
     if height < 1 or width < 1:
-        raise ValueError(f"{name}: the embedder gave the image size {size}; both must be positive.")
+        raise ValueError(f"the embedder gave the image size {size}; both must be positive.")
     if not np.isfinite(patches).all():
-        raise ValueError(f"{name}: the embedder gave patches that are not finite.")
+        raise ValueError("the embedder gave patches that are not finite.")
     return PatchTokens(tokens=unit(patches).reshape(rows, cols, -1), size=(height, width))

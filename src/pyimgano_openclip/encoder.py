@@ -7,7 +7,8 @@ everything that leaves it is NumPy.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any, Literal, cast
 
@@ -26,6 +27,7 @@ from .items import Item, as_items
 from .read_ahead import in_batches, read_ahead
 from .towers import Request, Tower, TowerOutput, make_tower
 from .towers.catalogue import EXAMPLES
+from .unreadable import UnreadableError, attempt, or_raise
 
 BATCH_SIZE = {"cpu": 8, "cuda": 32}  # images
 PROJECTION_SEED = 0  # fixed, so that a bank fits every detector of equal settings
@@ -142,16 +144,27 @@ class OpenCLIPPatchEmbedder:
             For every image what :meth:`embed` returns, in order.
         """
         items = as_items(images, "images")
+        canvas = self.choose_canvas(items, argument="images")
         found = []
-        for patches in self.stream(items, self.choose_canvas(items)):
+        for patches in or_raise(self.outcomes(items, canvas), "images"):
             rows, cols, width = patches.tokens.shape
             found.append((patches.tokens.reshape(rows * cols, width), (rows, cols), patches.size))
         return found
 
-    def choose_canvas(self, items: Sequence[Item]) -> Size:
+    def choose_canvas(
+        self, items: Sequence[Item], *, argument: str = "x", skip_unreadable: bool = False
+    ) -> Size | None:
         """(height, width) in pixels to which images like these are resized.
 
         Reads the images' headers, loads the model for its own size, and decodes nothing.
+
+        Args:
+            items: Paths or arrays.
+            argument: How the caller's list is called, for messages.
+            skip_unreadable: Choose by the other images; None if there is no other.
+
+        Raises:
+            ValueError: If an image cannot be read, unless those are skipped.
         """
         tower = self._tower
         native, patch = tower.native_size, tower.patch_size
@@ -165,11 +178,15 @@ class OpenCLIPPatchEmbedder:
             return native
         own = (native[0] // patch[0]) * (native[1] // patch[1])
         limit = self.max_tokens or MAX_TOKENS * own
-        return choose_canvas(_sizes(items), native, patch, limit)
+        sizes = [attempt(image_size, item) for item in items]
+        if skip_unreadable:
+            sizes = [found for found in sizes if not isinstance(found, UnreadableError)]
+        known = list(or_raise(sizes, argument))
+        return choose_canvas(known, native, patch, limit) if known else None
 
     def stream(
-        self, items: Sequence[Item], canvas: Size, *, with_features: bool = False
-    ) -> Iterator[PatchTokens]:
+        self, items: Iterable[Item], canvas: Size | None, *, with_features: bool = False
+    ) -> Generator[PatchTokens, None, None]:
         """Tokens of the images in order, a batch at a time, all on one canvas.
 
         Args:
@@ -180,12 +197,21 @@ class OpenCLIPPatchEmbedder:
         Raises:
             ValueError: If an image cannot be read; those before it have been given then.
         """
+        return or_raise(self.outcomes(items, canvas, with_features=with_features))
+
+    def outcomes(
+        self, items: Iterable[Item], canvas: Size | None, *, with_features: bool = False
+    ) -> Generator[PatchTokens | UnreadableError, None, None]:
+        """Like :meth:`stream`, with errors in the place of the images that they are about."""
         request = self._request(with_features=with_features)
         read = partial(read_frame, canvas=canvas, resample=self._preprocessing["interpolation"])
         size = self.batch_size or BATCH_SIZE.get(self.device.type, BATCH_SIZE["cpu"])
-        frames = read_ahead(read, items, ahead=2 * size)
-        for batch in in_batches(frames, size):
-            yield from self._run_within_memory(batch, request)
+        with closing(read_ahead(partial(attempt, read), items, ahead=2 * size)) as frames:
+            for batch in in_batches(frames, size):
+                sound = [frame for frame in batch if not isinstance(frame, UnreadableError)]
+                done = iter(self._run_within_memory(sound, request) if sound else ())
+                for frame in batch:
+                    yield frame if isinstance(frame, UnreadableError) else next(done)
 
     def encode_text(self, sentences: Sequence[str]) -> Floats:
         """Unit-length vectors of the sentences by the model's own tokenizer, shape (N, D).
@@ -338,16 +364,6 @@ class OpenCLIPPatchEmbedder:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _loading=threading.RLock())
-
-
-def _sizes(items: Sequence[Item]) -> list[Size]:
-    sizes = []
-    for place, item in enumerate(items):
-        try:
-            sizes.append(image_size(item))
-        except ValueError as error:
-            raise ValueError(f"x[{place}]: {error}") from error
-    return sizes
 
 
 def _to_numpy(tensor: Tensor | None) -> Floats | None:

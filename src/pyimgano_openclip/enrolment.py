@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +22,7 @@ from .origins import StoredImage
 from .progress import bar
 from .search import distance_within
 from .spool import TokenSpool
+from .unreadable import attempt, or_raise
 
 OVERSAMPLING = 2  # pixels of an image that is to be turned, for each of the canvas
 
@@ -30,7 +32,7 @@ class Enrolment:
     """How images get into a memory bank.
 
     Attributes:
-        embedder: Has ``stream(items, canvas)``.
+        embedder: Has ``outcomes(items, canvas)``.
         canvas: (height, width) that the embedder reads images at, if it is told.
         rotations: How many copies of an image are stored, turned by equal parts of a circle.
         n_neighbors: How many stored tokens a distance is averaged over.
@@ -76,18 +78,20 @@ class Enrolment:
     def _add(self, bank: MemoryBank, items: Sequence[Item], spool: TokenSpool) -> None:
         copies = items if self.rotations == 1 else self._with_turns(items)
         count = len(items) * self.rotations
-        stream = self.embedder.stream(copies, self.canvas)
-        for number, patches in enumerate(bar("encoding", "image", total=count, items=stream)):
-            index, turn = divmod(number, self.rotations)
-            tokens = flat(patches)
-            if number == 0:
-                bank.limit = self.bank_size(bank.seen + count * len(tokens))
-                bank.reserve(count, tokens)
-            if turn:
-                self._add_turned(bank, tokens, turn)
-            else:
-                spool.write(tokens)
-                bank.add(_stored(items[index], patches), tokens)
+        outcomes = self.embedder.outcomes(copies, self.canvas)
+        with closing(or_raise(outcomes, copies=self.rotations)) as stream:
+            read = bar("encoding", "image", total=count, items=stream)
+            for number, patches in enumerate(read):
+                index, turn = divmod(number, self.rotations)
+                tokens = flat(patches)
+                if number == 0:
+                    bank.limit = self.bank_size(bank.seen + count * len(tokens))
+                    bank.reserve(count, tokens)
+                if turn:
+                    self._add_turned(bank, tokens, turn)
+                else:
+                    spool.write(tokens)
+                    bank.add(_stored(items[index], patches), tokens)
         bank.thin(self.bank_size(bank.seen))
 
     def _with_turns(self, items: Sequence[Item]) -> Iterator[Item]:
@@ -96,9 +100,9 @@ class Enrolment:
         from .frame import read_pixels
         from .views import shrink, turn
 
-        for item in items:
+        whole = or_raise(attempt(read_pixels, item) for item in items)
+        for item, pixels in zip(items, whole, strict=True):
             yield item
-            pixels = read_pixels(item)
             if self.canvas is not None:
                 height, width = self.canvas
                 pixels = shrink(pixels, (OVERSAMPLING * height, OVERSAMPLING * width))

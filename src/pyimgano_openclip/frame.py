@@ -8,24 +8,27 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .items import Item, as_array, describe
 from .pixels import array_to_rgb, check_array, to_rgb
+from .unreadable import UnreadableError
 
 Size: TypeAlias = tuple[int, int]  # (height, width)
 
 EXIF_ORIENTATION = 0x0112
 TURNED_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
-# Pillow refuses images of more than 2 * Image.MAX_IMAGE_PIXELS, and warns from half of that on.
-TOO_LARGE = (Image.DecompressionBombError, Image.DecompressionBombWarning)
+# Pillow knows forty more; one of them, EPS, runs Ghostscript on the file.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 
 
 @dataclass(frozen=True)
@@ -41,18 +44,20 @@ class Frame:
     size: Size
 
 
-def read_frame(item: Item, canvas: Size, resample: str = "bicubic") -> Frame:
+def read_frame(item: Item, canvas: Size | None, resample: str = "bicubic") -> Frame:
     """Decode an image and resize the whole of it to the canvas.
 
     Args:
         item: A path, an array or a Pillow image; see :mod:`~.pixels` for the kinds.
-        canvas: (height, width) in pixels to resize to.
+        canvas: (height, width) in pixels to resize to; None if no image could be read to choose it.
         resample: ``"bicubic"`` or ``"bilinear"``, both antialiased, as the model was trained.
 
     Raises:
-        ValueError: If the item cannot be read as an image; the message names it.
+        UnreadableError: If the item cannot be read as an image.
     """
     image = _decode(item)
+    if canvas is None:
+        raise UnreadableError(f"{describe(item)} could not be read when it was looked at first.")
     height, width = canvas
     resized = image.resize((width, height), Image.Resampling[resample.upper()])
     return Frame(pixels=np.asarray(resized), size=(image.height, image.width))
@@ -62,7 +67,7 @@ def read_pixels(item: Item) -> npt.NDArray[np.uint8]:
     """Decode an image at its own size: RGB, uint8, shape (H, W, 3).
 
     Raises:
-        ValueError: If the item cannot be read as an image; the message names it.
+        UnreadableError: If the item cannot be read as an image.
     """
     return np.asarray(_decode(item))
 
@@ -71,18 +76,15 @@ def image_size(item: Item) -> Size:
     """(height, width) of an image as a viewer shows it, read from the file's header alone.
 
     Raises:
-        ValueError: If the item cannot be read as an image; the message names it.
+        UnreadableError: If the item cannot be read as an image.
     """
     array = as_array(item)
     if array is not None:
         return check_array(array, describe(item))
-    with _open(item) as image:
-        try:
-            # Pillow decodes a whole PNG file to look for EXIF data that is not at its start.
-            known = image.format != "PNG" or "exif" in image.info
-            sideways = known and image.getexif().get(EXIF_ORIENTATION) in TURNED_SIDEWAYS
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ValueError(f"{describe(item)} cannot be read: {error}") from error
+    with _open(item) as image, _errors_named(item, "read"):
+        # Pillow decodes a whole PNG file to look for EXIF data that is not at its start.
+        known = image.format != "PNG" or "exif" in image.info
+        sideways = known and image.getexif().get(EXIF_ORIENTATION) in TURNED_SIDEWAYS
         return (image.width, image.height) if sideways else (image.height, image.width)
 
 
@@ -122,11 +124,8 @@ def whole_patches(size: Size, patch: Size) -> Size:
 
 
 def _decode(item: Item) -> Image.Image:
-    with _open(item) as opened:
-        try:
-            return to_rgb(ImageOps.exif_transpose(opened))
-        except (OSError, SyntaxError, ValueError) as error:
-            raise ValueError(f"{describe(item)} cannot be decoded: {error}") from error
+    with _open(item) as opened, _errors_named(item, "decoded"):
+        return to_rgb(ImageOps.exif_transpose(opened))
 
 
 def _open(item: Item) -> AbstractContextManager[Image.Image]:
@@ -136,11 +135,28 @@ def _open(item: Item) -> AbstractContextManager[Image.Image]:
     if isinstance(item, Image.Image):
         return nullcontext(item)  # the caller's stays open
     if not isinstance(item, (str, os.PathLike)):
-        raise ValueError(
+        raise UnreadableError(
             f"An image is a {type(item).__name__}; pass a path, a Pillow image, or an array such "
             "as RGB (H, W, 3) of uint8."
         )
+    Image.init()
+    known = [name for name in FORMATS if name in Image.OPEN]
+    with _errors_named(item, "opened as an image"):
+        if not stat.S_ISREG(Path(item).stat().st_mode):  # a named pipe would block for ever
+            raise ValueError("it is a directory or a device, not a file")
+        try:
+            return Image.open(item, formats=known)
+        except UnidentifiedImageError as error:
+            raise ValueError(f"it is none of {', '.join(known)}, or damaged") from error
+
+
+@contextmanager
+def _errors_named(item: Item, done: str) -> Iterator[None]:
+    """Make an error that names the item of whatever is raised inside."""
     try:
-        return Image.open(item)
-    except (OSError, ValueError, *TOO_LARGE) as error:
-        raise ValueError(f"{describe(item)} cannot be opened as an image: {error}") from error
+        yield
+    except MemoryError as error:
+        raise MemoryError(f"There is not enough memory to decode {describe(item)}.") from error
+    except Exception as error:  # what decoders raise on damaged files is written nowhere
+        reason = str(error) or type(error).__name__
+        raise UnreadableError(f"{describe(item)} cannot be {done}: {reason}") from error

@@ -6,12 +6,18 @@ import hashlib
 import os
 from collections.abc import Hashable, Iterable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from .unreadable import UnreadableError
+
 Item: TypeAlias = Any  # str, os.PathLike, or an array or tensor of one image
+
+ChannelOrder = Literal["rgb", "bgr"]  # of arrays and tensors; files say it themselves
+ORDERS: tuple[str, ...] = get_args(ChannelOrder)
+REVERSED = {3: [2, 1, 0], 4: [2, 1, 0, 3]}  # BGR and BGRA, by the number of channels
 
 
 def as_items(x: object, argument: str = "x") -> list[Item]:
@@ -46,7 +52,7 @@ def as_items(x: object, argument: str = "x") -> list[Item]:
 def describe(item: Item) -> str:
     """Name an item in a message: its path, or the shape and type of an array."""
     if isinstance(item, (str, os.PathLike)):
-        return str(item)
+        return str(item) or "''"
     if hasattr(item, "shape") and hasattr(item, "dtype"):
         return f"array of shape {tuple(item.shape)}, {item.dtype}"
     return f"{type(item).__name__} object"
@@ -56,13 +62,37 @@ def as_array(item: Item) -> npt.NDArray[Any] | None:
     """An item as an array with channels last, or None if it is none.
 
     Tensors of torch have their channels first: (C, H, W).
+
+    Raises:
+        UnreadableError: If it is a tensor that has no equal in NumPy, such as a sparse one.
     """
     if isinstance(item, np.ndarray):
-        return item
-    if not (hasattr(item, "detach") and hasattr(item, "cpu")):
+        return np.asarray(item)  # not a masked array or a matrix
+    if not _is_tensor(item):
         return None
-    array: npt.NDArray[Any] = item.detach().cpu().numpy()
+    try:
+        tensor = item.detach().cpu()
+        if tensor.is_floating_point():
+            tensor = tensor.float()  # NumPy has no bfloat16
+        array: npt.NDArray[Any] = tensor.numpy()
+    except (TypeError, RuntimeError) as error:
+        raise UnreadableError(
+            f"{describe(item)} cannot be made an array of NumPy: {error}"
+        ) from error
     return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
+
+
+def in_rgb(item: Item) -> Item:
+    """An array or tensor of BGR or BGRA as RGB or RGBA; anything else as it is."""
+    if getattr(item, "ndim", 0) != 3:
+        return item
+    if isinstance(item, np.ndarray) and item.shape[2] == 3:
+        return item[..., ::-1]  # no copy
+    if isinstance(item, np.ndarray) and item.shape[2] in REVERSED:
+        return item[..., REVERSED[item.shape[2]]]
+    if _is_tensor(item) and item.shape[0] in REVERSED:
+        return item[REVERSED[item.shape[0]]]
+    return item
 
 
 def content_key(item: Item) -> Hashable | None:
@@ -75,11 +105,19 @@ def content_key(item: Item) -> Hashable | None:
     if isinstance(item, (str, os.PathLike)):
         try:
             status = Path(item).stat()
-        except OSError:
+        except (OSError, ValueError):  # not there, or no path at all
             return None
         return (str(Path(item).absolute()), status.st_size, status.st_mtime_ns, status.st_ino)
-    array = as_array(item)
-    if array is None or array.dtype == object:
+    try:
+        array = as_array(item)
+    except UnreadableError:
         return None
-    digest = hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).digest()
-    return (array.shape, str(array.dtype), digest)
+    if array is None or array.dtype.hasobject or not array.nbytes:
+        return None
+    content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
+    digest = hashlib.blake2b(content.data, digest_size=16).digest()
+    return (array.shape, array.dtype.str, digest)
+
+
+def _is_tensor(item: Item) -> bool:
+    return hasattr(item, "detach") and hasattr(item, "cpu")

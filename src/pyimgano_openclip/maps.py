@@ -28,11 +28,13 @@ class ImageScores:
         patches: Patch scores, shape (rows, cols), float32; higher is more anomalous.
         image: Image score; higher is more anomalous.
         size: (height, width) of the original image.
+        error: Why the image could not be read, if so; then all scores are NaN.
     """
 
     patches: Floats
     image: float
     size: Size
+    error: str | None = None
 
     def anomaly_map(self) -> Floats:
         """The map in pixels of the original image; see :func:`anomaly_map`."""

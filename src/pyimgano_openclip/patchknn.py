@@ -15,14 +15,15 @@ from .detector import (
     METADATA,
     TAGS,
     OpenCLIPDetector,
-    Scores,
 )
 from .embedding import InjectedEmbedder, PatchEmbedder, PatchTokens, Precision, Size
 from .enrolment import Enrolment, flat
 from .explain import Match, patch_box, stored_box
-from .items import Item, as_items, content_key
+from .gaps import OnError
+from .items import ChannelOrder, Item, as_items
 from .maps import Aggregation, ImageScores, image_score
 from .memory_bank import ROW_TYPES, MemoryBank, RowType
+from .scoring import Scores
 from .search import SEARCH_BACKENDS, SearchBackend
 
 if TYPE_CHECKING:
@@ -71,6 +72,12 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         precision: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: bfloat16 where the
             hardware computes in it, else float32.
         random_seed: Seed of the coreset and of random weights.
+        channel_order: ``"rgb"``, or ``"bgr"`` for arrays and tensors as OpenCV reads them. Files
+            are not affected.
+        on_error: What becomes of an image that cannot be read when it is scored: ``"raise"`` a
+            ValueError, or ``"nan"``: its score and map are NaN, its label is 1, and one warning
+            counts such images. Training images and references have to be readable. May be set at
+            any time, and is not saved.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -119,6 +126,8 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         batch_size: int | None = None,
         precision: Precision = "auto",
         random_seed: int = 0,
+        channel_order: ChannelOrder = "rgb",
+        on_error: OnError = "raise",
     ) -> None:
         check_choice("knn_backend", knn_backend, SEARCH_BACKENDS)
         check_number("coreset_sampling_ratio", coreset_sampling_ratio, above=0, most=1)
@@ -143,6 +152,8 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
             aggregation_method=aggregation_method,
             aggregation_topk=aggregation_topk,
             random_seed=random_seed,
+            channel_order=channel_order,
+            on_error=on_error,
             layers=layers,
             neighbourhoods=neighbourhoods,
         )
@@ -200,7 +211,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
 
         Training scores of earlier images are renewed as long as the bank has kept all patches.
         Once it was thinned they stay as they were, which makes the threshold a little too high
-        rather than too low. If anything fails, the detector is left as it was.
+        rather than too low. If anything fails or is interrupted, the detector is left as it was.
 
         Args:
             x: Paths or arrays, as for :meth:`fit`; read on the canvas chosen there.
@@ -211,7 +222,8 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
             The detector itself.
 
         Raises:
-            ValueError: If there is no image, or one cannot be read; the message names it.
+            ValueError: If there is no image, or one cannot be read, whatever ``on_error`` says; the
+                message names it.
         """
         if self._bank is None:
             return cast(VisionOpenCLIPPatchKNN, self.fit(x, X=X))
@@ -221,12 +233,10 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         # Scores of one image's views say nothing any more once there are other images.
         if len(scores) < len(bank.images) and len(self._bank.images) > 1:
             scores = np.concatenate([self.decision_scores_, scores])
-        self._bank = bank
+        learnt: dict[str, Any] = {"_bank": bank}
         if len(scored) == len(bank.images):
-            self._training = _training(self._enrolled, scored)
-        self._cache.clear()
-        self.decision_scores_ = scores
-        self._process_decision_scores()
+            learnt["_training"] = _training(self._enrolled, scored)
+        self._accept(scores, learnt)
         return self
 
     def nearest(self, image: Item, count: int = 5) -> list[Match]:
@@ -237,7 +247,8 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
             count: How many patches.
 
         Returns:
-            The hottest patches, hottest first, each with the stored patch nearest to it.
+            The hottest patches, hottest first, each with the stored patch nearest to it. With
+            ``on_error="nan"``, and a warning, none for an image that cannot be read.
 
         Raises:
             RuntimeError: Before :meth:`fit`.
@@ -245,7 +256,9 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         """
         check_count("count", count)
         bank = self.memory_bank_
-        (patches,) = self._embedder.stream([image], self.canvas_)
+        patches = self._look(image, self.canvas_)
+        if patches is None:
+            return []
         grid = patches.tokens.shape[:2]
         scores, rows = bank.nearest_rows(flat(patches), self.n_neighbors)
         hottest = np.argsort(-scores, kind="stable")[:count].tolist()
@@ -268,13 +281,13 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
             )
         return matches
 
-    def _learn(self, items: Sequence[Item], canvas: Size | None) -> Scores:
+    def _learn(self, items: Sequence[Item], canvas: Size | None) -> tuple[Scores, dict[str, Any]]:
         bank = self._new_bank()
         scored = self._enrol(bank, items, canvas)
-        self._bank = bank
-        self._enrolled = [content_key(item) for item in items]
-        self._training = _training(self._enrolled, scored)
-        return _image_scores(scored)
+        enrolled = [self._content_key(item) for item in items]
+        training = _training(enrolled, scored)
+        learnt = {"_bank": bank, "_enrolled": enrolled, "_training": training}
+        return _image_scores(scored), learnt
 
     def _recall(self, key: tuple[Hashable, Size | None, Hashable]) -> ImageScores | None:
         """An image of :meth:`fit` keeps its training scores: it would find itself in the bank.
@@ -313,7 +326,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         enrolment = Enrolment(
             self._embedder, canvas, self.rotations, self.n_neighbors, self._bank_size
         )
-        distances = list(enrolment(bank, items))
+        distances = list(enrolment(bank, [self._in_rgb(item) for item in items]))
         alone = len(bank.images) == 1
         images = bank.images * len(distances) if alone else bank.images[-len(distances) :]
         method, topk = self.aggregation_method, self.aggregation_topk
@@ -329,7 +342,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
 
 @dataclass(frozen=True, eq=False)
 class NearestScorer:
-    """Scores one image against a memory bank; see :class:`~.detector.Scorer`."""
+    """Scores one image against a memory bank; see :class:`~.scoring.Scorer`."""
 
     bank: MemoryBank
     n_neighbors: int

@@ -3,7 +3,7 @@
 Files: 1-bit, 8-bit and 16-bit grey, palette, RGB, CMYK and what else Pillow converts; transparent
 pixels are laid over white; of several pages or moving pictures the first is taken. Arrays and torch
 tensors: grey (H, W) or (H, W, 1), RGB (H, W, 3), RGBA (H, W, 4), tensors with channels first; bool,
-uint8, uint16 (scaled by 1 / 257, never clipped), or floating point in [0, 1].
+uint8, uint16 (scaled by 1 / 257, never clipped), or floating point in [0, 1], of either byte order.
 """
 
 from __future__ import annotations
@@ -14,21 +14,24 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from .unreadable import UnreadableError
+
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 BACKGROUND = 255  # grey level under transparent pixels
 DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's names for 16-bit grey
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
+ROUNDING = 1e-3  # by which interpolated values may leave [0, 1]; half a grey level is 2e-3
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """Convert an image of Pillow; see the module for the kinds.
 
     Raises:
-        ValueError: If it holds floating-point numbers outside [0, 1].
+        ValueError: If it holds floating-point numbers outside [0, 1] or integers outside 16 bits.
     """
     if image.mode in DEEP_MODES:
-        return Image.fromarray(_to_bytes(np.asarray(image).astype(np.uint16))).convert("RGB")
+        return Image.fromarray(_to_bytes(_sixteen_bits(np.asarray(image)))).convert("RGB")
     if image.mode == "F":
         return Image.fromarray(_to_bytes(_unit_interval(np.asarray(image)))).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
@@ -49,13 +52,14 @@ def array_to_rgb(array: npt.NDArray[Any], name: str) -> Pixels:
         Shape (H, W, 3).
 
     Raises:
-        ValueError: If shape, type or values are of another kind; the message says what to pass.
+        UnreadableError: If shape, type or values are of another kind; it says what to pass.
     """
     check_array(array, name)
+    native = array.astype(array.dtype.newbyteorder("="), copy=False)
     try:
-        pixels = _to_bytes(_unit_interval(array) if array.dtype.kind == "f" else array)
+        pixels = _to_bytes(_unit_interval(native) if native.dtype.kind == "f" else native)
     except ValueError as error:
-        raise ValueError(f"{name}: {error}") from error
+        raise UnreadableError(f"{name}: {error}") from error
     if pixels.ndim == 2:
         pixels = pixels[..., None]
     if pixels.shape[2] == 4:
@@ -69,18 +73,18 @@ def check_array(array: npt.NDArray[Any], name: str) -> tuple[int, int]:
     """(height, width) of an array that can be converted, without looking at its values.
 
     Raises:
-        ValueError: If shape or type are of another kind; the message says what to pass.
+        UnreadableError: If shape or type are of another kind; the message says what to pass.
     """
-    shape, kind = array.shape, array.dtype
+    shape, kind = array.shape, array.dtype.newbyteorder("=")
     grey_or_colour = array.ndim == 2 or (array.ndim == 3 and shape[2] in CHANNELS)
     if not grey_or_colour or 0 in shape:
         first = array.ndim == 3 and shape[0] in CHANNELS
         remedy = " Move its channels last: array.transpose(1, 2, 0)." if first else ""
-        raise ValueError(
+        raise UnreadableError(
             f"{name} is no image; expected grey (H, W), RGB (H, W, 3) or RGBA (H, W, 4).{remedy}"
         )
     if kind not in (np.uint8, np.uint16, np.bool_) and kind.kind != "f":
-        raise ValueError(
+        raise UnreadableError(
             f"{name} has values of type {kind}; expected uint8, uint16, bool, or floating point "
             "in [0, 1]."
         )
@@ -88,15 +92,21 @@ def check_array(array: npt.NDArray[Any], name: str) -> tuple[int, int]:
 
 
 def _unit_interval(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    numbers = np.asarray(values, dtype=np.float32)
-    if not np.isfinite(numbers).all():
+    if not np.isfinite(values).all():
         raise ValueError("it holds NaN or infinite values.")
-    low, high = float(numbers.min()), float(numbers.max())
-    if low < 0 or high > 1:
+    low, high = float(values.min()), float(values.max())
+    if low < -ROUNDING or high > 1 + ROUNDING:
         raise ValueError(
             f"floating-point values must lie in [0, 1], but these reach from {low:g} to {high:g}."
         )
-    return numbers
+    return np.asarray(np.clip(values, 0, 1), dtype=np.float32)
+
+
+def _sixteen_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high > np.iinfo(np.uint16).max:
+        raise ValueError(f"integers must fit into 16 bits, but these reach from {low} to {high}.")
+    return values.astype(np.uint16)
 
 
 def _to_bytes(values: npt.NDArray[Any]) -> Pixels:

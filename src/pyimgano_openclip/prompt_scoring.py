@@ -55,7 +55,7 @@ def text_vectors(
 
 @dataclass(frozen=True)
 class PromptScorer:
-    """Scores one image against two text vectors; see :class:`~.detector.Scorer`."""
+    """Scores one image against two text vectors; see :class:`~.scoring.Scorer`."""
 
     text: TextVectors
     mode: Mode

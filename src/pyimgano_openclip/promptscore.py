@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from operator import is_
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -17,9 +18,7 @@ from .detector import (
     DEFAULT_PRETRAINED,
     METADATA,
     TAGS,
-    Labels,
     OpenCLIPDetector,
-    Scores,
 )
 from .embedding import (
     ATTENTIONS,
@@ -30,7 +29,8 @@ from .embedding import (
     Precision,
     Size,
 )
-from .items import Item, as_items
+from .gaps import OnError
+from .items import ChannelOrder, Item, as_items
 from .maps import Aggregation
 from .memory_bank import MemoryBank
 from .progress import bar
@@ -47,11 +47,14 @@ from .prompt_scoring import (
 from .prompts import Defects, Wording
 from .references import References, gather_references
 from .saving import as_canvas
+from .scoring import Labels, Scores
 
 if TYPE_CHECKING:
     from .regions import Region
 
 __all__ = ["VisionOpenCLIPPromptScore", "prompt_patch_scores"]
+
+COMPARABLE = {"with_features": True}  # tokens to compare with references too
 
 
 class VisionOpenCLIPPromptScore(OpenCLIPDetector):
@@ -103,6 +106,12 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         precision: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: bfloat16 where the
             hardware computes in it, else float32.
         random_seed: Seed of random weights.
+        channel_order: ``"rgb"``, or ``"bgr"`` for arrays and tensors as OpenCV reads them. Files
+            are not affected.
+        on_error: What becomes of an image that cannot be read when it is scored: ``"raise"`` a
+            ValueError, or ``"nan"``: its score and map are NaN, its label is 1, and one warning
+            counts such images. Training images and references have to be readable. May be set at
+            any time, and is not saved.
 
     Raises:
         ValueError: If an argument is out of range or contradicts another, or the model's patches
@@ -150,6 +159,8 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         batch_size: int | None = None,
         precision: Precision = "auto",
         random_seed: int = 0,
+        channel_order: ChannelOrder = "rgb",
+        on_error: OnError = "raise",
     ) -> None:
         check_choice("mode", mode, MODES)
         check_choice("attention", attention, ATTENTIONS)
@@ -174,6 +185,8 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
             aggregation_method=aggregation_method,
             aggregation_topk=aggregation_topk,
             random_seed=random_seed,
+            channel_order=channel_order,
+            on_error=on_error,
             attention=attention,
             stages=stages,
             windows=windows,
@@ -231,7 +244,7 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
                 training scores then compare no image with itself.
 
         Returns:
-            The detector itself, unchanged if anything fails.
+            The detector itself, unchanged if anything fails or is interrupted.
 
         Raises:
             ValueError: If there is no image, one cannot be read, or references do not go with
@@ -239,12 +252,12 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         """
         before = dict(self.__dict__)
         items = as_items(one_of(x, X))
-        if use_as_references:
-            self.references, self._gathered = self._check_references(items, self.mode), None
         try:
+            if use_as_references:
+                self.references, self._gathered = self._check_references(items, self.mode), None
             super().fit(items, y)
         except BaseException:
-            self.__dict__.update(before)
+            self.__dict__ = before
             raise
         return self
 
@@ -256,9 +269,10 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         Before :meth:`fit` the threshold is the neutral score, where neither text is closer: 0.5,
         or 0 with ``mode="diff"``. The confidence of a label needs :meth:`fit`.
         """
-        if hasattr(self, "threshold_") or return_confidence:
-            return super().predict(x, return_confidence, X=X)
-        return (self.decision_function(x, X=X) > NEUTRAL[self.mode]).astype(np.int64)
+        return super().predict(x, return_confidence, X=X)
+
+    def _label_threshold(self) -> float:
+        return float(getattr(self, "threshold_", NEUTRAL[self.mode]))
 
     def _check_text_features(self) -> TextVectors | None:
         normal, anomaly = self.text_features_normal, self.text_features_anomaly
@@ -329,7 +343,13 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         )
 
     def _fix_canvas(self, items: Sequence[Item]) -> None:
-        super()._fix_canvas(self.references or items)
+        references = self.references
+        if references is None:
+            super()._fix_canvas(items)
+            return
+        with self._canvas_choice:
+            if self.canvas_ is None:
+                self.canvas_ = self._embedder.choose_canvas(references, argument="references")
 
     def _references_on(self, canvas: Size | None) -> References | None:
         """The references read on a canvas, gathered once or taken from a checkpoint."""
@@ -338,17 +358,14 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
             return gathered[1]
         if self.references is None:
             return None
-        images = self._stream(self.references, canvas)
-        found = gather_references(images, MemoryBank())
+        with closing(self._stream(self.references, canvas, "references")) as images:
+            found = gather_references(images, MemoryBank())
         self._gathered = canvas, found
         return found
 
-    def _stream(self, items: Sequence[Item], canvas: Size | None) -> Iterator[PatchTokens]:
+    def _reading(self) -> dict[str, Any]:
         alone = self.references is None and self._gathered is None
-        if alone or isinstance(self._embedder, InjectedEmbedder):
-            return super()._stream(items, canvas)
-        stream: Iterator[PatchTokens] = self._embedder.stream(items, canvas, with_features=True)
-        return stream
+        return {} if alone or isinstance(self._embedder, InjectedEmbedder) else COMPARABLE
 
     def _text(self) -> TextVectors:
         """The text vectors of the class as it is now, encoded once per class."""
@@ -362,16 +379,17 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
             self._text_cache[prompts.key] = text
         return text
 
-    def _learn(self, items: Sequence[Item], canvas: Size | None) -> Scores:
+    def _learn(self, items: Sequence[Item], canvas: Size | None) -> tuple[Scores, dict[str, Any]]:
         scorer = self._scorer(canvas)
         references = self.references or ()
         own = len(items) == len(references) and all(map(is_, items, references))
-        stream = bar("encoding", "image", total=len(items), items=self._stream(items, canvas))
-        scores = [
-            scorer(patches, leave_out=index if own else None).image
-            for index, patches in enumerate(stream)
-        ]
-        return np.array(scores, dtype=np.float64)
+        with closing(self._stream(items, canvas)) as stream:
+            read = bar("encoding", "image", total=len(items), items=stream)
+            scores = [
+                scorer(patches, leave_out=index if own else None).image
+                for index, patches in enumerate(read)
+            ]
+        return np.array(scores, dtype=np.float64), {}
 
     def _learnt_facts(self) -> dict[str, str]:
         facts = {"class": self.class_name, **super()._learnt_facts()}
@@ -382,9 +400,9 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
     def _region_threshold(self) -> float:
         return NEUTRAL[self.mode]
 
-    def _name_region(self, region: Region, patches: PatchTokens) -> Region:
+    def _name_region(self, region: Region, patches: PatchTokens, scorer: PromptScorer) -> Region:
         """Compare the region's mean token with the texts of the named defects."""
-        named = self._text().defects
+        named = scorer.text.defects
         if not named:
             return region
         # OpenCV is loaded where images are, not where models are listed.

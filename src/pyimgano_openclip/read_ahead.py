@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import Any, TypeVar
@@ -13,7 +13,9 @@ READERS = 2  # threads
 T = TypeVar("T")
 
 
-def read_ahead(read: Callable[[Any], T], items: Iterable[Any], *, ahead: int) -> Iterator[T]:
+def read_ahead(
+    read: Callable[[Any], T], items: Iterable[Any], *, ahead: int
+) -> Generator[T, None, None]:
     """Apply ``read`` in threads, a bounded number of items ahead; order and errors are kept."""
     source = iter(items)
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="pyimgano-openclip-read")

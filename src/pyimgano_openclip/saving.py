@@ -22,7 +22,9 @@ from .checkpoint import (
 from .embedding import InjectedEmbedder, Size
 
 # Arguments of the constructor that say where and how to work, not what to compute.
-WORKING = {"embedder", "device", "batch_size", "precision", "contamination", "random_seed"}
+WORKING = {
+    "embedder", "device", "batch_size", "precision", "contamination", "random_seed", "on_error",
+}  # fmt: skip
 MODEL = {"openclip_model_name", "openclip_pretrained", "pretrained"}  # the weights say it better
 TRAINING_SCORES = "training_scores"
 

@@ -139,8 +139,8 @@ def _add_score(commands: argparse._SubParsersAction, common: argparse.ArgumentPa
     parser.add_argument(
         "--on-error",
         choices=ON_ERROR,
-        default="skip",
-        help="an image that cannot be read: note it and go on, or stop (default: skip)",
+        default="nan",
+        help="an image that cannot be read: note it, label it 1 and go on, or stop (default: nan)",
     )
     parser.add_argument(
         "--overwrite", action="store_true", help="discard the results of other settings in --out"

@@ -7,7 +7,7 @@ import json
 import math
 from typing import Any
 
-ON_ERROR = ("skip", "raise")
+ON_ERROR = ("nan", "raise")
 PRECISIONS = ("auto", "float32", "bfloat16", "float16")
 
 

@@ -176,7 +176,10 @@ def _read_json(path: Path) -> dict[str, Any] | None:
 
 
 def _file_facts(path: Path) -> list[Any]:
-    status = path.stat()
+    try:
+        status = path.stat()
+    except OSError:  # gone since the folder was listed
+        return [str(path), None, None]
     return [str(path), status.st_size, status.st_mtime_ns]
 
 
@@ -184,7 +187,8 @@ def _row(record: Record) -> dict[str, Any]:
     regions = record.get("regions", [])
     first = regions[0] if regions else {}
     return {
-        **{name: record.get(name, "") for name in ("image", "score", "label", "error")},
+        **{name: record.get(name, "") for name in ("image", "label", "error")},
+        "score": record.get("score", "nan"),
         "percentile": record.get("percentile", ""),
         "regions": len(regions) if "score" in record else "",
         "hottest": " ".join(str(side) for side in first.get("box", ())),

@@ -37,6 +37,7 @@ def run(options: argparse.Namespace) -> Answer:
     """Score images into a folder, draw them, write the report."""
     sources = find_images(options.images)
     detector = _detector(options)
+    detector.on_error = options.on_error
     if options.threshold is not None:
         detector.threshold_ = options.threshold
     done = score_folder(
@@ -46,7 +47,6 @@ def run(options: argparse.Namespace) -> Answer:
         saved=options.detector,
         maps=options.maps,
         overlays=options.overlays,
-        skip_unreadable=options.on_error == "skip",
         overwrite=options.overwrite,
     )
     report = options.out / REPORT
@@ -64,25 +64,23 @@ def score_folder(
     saved: Path | None = None,
     maps: str = "png",
     overlays: str = "all",
-    skip_unreadable: bool = True,
     overwrite: bool = False,
 ) -> Run:
     """Score and draw images; what an earlier run of equal settings did is kept.
 
     Args:
-        detector: Ready to score.
+        detector: Ready to score; see :func:`~.scoring.score_into` for its ``on_error``.
         sources: The images.
         out: The folder; see :class:`~.results.Results`.
         saved: The file that the detector was loaded from.
         maps: See :class:`~.drawing.Drawing`.
         overlays: See :class:`~.drawing.Drawing`.
-        skip_unreadable: Note an image that cannot be read and go on, rather than raise.
         overwrite: Discard results of other settings.
     """
     settings = settings_of(detector)
     results = Results(out, _identity(detector, settings, saved), overwrite=overwrite)
     try:
-        tally = score_into(results, detector, sources, skip_unreadable=skip_unreadable)
+        tally = score_into(results, detector, sources)
     finally:
         results.close()
     drawing = draw_all(results, detector, tally.records, maps=maps, overlays=overlays)
@@ -125,7 +123,7 @@ def _identity(
     detector: OpenCLIPDetector, settings: Mapping[str, Any], saved: Path | None
 ) -> dict[str, Any]:
     """Everything that a score depends on; how fast it is computed is left out."""
-    working = {"device", "precision", "batch_size", "contamination", "pretrained"}
+    working = {"device", "precision", "batch_size", "contamination", "pretrained", "on_error"}
     identity = {name: value for name, value in settings.items() if name not in working}
     if detector.embedder is None:
         # It brings torch, which an embedder of the caller's does without.

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from ..detector import CHUNK, OpenCLIPDetector
-from ..frame import image_size, read_pixels
+from ..detector import OpenCLIPDetector
+from ..gaps import UnreadableImageWarning
 from ..maps import ImageScores
 from ..patchknn import VisionOpenCLIPPatchKNN
 from ..prompt_scoring import NEUTRAL
@@ -42,34 +42,34 @@ class Tally:
     records: list[Record] = field(default_factory=list)
 
 
-def score_into(
-    results: Results,
-    detector: OpenCLIPDetector,
-    sources: Sequence[Source],
-    *,
-    skip_unreadable: bool = True,
-) -> Tally:
+def score_into(results: Results, detector: OpenCLIPDetector, sources: Sequence[Source]) -> Tally:
     """Score what is not scored yet; afterwards every image has one record.
 
     Args:
         results: Where to. A canvas found there is the detector's from now on.
-        detector: Ready to score.
+        detector: Ready to score. Its ``on_error`` says what becomes of an image that cannot be
+            read; the record of such an image has ``error`` in place of scores.
         sources: The images.
-        skip_unreadable: Note an image that cannot be read and go on, rather than raise.
 
     Raises:
-        ValueError: If an image cannot be read, unless those are skipped.
+        ValueError: If an image cannot be read and the detector raises.
     """
     if results.canvas is not None:
         detector.canvas_ = results.canvas
     todo = [source for source in sources if not results.is_done(source)]
     tally = Tally(kept=len(sources) - len(todo))
-    with tqdm(total=len(sources), initial=tally.kept, unit="image", disable=None) as bar:
-        for source, found in _scored(detector, todo, skip_unreadable=skip_unreadable):
+    with (
+        tqdm(total=len(sources), initial=tally.kept, unit="image", disable=None) as bar,
+        warnings.catch_warnings(),
+    ):
+        # Those images are told of in the results and in the answer.
+        warnings.simplefilter("ignore", UnreadableImageWarning)
+        scores = detector.score_iter([source.path for source in todo])
+        for source, found in zip(todo, scores, strict=True):
             if not results.is_open or results.canvas != detector.canvas_:
                 results.start(detector.canvas_)
-            if isinstance(found, str):
-                results.add(source, {"error": found}, None)
+            if found.error is not None:
+                results.add(source, {"error": found.error}, None)
                 tally.unreadable.append(source.name)
             else:
                 results.add(source, _record(detector, source, found), found.patches)
@@ -94,48 +94,6 @@ def region_threshold(detector: OpenCLIPDetector) -> float:
     if isinstance(detector, VisionOpenCLIPPromptScore):
         return NEUTRAL[detector.mode]
     return float(detector.threshold_)
-
-
-def _scored(
-    detector: OpenCLIPDetector, todo: Sequence[Source], *, skip_unreadable: bool
-) -> Iterator[tuple[Source, ImageScores | str]]:
-    """Every image in order, with its scores or with what is wrong with it."""
-    source = iter(todo)
-    while chunk := list(islice(source, CHUNK)):
-        if not skip_unreadable:
-            paths = [found.path for found in chunk]
-            yield from zip(chunk, detector.score_iter(paths), strict=True)
-            continue
-        problems = {found: _problem(found, image_size) for found in chunk}
-        readable = [found for found in chunk if problems[found] is None]
-        scores = _each(detector, readable)
-        for found in chunk:
-            yield found, problems[found] or next(scores)
-
-
-def _each(detector: OpenCLIPDetector, chunk: Sequence[Source]) -> Iterator[ImageScores | str]:
-    """Scores of a chunk; one image at a time once a file turns out to be broken inside."""
-    done = 0
-    try:
-        for scored in detector.score_iter([found.path for found in chunk]):
-            yield scored
-            done += 1
-    except (ValueError, OSError):
-        rest = chunk[done:]
-        problems = [_problem(found, read_pixels) for found in rest]
-        if not any(problems):
-            raise
-        for found, problem in zip(rest, problems, strict=True):
-            yield problem or next(detector.score_iter([found.path]))
-
-
-def _problem(source: Source, read: Any) -> str | None:
-    try:
-        read(source.path)
-    except (ValueError, OSError) as error:
-        told = str(error)
-        return told if str(source.path) in told else f"{source.path} cannot be decoded: {error}"
-    return None
 
 
 def _record(detector: OpenCLIPDetector, source: Source, scored: ImageScores) -> Record:
@@ -182,7 +140,7 @@ def _region(region: Region) -> dict[str, Any]:
 def _labelled(record: Record, detector: OpenCLIPDetector, threshold: float) -> Record:
     """The record with its label and percentile, which depend on more than its image."""
     if "score" not in record:
-        return record
+        return {**record, "label": 1}  # what could not be inspected does not pass
     labelled = {**record, "label": int(record["score"] > threshold)}
     if hasattr(detector, "decision_scores_"):
         labelled["percentile"] = float(detector.score_percentile(np.array([record["score"]]))[0])

@@ -1,0 +1,348 @@
+"""What both detectors share when they score: images in; scores, labels and maps out.
+
+frame -> patch tokens (rows, cols, D) -> patch scores (rows, cols) -> map (H, W) and image score
+-> decision. Each image is decoded and encoded once per call, and once for a score and a map.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import abstractmethod
+from collections.abc import Generator, Hashable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+from pyimgano.models.base_detector import BaseDetector
+
+from .checks import one_of
+from .embedding import Floats, PatchTokens, Size
+from .gaps import Gaps, OnError, gap
+from .items import ChannelOrder, Item, as_items, content_key, describe, in_rgb
+from .maps import ImageScores
+from .score_cache import ScoreCache
+from .unreadable import UnreadableError, or_raise
+
+if TYPE_CHECKING:
+    from .regions import Region
+
+CHUNK = 64  # images that are looked up and read together while streaming
+
+Scores = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
+
+
+class Scorer(Protocol):
+    """Everything a score depends on, frozen for the length of one call."""
+
+    @property
+    def key(self) -> Hashable:
+        """Changes whenever the scores of an unchanged image would."""
+
+    def __call__(self, patches: PatchTokens) -> ImageScores:
+        """Score one image."""
+
+
+class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untyped
+    """The part of a detector that scores. Several threads may do so at once."""
+
+    on_error: OnError
+    channel_order: ChannelOrder
+    canvas_: Size | None
+    _embedder: Any
+    _cache: ScoreCache[ImageScores]
+    _canvas_choice: threading.Lock
+
+    @abstractmethod
+    def _scorer(self, canvas: Size | None) -> Scorer:
+        """Freeze what scores on a canvas depend on; raises if the detector cannot score yet."""
+
+    def decision_function(self, x: object = None, *, X: object = None) -> Scores:
+        """Image scores; higher is more anomalous.
+
+        Args:
+            x: Paths, or RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).
+            X: Another name of ``x``.
+
+        Returns:
+            Shape (N,), float64. With ``on_error="nan"`` NaN for an image that cannot be read.
+
+        Raises:
+            ValueError: If there is no image, or one cannot be read; the message names it.
+        """
+        items = as_items(one_of(x, X))
+        return np.array([scored.image for scored in self._scored([items])], dtype=np.float64)
+
+    def score_iter(self, x: Iterable[Item]) -> Iterator[ImageScores]:
+        """Score images one by one, for folders and streams that do not fit into memory.
+
+        Args:
+            x: Paths or arrays; a generator is read as it is used, a few images ahead.
+
+        Yields:
+            For every image, in order, its image score, patch scores and size; its
+            :meth:`~.maps.ImageScores.anomaly_map` is made when asked for. With ``on_error="nan"``
+            ``error`` says of an image that cannot be read why; all its scores are NaN.
+
+        Raises:
+            ValueError: If an image cannot be read; the message names it. Those before it have been
+                given.
+        """
+        if isinstance(x, (str, bytes, os.PathLike)):
+            as_items(x)  # says what is wrong with a single path
+        source = iter(x)
+        return self._scored(iter(lambda: list(islice(source, CHUNK)), []))
+
+    def predict(
+        self, x: object = None, return_confidence: bool = False, *, X: object = None
+    ) -> Labels | tuple[Labels, Scores]:
+        """Labels: 1 for an image whose score is above the threshold, else 0.
+
+        With ``on_error="nan"`` the label of an image that cannot be read is 1, with a confidence
+        of 0: a part that could not be inspected does not pass.
+
+        Args:
+            x: Paths or arrays, as for :meth:`decision_function`.
+            return_confidence: Also return how sure each label is, in [0, 1].
+            X: Another name of ``x``.
+
+        Raises:
+            RuntimeError: If there is no threshold yet.
+            ValueError: As of :meth:`decision_function`.
+        """
+        threshold = self._label_threshold()
+        scores = self.decision_function(x, X=X)
+        labels = (~(scores <= threshold)).astype(np.int64)  # NaN is not below it
+        if not return_confidence:
+            return labels
+        return labels, self._label_confidence_from_scores(scores, labels=labels)
+
+    def score_percentile(self, scores: npt.ArrayLike) -> Scores:
+        """Share of the training scores below each score, comparable across detectors.
+
+        Args:
+            scores: Image scores as of :meth:`decision_function`, shape (N,).
+
+        Returns:
+            Shape (N,), float64, in [0, 1]; higher is more anomalous; NaN for NaN.
+
+        Raises:
+            RuntimeError: Before :meth:`fit`.
+        """
+        if not hasattr(self, "decision_scores_"):
+            raise RuntimeError("There are no training scores yet; call fit() first.")
+        known, asked = np.sort(self.decision_scores_), np.asarray(scores, dtype=np.float64)
+        return np.where(np.isnan(asked), np.nan, np.searchsorted(known, asked) / len(known))
+
+    def get_anomaly_map(self, image: Item) -> Floats:
+        """Anomaly map of one image; higher is more anomalous.
+
+        Args:
+            image: A path, or an RGB array (H, W, 3) of uint8.
+
+        Returns:
+            Shape (H, W) of the original image, float32; see :meth:`iter_anomaly_maps` on images
+            that cannot be read.
+        """
+        (found,) = self.iter_anomaly_maps([image])
+        return found
+
+    def predict_anomaly_map(self, x: object = None, *, X: object = None) -> Floats:
+        """Anomaly maps of images of one size; higher is more anomalous.
+
+        Args:
+            x: Paths or arrays, as for :meth:`decision_function`.
+            X: Another name of ``x``.
+
+        Returns:
+            Shape (N, H, W), float32. With ``on_error="nan"`` all NaN for an image that cannot be
+            read, in the size of the others.
+
+        Raises:
+            ValueError: If the images differ in size; :meth:`iter_anomaly_maps` takes those. Or if
+                there is no image, or one cannot be read.
+        """
+        items = as_items(one_of(x, X))
+        scored, first = [], None
+        for place, (item, result) in enumerate(zip(items, self._scored([items]), strict=True)):
+            scored.append(result)
+            if result.error is not None:
+                continue
+            first = place if first is None else first
+            if result.size != scored[first].size:
+                raise ValueError(
+                    f"The images differ in size: {describe(items[first])} is "
+                    f"{_by(scored[first].size)}, {describe(item)} is {_by(result.size)} (height x "
+                    "width). One array cannot hold both maps; use iter_anomaly_maps(), or one "
+                    "image at a time."
+                )
+        size = scored[first or 0].size
+        return np.stack([replace(result, size=size).anomaly_map() for result in scored])
+
+    def iter_anomaly_maps(self, x: object) -> Iterator[Floats]:
+        """Anomaly maps one by one, for images of any sizes.
+
+        Args:
+            x: Paths or arrays, as for :meth:`decision_function`.
+
+        Yields:
+            For every image, in order, shape (H, W) of that image, float32. With
+            ``on_error="nan"`` all NaN for an image that cannot be read, in the size that the
+            file's header or the array's shape tells, or 1 x 1.
+
+        Raises:
+            ValueError: As of :meth:`decision_function`.
+        """
+        for scored in self._scored([as_items(x)]):
+            yield scored.anomaly_map()
+
+    def explain(
+        self, image: Item, *, threshold: float | None = None, limit: int = 10
+    ) -> list[Region]:
+        """Say where an image is anomalous, and what was found there if the detector can tell.
+
+        Args:
+            image: A path, or an RGB array (H, W, 3) of uint8.
+            threshold: Map value above which a pixel is hot; None for the detector's own.
+            limit: Most regions to return.
+
+        Returns:
+            The connected hot regions, hottest first; an empty list if no pixel is hot, or, with
+            ``on_error="nan"`` and a warning, if the image cannot be read.
+
+        Raises:
+            RuntimeError: If the detector has no threshold yet.
+            ValueError: If the image cannot be read.
+        """
+        hot = self._region_threshold() if threshold is None else threshold
+        canvas, scorer = self._frozen([image])
+        patches = self._look(image, canvas)
+        if patches is None:
+            return []
+        found = scorer(patches).anomaly_map()
+        # OpenCV is loaded where images are, not where models are listed.
+        from .regions import find_regions
+
+        regions = find_regions(found, hot, limit)
+        return [self._name_region(region, patches, scorer) for region in regions]
+
+    def _label_threshold(self) -> float:
+        if not hasattr(self, "threshold_"):
+            raise RuntimeError("There is no threshold yet; call fit() first.")
+        return float(self.threshold_)
+
+    def _region_threshold(self) -> float:
+        if not hasattr(self, "threshold_"):
+            raise RuntimeError("There is no threshold yet; call fit(), or pass threshold=.")
+        return float(self.threshold_)
+
+    def _name_region(self, region: Region, _patches: PatchTokens, _scorer: Any) -> Region:
+        return region
+
+    def _label_confidence_from_scores(self, scores: Any, *, labels: Any = None) -> Scores:
+        """The host's confidence in a label; none in that of an image that could not be read."""
+        sure = super()._label_confidence_from_scores(scores, labels=labels)
+        return np.where(np.isnan(np.asarray(scores, dtype=np.float64).ravel()), 0.0, sure)
+
+    def _scored(self, chunks: Iterable[Sequence[Item]]) -> Generator[ImageScores, None, None]:
+        """Score images in order, each in one pass, recently scored ones in none.
+
+        Whatever happens to the detector meanwhile, all are scored in the same way.
+        """
+        gaps, done, on_error = Gaps(), 0, self.on_error
+        try:
+            for chunk in chunks:
+                if gaps.count == done:  # nothing was scored so far
+                    canvas, scorer = self._frozen(chunk)
+                with closing(self._score_chunk(chunk, canvas, scorer)) as outcomes:
+                    for place, outcome in enumerate(outcomes, start=done):
+                        if not isinstance(outcome, UnreadableError):
+                            yield outcome
+                        elif on_error == "nan":
+                            gaps.add(outcome.at(place))
+                            yield gap(chunk[place - done], outcome)
+                        else:
+                            raise outcome.at(place)
+                done += len(chunk)
+        except GeneratorExit:  # the caller has seen enough
+            gaps.warn()
+            raise
+        gaps.warn()
+
+    def _score_chunk(
+        self, items: Sequence[Item], canvas: Size | None, scorer: Scorer
+    ) -> Generator[ImageScores | UnreadableError, None, None]:
+        keys = [(self._content_key(item), canvas, scorer.key) for item in items]
+        known = [None if key[0] is None else self._recall(key) for key in keys]
+        missing = [item for item, hit in zip(items, known, strict=True) if hit is None]
+        with closing(self._outcomes(missing, canvas)) as fresh:
+            for key, hit in zip(keys, known, strict=True):
+                outcome = next(fresh) if hit is None else hit
+                if isinstance(outcome, PatchTokens):
+                    outcome = scorer(outcome)
+                    if key[0] is not None:
+                        self._cache.put(key, outcome)
+                yield outcome
+
+    def _recall(self, key: tuple[Hashable, Size | None, Hashable]) -> ImageScores | None:
+        """Scores that need no pass, by the key of the image, canvas and scorer."""
+        return self._cache.get(key)
+
+    def _content_key(self, item: Item) -> Hashable | None:
+        key = content_key(item)
+        return None if key is None else (key, self.channel_order)
+
+    def _look(self, image: Item, canvas: Size | None) -> PatchTokens | None:
+        """What is read of one image; None, with a warning, for a gap."""
+        (outcome,) = self._outcomes([image], canvas)
+        if not isinstance(outcome, UnreadableError):
+            return outcome
+        if self.on_error != "nan":
+            raise outcome
+        gaps = Gaps()
+        gaps.add(outcome)
+        gaps.warn()
+        return None
+
+    def _stream(
+        self, items: Sequence[Item], canvas: Size | None, argument: str = "x"
+    ) -> Generator[PatchTokens, None, None]:
+        """Everything that this detector reads of its images, in one pass; raises for a gap."""
+        return or_raise(self._outcomes(items, canvas), argument)
+
+    def _outcomes(
+        self, items: Sequence[Item], canvas: Size | None
+    ) -> Generator[PatchTokens | UnreadableError, None, None]:
+        """The same, with errors in the place of the images that they are about."""
+        found: Generator[PatchTokens | UnreadableError, None, None]
+        in_order = map(self._in_rgb, items)
+        found = self._embedder.outcomes(in_order, canvas, **self._reading())
+        return found
+
+    def _reading(self) -> dict[str, Any]:
+        """What the embedder is asked for besides the tokens."""
+        return {}
+
+    def _in_rgb(self, item: Item) -> Item:
+        return in_rgb(item) if self.channel_order == "bgr" else item
+
+    def _frozen(self, items: Sequence[Item]) -> tuple[Size | None, Scorer]:
+        """The canvas and the scorer of one call."""
+        self._fix_canvas(items)
+        canvas = self.canvas_
+        return canvas, self._scorer(canvas)
+
+    def _fix_canvas(self, items: Sequence[Item]) -> None:
+        """Choose the canvas once, so that all scores of a detector can be compared."""
+        with self._canvas_choice:
+            if self.canvas_ is None:
+                skip = self.on_error == "nan"
+                self.canvas_ = self._embedder.choose_canvas(items, skip_unreadable=skip)
+
+
+def _by(size: Size) -> str:
+    return f"{size[0]} x {size[1]}"
