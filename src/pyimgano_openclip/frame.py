@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,7 @@ from .unreadable import UnreadableError
 Size: TypeAlias = tuple[int, int]  # (height, width)
 
 EXIF_ORIENTATION = 0x0112
+TIFF_WIDTH, TIFF_HEIGHT = 0x0100, 0x0101
 TURNED_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
 # Pillow knows forty more; one of them, EPS, runs Ghostscript on the file.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
@@ -85,7 +86,10 @@ def image_size(item: Item) -> Size:
         # Pillow decodes a whole PNG file to look for EXIF data that is not at its start.
         known = image.format != "PNG" or "exif" in image.info
         sideways = known and image.getexif().get(EXIF_ORIENTATION) in TURNED_SIDEWAYS
-        return (image.width, image.height) if sideways else (image.height, image.width)
+        size = (image.height, image.width)
+        if not sideways or (image.format == "TIFF" and size != _stored_size(image)):
+            return size  # newer versions of Pillow have turned the size of a TIFF file already
+        return size[1], size[0]
 
 
 def choose_canvas(sizes: Sequence[Size], native: Size, patch: Size, max_tokens: int) -> Size:
@@ -121,6 +125,10 @@ def whole_patches(size: Size, patch: Size) -> Size:
     """The size nearest to the given one that is made of whole patches, at least one each way."""
     rows, cols = (max(1, round(side / p)) for side, p in zip(size, patch, strict=True))
     return rows * patch[0], cols * patch[1]
+
+
+def _stored_size(tiff: Any) -> Size:
+    return tiff.tag_v2[TIFF_HEIGHT], tiff.tag_v2[TIFF_WIDTH]
 
 
 def _decode(item: Item) -> Image.Image:

@@ -17,6 +17,7 @@ Item: TypeAlias = Any  # str, os.PathLike, or an array or tensor of one image
 
 ChannelOrder = Literal["rgb", "bgr"]  # of arrays and tensors; files say it themselves
 ORDERS: tuple[str, ...] = get_args(ChannelOrder)
+CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 REVERSED = {3: [2, 1, 0], 4: [2, 1, 0, 3]}  # BGR and BGRA, by the number of channels
 
 
@@ -54,7 +55,8 @@ def describe(item: Item) -> str:
     if isinstance(item, (str, os.PathLike)):
         return str(item) or "''"
     if hasattr(item, "shape") and hasattr(item, "dtype"):
-        return f"array of shape {tuple(item.shape)}, {item.dtype}"
+        kind = "tensor" if _is_tensor(item) else "array"
+        return f"{kind} of shape {tuple(item.shape)}, {item.dtype}"
     return f"{type(item).__name__} object"
 
 
@@ -64,7 +66,8 @@ def as_array(item: Item) -> npt.NDArray[Any] | None:
     Tensors of torch have their channels first: (C, H, W).
 
     Raises:
-        UnreadableError: If it is a tensor that has no equal in NumPy, such as a sparse one.
+        UnreadableError: If it is a tensor with its channels last, or one that has no equal in
+            NumPy, such as a sparse one.
     """
     if isinstance(item, np.ndarray):
         return np.asarray(item)  # not a masked array or a matrix
@@ -79,7 +82,14 @@ def as_array(item: Item) -> npt.NDArray[Any] | None:
         raise UnreadableError(
             f"{describe(item)} cannot be made an array of NumPy: {error}"
         ) from error
-    return np.moveaxis(array, 0, -1) if array.ndim == 3 else array
+    if array.ndim != 3:
+        return array
+    if array.shape[0] not in CHANNELS and array.shape[2] in CHANNELS:
+        raise UnreadableError(
+            f"{describe(item)} has its channels last; those of a tensor come first: "
+            "tensor.permute(2, 0, 1)."
+        )
+    return np.moveaxis(array, 0, -1)
 
 
 def in_rgb(item: Item) -> Item:

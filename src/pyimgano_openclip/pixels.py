@@ -14,13 +14,13 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from .items import CHANNELS
 from .unreadable import UnreadableError
 
 Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 BACKGROUND = 255  # grey level under transparent pixels
 DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's names for 16-bit grey
-CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 ROUNDING = 1e-3  # by which interpolated values may leave [0, 1]; half a grey level is 2e-3
 
 
@@ -31,7 +31,11 @@ def to_rgb(image: Image.Image) -> Image.Image:
         ValueError: If it holds floating-point numbers outside [0, 1] or integers outside 16 bits.
     """
     if image.mode in DEEP_MODES:
-        return Image.fromarray(_to_bytes(_sixteen_bits(np.asarray(image)))).convert("RGB")
+        deep = _sixteen_bits(np.asarray(image))
+        clear = image.info.get("transparency")
+        if isinstance(clear, int):
+            deep = np.where(deep == clear, np.iinfo(np.uint16).max, deep)
+        return Image.fromarray(_to_bytes(deep)).convert("RGB")
     if image.mode == "F":
         return Image.fromarray(_to_bytes(_unit_interval(np.asarray(image)))).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
