@@ -32,15 +32,33 @@ def test_the_whole_image_is_on_the_canvas():
     assert pixels[:, 5:35].mean() < 5
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tiff", "webp"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_size_and_pixels_are_what_a_viewer_shows(tmp_path, orientation):
-    path = tmp_path / "turned.jpg"
+def test_size_and_pixels_are_what_a_viewer_shows(tmp_path, orientation, suffix):
+    path = tmp_path / f"turned.{suffix}"
     exif = Image.Exif()
     exif[0x0112] = orientation
-    Image.fromarray(gradient(32, 64)).save(path, exif=exif)
+    stored = np.zeros((32, 64, 3), np.uint8)
+    stored[:8, :8] = 255  # a white corner at the top left of what is stored
+    Image.fromarray(stored).save(path, exif=exif, quality=95)
     expected = (64, 32) if orientation >= 5 else (32, 64)
     assert image_size(path) == expected
-    assert read_pixels(path).shape[:2] == expected
+    pixels = read_pixels(path)
+    assert pixels.shape[:2] == expected
+    corners = [pixels[row, col, 1] > 200 for row in (2, -3) for col in (2, -3)]
+    shown = {1: 0, 2: 1, 3: 3, 4: 2, 5: 0, 6: 1, 7: 3, 8: 2}[orientation]
+    assert corners == [corner == shown for corner in range(4)]
+
+
+def test_a_decoded_image_of_pillow_is_not_turned_twice(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(gradient(32, 64)).save(tmp_path / "turned.tiff", exif=exif)
+    with Image.open(tmp_path / "turned.tiff") as image:
+        assert image_size(image) == (64, 32)
+        image.load()
+        assert image_size(image) == (64, 32)
+        assert read_pixels(image).shape[:2] == (64, 32)
 
 
 def test_sixteen_bits_are_scaled_and_not_clipped(tmp_path):

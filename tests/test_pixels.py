@@ -65,6 +65,30 @@ def test_sixteen_bit_files_are_scaled_and_not_clipped(tmp_path, byte_order):
     np.testing.assert_array_equal(found[..., 0], GREY)
 
 
+def test_integers_of_32_bits_are_taken_as_16_bits_if_they_fit_and_refused_if_not(tmp_path):
+    wide = GREY.astype(np.int32) * 257
+    np.testing.assert_array_equal(read_pixels(saved(wide, tmp_path / "a.tiff"))[..., 0], GREY)
+    for other in (wide * 257, wide - 5):
+        with pytest.raises(ValueError, match=r"wide\.tiff.*fit into 16 bits.* reach from"):
+            read_pixels(saved(other, tmp_path / "wide.tiff"))
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "I;16"])
+def test_a_colour_that_stands_for_transparency_lies_over_white(tmp_path, mode):
+    image = Image.new("L", (6, 4), 0)
+    image.putpixel((2, 1), 100)
+    if mode == "I;16":
+        image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    elif mode == "P":
+        image = image.convert("RGB").quantize(2)
+    else:
+        image = image.convert(mode)
+    key = image.getpixel((0, 0))
+    found = read_pixels(saved(image, tmp_path / "key.png", transparency=key))
+    assert found[0, 0].tolist() == [255] * 3
+    assert found[1, 2].tolist() == [100] * 3
+
+
 def test_float_files_in_the_unit_interval_are_scaled_and_others_refused(tmp_path):
     unit = GREY.astype(np.float32) / 255
     np.testing.assert_array_equal(read_pixels(saved(unit, tmp_path / "a.tiff"))[..., 0], GREY)
@@ -75,9 +99,10 @@ def test_float_files_in_the_unit_interval_are_scaled_and_others_refused(tmp_path
 
 def test_of_several_pages_and_moving_pictures_the_first_is_taken(tmp_path):
     first, second = Image.fromarray(GREY), Image.fromarray(255 - GREY)
-    for name in ("pages.tiff", "moving.gif", "moving.png"):
-        path = saved(first, tmp_path / name, save_all=True, append_images=[second])
-        np.testing.assert_array_equal(read_pixels(path)[..., 0], GREY)
+    for name in ("pages.tiff", "moving.gif", "moving.png", "moving.webp", "several.mpo"):
+        more = {"save_all": True, "append_images": [second.copy()]}
+        path = saved(first.copy(), tmp_path / name, lossless=True, quality=100, **more)
+        np.testing.assert_allclose(read_pixels(path)[..., 0], GREY, atol=3)
 
 
 ARRAYS = {
@@ -88,6 +113,11 @@ ARRAYS = {
     "float32": (GREY / 255).astype(np.float32),
     "float64": GREY / 255,
     "float16": (GREY / 255).astype(np.float16),
+    "longdouble": (GREY / 255).astype(np.longdouble),
+    "big-endian uint16": (GREY.astype(np.uint16) * 257).astype(">u2"),
+    "big-endian float64": (GREY / 255).astype(">f8"),
+    "column by column": np.asfortranarray(GREY),
+    "masked": np.ma.masked_array(GREY, mask=GREY > 100),
     "not contiguous": np.stack([GREY] * 6, axis=-1)[..., ::2],
 }
 
@@ -106,15 +136,41 @@ def test_read_only_and_reversed_arrays_are_taken():
     frozen.flags.writeable = False
     np.testing.assert_array_equal(read_pixels(frozen), COLOUR)
     np.testing.assert_array_equal(read_pixels(COLOUR[::-1, ::-1]), COLOUR[::-1, ::-1])
+    np.testing.assert_array_equal(read_pixels(COLOUR[..., ::-1]), COLOUR[..., ::-1])
+    assert (read_pixels(np.broadcast_to(np.uint8(9), (4, 6, 3))) == 9).all()
+
+
+def test_values_beyond_the_unit_interval_by_rounding_are_clipped():
+    found = read_pixels(np.array([[-0.0005, 0, 1, 1.0005]]))
+    assert found[0, :, 0].tolist() == [0, 0, 255, 255]
 
 
 @pytest.mark.slow
-def test_tensors_have_their_channels_first():
+@pytest.mark.parametrize("kind", ["uint8", "float16", "float32", "float64", "bfloat16"])
+def test_tensors_have_their_channels_first(kind):
     torch = pytest.importorskip("torch")
     tensor = torch.from_numpy(COLOUR.copy()).permute(2, 0, 1)
+    if kind != "uint8":
+        tensor = (tensor.double() / 255).to(getattr(torch, kind)).requires_grad_()
+    assert not tensor.is_contiguous()
     np.testing.assert_array_equal(read_pixels(tensor), COLOUR)
-    np.testing.assert_array_equal(read_pixels(tensor.float() / 255), COLOUR)
     assert image_size(tensor) == (4, 6)
+    np.testing.assert_array_equal(read_pixels(tensor[0])[..., 2], COLOUR[..., 0])
+
+
+@pytest.mark.slow
+def test_tensors_that_are_no_images_are_refused_with_what_to_do():
+    torch = pytest.importorskip("torch")
+    for tensor, message in (
+        (torch.zeros(40, 60, 3), r"tensor of shape \(40, 60, 3\).*permute\(2, 0, 1\)"),
+        (torch.zeros(3, 40, 60).to_sparse(), "to_dense"),
+        (torch.zeros(3, 40, 60, device="meta"), "no data"),
+        (torch.zeros(3, 40, 60, dtype=torch.int64), "type int64"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            read_pixels(tensor)
+        with pytest.raises(ValueError, match=message):
+            image_size(tensor)
 
 
 @pytest.mark.parametrize(
@@ -148,8 +204,18 @@ def test_images_of_one_pixel_width_are_read(tmp_path, size):
 def test_a_decompression_bomb_is_refused(tmp_path, monkeypatch):
     path = saved(GREY, tmp_path / "bomb.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    with pytest.raises(ValueError, match=r"bomb\.png.*exceeds limit"):
-        read_pixels(path)
+    for read in (read_pixels, image_size):
+        with pytest.raises(ValueError, match=r"bomb\.png.*exceeds limit"):
+            read(path)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_an_image_of_108_megapixels_is_read(tmp_path):
+    path = saved(Image.new("L", (12000, 9000), 90), tmp_path / "large.png", compress_level=1)
+    frame = read_frame(path, (96, 128))
+    assert frame.size == image_size(path) == (9000, 12000)
+    assert (frame.pixels == 90).all()
 
 
 @pytest.mark.parametrize("content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n", b"GIF89a"])

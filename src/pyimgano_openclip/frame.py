@@ -133,6 +133,8 @@ def _stored_size(tiff: Any) -> Size:
 
 def _decode(item: Item) -> Image.Image:
     with _open(item) as opened, _errors_named(item, "decoded"):
+        if opened.getexif().get(EXIF_ORIENTATION, 1) == 1:
+            return to_rgb(opened)  # without a copy
         return to_rgb(ImageOps.exif_transpose(opened))
 
 

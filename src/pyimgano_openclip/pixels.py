@@ -42,7 +42,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         background = Image.new("RGBA", image.size, (BACKGROUND,) * 3 + (255,))
         image = Image.alpha_composite(background, image)
-    return image.convert("RGB")
+    if image.mode != "RGB":
+        return image.convert("RGB")
+    image.load()  # convert() would make a copy
+    return image
 
 
 def array_to_rgb(array: npt.NDArray[Any], name: str) -> Pixels:
