@@ -12,7 +12,7 @@ from pyimgano_openclip.coreset import k_center, nearest_center, project
 from pyimgano_openclip.embedding import unit
 from pyimgano_openclip.memory_bank import MemoryBank
 from pyimgano_openclip.origins import StoredImage
-from pyimgano_openclip.search import SEARCH_BACKENDS, distance_within
+from pyimgano_openclip.search import SEARCH_BACKENDS, build_search, distance_within
 from pyimgano_openclip.spool import TokenSpool
 
 EXACT = ["numpy", "sklearn", "faiss", pytest.param("torch", marks=pytest.mark.slow)]
@@ -73,6 +73,25 @@ def test_searching_in_blocks_changes_nothing(backend, small_blocks, k, leave_out
     left = images if leave_out is None else [images[0], images[2]]
     found = bank_of(*images, backend=backend).nearest_distance(queries, k, leave_out=leave_out)
     np.testing.assert_allclose(found, naive_distance(queries, np.concatenate(left), k), atol=1e-6)
+
+
+def test_many_neighbours_are_found_as_few_are(backend, small_blocks):
+    stored, queries = tokens(60, 8), tokens(9, 8, seed=1)
+    assert search.FEW < 30
+    found = bank_of(stored, backend=backend).nearest_distance(queries, 30)
+    np.testing.assert_allclose(found, naive_distance(queries, stored, 30), atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("k", [1, 3])
+def test_the_search_of_a_gpu_finds_the_same(monkeypatch, k):
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(search, "DEVICE_ROWS", 16)
+    stored, queries = tokens(60, 8), tokens(9, 8, seed=1)
+    expected = build_search("numpy", stored, "cpu")(queries, k, range(10, 30))
+    found = search._device_search(torch.from_numpy(stored))(queries, k, range(10, 30))
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-6)
+    np.testing.assert_array_equal(found[1], expected[1])
 
 
 def test_every_backend_finds_the_same_rows(backend, small_blocks):

@@ -7,18 +7,24 @@ never holds more than a fixed number of similarities, whatever the sizes of bank
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, TypeAlias, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from .embedding import Floats
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 SearchBackend = Literal["auto", "numpy", "torch", "sklearn", "faiss", "faiss-ivf"]
 SEARCH_BACKENDS: tuple[str, ...] = get_args(SearchBackend)
 
 BUDGET = 16 * 2**20  # similarities held at once; 64 MiB in float32
-ROWS = 16_384  # rows of the bank that are compared, and converted to float32, at once
+ROWS = 4096  # rows of the bank that are compared at once, so few that their similarities stay
+# in the processor's cache until the highest is found
+DEVICE_ROWS = 65_536  # the same on other devices, where each step costs more than a cache saves
+FEW = 16  # neighbours, up to which looking for one highest after the other is the fastest
 IVF_LISTS = 4  # times the root of the number of rows
 IVF_ROWS = 39  # least rows per list that faiss trains on without complaint
 IVF_PROBED = 1 / 8  # share of the lists that are searched
@@ -78,45 +84,78 @@ def distance_within(tokens: Floats, n_neighbors: int = 1) -> Floats:
 
 
 def _numpy_search(rows: Rows) -> Search:
-    def search(queries: Floats, count: int, hidden: range) -> Found:
-        similarity = np.full((len(queries), 0), -np.inf, dtype=np.float32)
-        index = np.zeros((len(queries), 0), dtype=np.int64)
-        for start, stop in _blocks(len(rows)):
-            found = queries @ rows[start:stop].astype(np.float32, copy=False).T
-            found[:, _overlap(hidden, start, stop)] = -np.inf
-            best, place = _highest(found, count)
-            similarity = np.concatenate([similarity, best], axis=1)
-            index = np.concatenate([index, place + start], axis=1)
-        best, place = _highest(similarity, count)
-        return best, np.take_along_axis(index, place, axis=1)
+    def compare(queries: Floats, start: int, stop: int) -> Floats:
+        similarity: Floats = queries @ rows[start:stop].astype(np.float32, copy=False).T
+        return similarity
 
-    return _in_parts(search, len(rows))
-
-
-def _highest(similarity: Floats, count: int) -> Found:
-    """The highest values of each row and where they are, best first."""
-    count = min(count, similarity.shape[1])
-    if count == 1:
-        place = similarity.argmax(axis=1)[:, None]
-    else:
-        place = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
-        order = np.argsort(-np.take_along_axis(similarity, place, axis=1), axis=1, kind="stable")
-        place = np.take_along_axis(place, order, axis=1)
-    return np.take_along_axis(similarity, place, axis=1), place.astype(np.int64)
+    return _block_search(compare, len(rows))
 
 
 def _torch_search(rows: Rows, device: str) -> Search:
     import torch
 
     bank = torch.from_numpy(rows).to(device)
+    if bank.device.type != "cpu":
+        return _device_search(bank)
+
+    def compare(queries: Floats, start: int, stop: int) -> Floats:
+        with torch.inference_mode():
+            # NumPy finds the highest: torch takes as long for that as for a tenth of the product.
+            similarity: Floats = (torch.from_numpy(queries) @ bank[start:stop].float().T).numpy()
+            return similarity
+
+    return _block_search(compare, len(rows))
+
+
+def _block_search(compare: Callable[[Floats, int, int], Floats], n_rows: int) -> Search:
+    """A search from a function that compares queries with the rows from start to stop."""
+
+    def search(queries: Floats, count: int, hidden: range) -> Found:
+        similarity = np.empty((len(queries), 0), dtype=np.float32)
+        index = np.empty((len(queries), 0), dtype=np.int64)
+        for start, stop in _blocks(n_rows, ROWS):
+            found = compare(queries, start, stop)
+            found[:, _overlap(hidden, start, stop)] = -np.inf
+            best, place = _highest(found, count)
+            similarity = np.concatenate([similarity, best], axis=1)
+            index = np.concatenate([index, place + start], axis=1)
+            if similarity.shape[1] > count:
+                similarity, place = _highest(similarity, count)
+                index = np.take_along_axis(index, place, axis=1)
+        return similarity, index
+
+    return _in_parts(search, min(n_rows, ROWS))
+
+
+def _highest(similarity: Floats, count: int) -> Found:
+    """The highest values of each row and where they are, best first. Overwrites the values."""
+    count = min(count, similarity.shape[1])
+    if count > FEW:
+        place = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
+        order = np.argsort(-np.take_along_axis(similarity, place, axis=1), axis=1, kind="stable")
+        place = np.take_along_axis(place, order, axis=1)
+        return np.take_along_axis(similarity, place, axis=1), place.astype(np.int64)
+    best = np.empty((len(similarity), count), dtype=np.float32)
+    place = np.empty((len(similarity), count), dtype=np.int64)
+    each = np.arange(len(similarity))
+    for rank in range(count):
+        place[:, rank] = similarity.argmax(axis=1)
+        best[:, rank] = similarity[each, place[:, rank]]
+        similarity[each, place[:, rank]] = -np.inf
+    return best, place
+
+
+def _device_search(bank: Tensor) -> Search:
+    """A search in rows on a GPU."""
+    import torch
 
     def search(queries: Floats, count: int, hidden: range) -> Found:
         asked = torch.from_numpy(queries).to(bank.device)
         parts = []
-        for start, stop in _blocks(len(bank)):
+        for start, stop in _blocks(len(bank), DEVICE_ROWS):
             found = asked @ bank[start:stop].float().T
             found[:, _overlap(hidden, start, stop)] = -torch.inf
-            if count == 1:  # topk is an order of magnitude slower on the CPU
+            if count == 1:
                 best, place = found.max(dim=1, keepdim=True)
             else:
                 best, place = found.topk(min(count, stop - start), dim=1)
@@ -129,7 +168,7 @@ def _torch_search(rows: Rows, device: str) -> Search:
         with torch.inference_mode():
             return search(queries, count, hidden)
 
-    return _in_parts(without_gradients, len(rows))
+    return _in_parts(without_gradients, min(len(bank), DEVICE_ROWS))
 
 
 def _sklearn_search(rows: Rows) -> Search:
@@ -183,14 +222,14 @@ def _faiss_search(rows: Rows, *, inverted: bool) -> Search:
         similarity, found = index.search(np.ascontiguousarray(queries), count, params=parameters)
         return similarity, found
 
-    return _in_parts(search, len(rows))
+    return search  # faiss keeps to blocks of its own
 
 
-def _in_parts(search: Search, n_rows: int) -> Search:
+def _in_parts(search: Search, at_once: int) -> Search:
     """Ask for so many queries at a time that the similarities stay within the budget."""
 
     def parted(queries: Floats, count: int, hidden: range) -> Found:
-        step = max(1, BUDGET // min(n_rows, ROWS))
+        step = max(1, BUDGET // at_once)
         found = [
             search(queries[start : start + step], count, hidden)
             for start in range(0, len(queries), step)
@@ -201,9 +240,9 @@ def _in_parts(search: Search, n_rows: int) -> Search:
     return parted
 
 
-def _blocks(n_rows: int) -> Iterator[tuple[int, int]]:
-    for start in range(0, n_rows, ROWS):
-        yield start, min(start + ROWS, n_rows)
+def _blocks(n_rows: int, at_once: int) -> Iterator[tuple[int, int]]:
+    for start in range(0, n_rows, at_once):
+        yield start, min(start + at_once, n_rows)
 
 
 def _overlap(hidden: range, start: int, stop: int) -> slice:
