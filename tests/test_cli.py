@@ -122,15 +122,15 @@ def test_only_what_is_asked_for_is_drawn(parts, tmp_path):
 
 
 def test_an_interrupted_run_goes_on_and_scores_nothing_twice(parts, tmp_path):
-    (parts / "late/bad.png").unlink()  # whose explanation would look at it again
     with pytest.raises(KeyboardInterrupt):
         scored(parts, tmp_path / "out", detector(stops_at=3))
     before = lines_of(tmp_path / "out")
-    assert [line["image"] for line in before] == ["part-0.png", "part-1.png", "part-2.png"]
+    assert [line["image"] for line in before] == ["late/bad.png", "part-0.png", "part-1.png"]
+    assert before[0]["nearest"]
     fitted = detector()
     tally = scored(parts, tmp_path / "out", fitted).tally
-    assert fitted.embedder.seen == ["part-3.png", "part-4.png"]
-    assert (tally.kept, tally.scored) == (3, 2)
+    assert fitted.embedder.seen == ["part-2.png", "part-3.png", "part-4.png"]
+    assert (tally.kept, tally.scored) == (3, 3)
     uninterrupted = scored(parts, tmp_path / "other").tally.records
     assert lines_of(tmp_path / "out") == uninterrupted
 

@@ -1,5 +1,7 @@
 """Where an image is anomalous, and what was found there."""
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -79,3 +81,19 @@ def test_a_region_gets_the_name_of_the_defect_that_it_resembles_most():
     ink, moss = named[min(named)], named[max(named)]
     assert (ink.defect, moss.defect) == ("ink", "moss")
     assert 0.5 < moss.probability <= 1
+
+
+def test_an_image_that_was_just_scored_is_explained_without_reading_it_again():
+    detector = VisionOpenCLIPPatchKNN(embedder=ColourEmbedder(8, 16))
+    detector.fit([red_image(80, 160, seed=seed) for seed in range(5)])
+    images = [with_green(red_image(80, 160, seed=9), 50, left, 20) for left in (20, 120)]
+    expected = [(detector.explain(image), detector.nearest(image)) for image in images]
+    fresh = pickle.loads(pickle.dumps(detector))
+    found = []
+    for image, _ in zip(images, fresh.score_iter(images), strict=True):
+        before = fresh.embedder.calls
+        found.append((fresh.explain(image), fresh.nearest(image)))
+        assert fresh.embedder.calls == before
+    assert found == expected
+    fresh.channel_order = "bgr"
+    assert fresh.explain(images[-1]) != expected[-1][0]

@@ -99,6 +99,7 @@ class OpenCLIPDetector(SavedDetector, ShownDetector, ScoringDetector):
         self.on_error = on_error
         self.canvas_: Size | None = None
         self._cache: ScoreCache[ImageScores] = ScoreCache()
+        self._last = None, None
         self._canvas_choice = threading.Lock()
         self._embedder: Any = (
             self._build_embedder(tokens, reading)
@@ -210,7 +211,8 @@ class OpenCLIPDetector(SavedDetector, ShownDetector, ScoringDetector):
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {key: value for key, value in self.__dict__.items() if key != "_canvas_choice"}
+        left_out = ("_canvas_choice", "_last")
+        return {name: value for name, value in self.__dict__.items() if name not in left_out}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _canvas_choice=threading.Lock())
+        self.__dict__.update(state, _canvas_choice=threading.Lock(), _last=(None, None))

@@ -55,6 +55,7 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
     canvas_: Size | None
     _embedder: Any
     _cache: ScoreCache[ImageScores]
+    _last: tuple[Hashable | None, PatchTokens | None]  # what was read of the image scored last
     _canvas_choice: threading.Lock
 
     @abstractmethod
@@ -283,6 +284,7 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
             for key, hit in zip(keys, known, strict=True):
                 outcome = next(fresh) if hit is None else hit
                 if isinstance(outcome, PatchTokens):
+                    self._last = self._look_key(key[0], canvas), outcome
                     outcome = scorer(outcome)
                     if key[0] is not None:
                         self._cache.put(key, outcome)
@@ -296,8 +298,18 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         key = content_key(item)
         return None if key is None else (key, self.channel_order)
 
+    def _look_key(self, content: Hashable | None, canvas: Size | None) -> Hashable | None:
+        """Everything that the tokens of an image depend on; None if that cannot be told."""
+        return None if content is None else (content, canvas, *sorted(self._reading().items()))
+
     def _look(self, image: Item, canvas: Size | None) -> PatchTokens | None:
-        """What is read of one image; None, with a warning, for a gap."""
+        """What is read of one image; None, with a warning, for a gap.
+
+        An image that was just scored is not read again.
+        """
+        key, patches = self._last
+        if key is not None and key == self._look_key(self._content_key(image), canvas):
+            return patches
         (outcome,) = self._outcomes([image], canvas)
         if not isinstance(outcome, UnreadableError):
             return outcome
