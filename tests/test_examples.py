@@ -111,6 +111,17 @@ def test_few_shot_needs_both_folders_or_none(tmp_path, capsys):
     assert "--images" in capsys.readouterr().err
 
 
+def test_the_picture_of_the_readme_is_what_its_example_draws(tmp_path):
+    run("heat_maps", "--out", tmp_path / "heat-maps.jpg")
+    kept, drawn = (
+        np.asarray(Image.open(folder / "heat-maps.jpg")).astype(int)
+        for folder in (EXAMPLES / "pictures", tmp_path)
+    )
+    assert kept.shape == drawn.shape
+    assert np.abs(kept - drawn).mean() < 3  # machines round differently
+    assert (EXAMPLES / "pictures" / "heat-maps.jpg").stat().st_size < 150_000
+
+
 def test_the_list_of_examples_is_complete():
     listed = (EXAMPLES / "README.md").read_text()
     for path in EXAMPLES.glob("*.py"):
