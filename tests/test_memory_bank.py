@@ -135,6 +135,16 @@ def test_a_stored_token_has_distance_zero():
     np.testing.assert_allclose(bank_of(stored).nearest_distance(stored), 0, atol=1e-6)
 
 
+def test_a_zero_token_has_distance_zero_to_zero_rows_alone(backend):
+    zero = np.zeros((1, 8), dtype=np.float32)
+    bank = bank_of(np.concatenate([tokens(4, 8), zero]), tokens(3, 8, seed=1), backend=backend)
+    distance, rows = bank.nearest_rows(np.concatenate([zero, bank.tokens[:1]]))
+    np.testing.assert_allclose(distance, [0, 0], atol=1e-6)
+    assert rows.tolist() == [[4], [0]]
+    assert bank.nearest_distance(zero, 2) == 0.5
+    assert bank.nearest_distance(zero, leave_out=0) == 1
+
+
 def test_turned_copies_are_left_out_with_their_image():
     first, turned, second = (tokens(6, 8, seed=s) for s in range(3))
     bank, image = MemoryBank(), StoredImage((2, 3), (20, 30))

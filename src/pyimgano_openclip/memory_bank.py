@@ -209,7 +209,21 @@ class MemoryBank:
         if self._search is None:
             self._search = build_search(self.backend, self.tokens, self.device)
         asked = np.ascontiguousarray(queries, dtype=np.float32)
-        return self._search(asked, min(n_neighbors, available), hidden)
+        found = self._search(asked, min(n_neighbors, available), hidden)
+        blank = np.flatnonzero(~asked.any(axis=1))
+        return self._prefer_blank(found, blank, hidden) if len(blank) else found
+
+    def _prefer_blank(self, found: Found, blank: Indices, hidden: range) -> Found:
+        """Give zero queries the zero rows first: any token is at distance 0 from itself.
+
+        The cosine with a zero token is 0, whatever the other one.
+        """
+        similarity, rows = found
+        zeros = np.flatnonzero(~self.tokens.any(axis=1))
+        zeros = zeros[~np.isin(zeros, hidden)][: similarity.shape[1]]
+        similarity[blank, : len(zeros)] = 1
+        rows[blank, : len(zeros)] = zeros
+        return similarity, rows
 
     def rows_of(self, image: int) -> range:
         """The rows of an image and its rotated copies."""
