@@ -85,11 +85,28 @@ def test_the_same_seed_gives_the_same_report(benchmark, name):
 @each
 def test_robust_benchmark_on_arrays_and_on_paths(benchmark, name):
     script = "pyimgano-robust-benchmark"
-    ran, report = benchmark(name, "--severities", "1", "--corruptions", "blur,jpeg", script=script)
+    ran, report = benchmark(
+        name, "--severities", "1", "--corruptions", "blur,jpeg", "--input-mode", "numpy",
+        "--seed", "3", "--contamination", "0.2", "--device", "cpu", script=script,
+    )  # fmt: skip
     assert ran.encoded > 0
     assert_finite(report)
+    assert ran.settings["contamination"] == 0.2
+    assert ran.settings["device"] == "cpu"
+    assert ran.settings["pretrained"] is False
     _, report = benchmark(name, "--input-mode", "paths", script=script)
     assert_finite(report)
+
+
+@each
+@pytest.mark.parametrize("script", ["pyimgano-benchmark", "pyimgano-robust-benchmark"])
+def test_a_misspelt_setting_is_named(host, parts, name, script):
+    model = json.dumps({"openclip_model_name": "bundled", "aggregation": "max"})
+    data = ("--dataset", "mvtec", "--root", parts.root, "--category", CATEGORY)
+    ran = host.try_run(script, "--model", name, "--model-kwargs", model, *data)
+    assert ran.status != 0
+    assert "aggregation" in ran.err
+    assert ran.detectors == []
 
 
 @each

@@ -92,6 +92,24 @@ def test_the_threshold_of_fit_decides(infer, name):
     assert [record["label"] for record in records][2:] == [1, 1]
 
 
+def test_contamination_and_a_quantile_of_the_calibration_move_the_threshold(infer, name):
+    high, middle, low = (
+        infer(name, *arguments)[0].detectors[0]["threshold"]
+        for arguments in (
+            ("--contamination", "0.1"),
+            ("--contamination", "0.4"),
+            ("--contamination", "0.4", "--calibration-quantile", "0.05"),
+        )
+    )
+    assert high > middle > low > 0
+
+
+def test_without_a_file_the_records_are_printed(host, name, parts):
+    command = (INFER, "--model", name, *MODEL, "--train-dir", parts.train)
+    ran = host.run(*command, "--input", parts.good, "--input", parts.damaged)
+    assert_told_apart([json.loads(line) for line in ran.out.splitlines() if line[:1] == "{"])
+
+
 def test_confidence_and_rejection(infer, name):
     ran, records = infer(name, "--include-confidence")
     confidence = np.array([record["label_confidence"] for record in records])

@@ -18,7 +18,7 @@ TRAINING = {"enabled": True, "epochs": 2, "lr": 0.1, "batch_size": 4, "num_worke
 def train(host, parts, tmp_path):
     """Train by a config, with some sections of it changed; what ran, and the run's folder."""
 
-    def train_by(name, *arguments, **sections):
+    def train_by(name, *arguments, fails=False, **sections):
         folder = tmp_path / "run"
         config = {
             "recipe": "industrial-adapt",
@@ -35,7 +35,8 @@ def train(host, parts, tmp_path):
         }  # fmt: skip
         file = tmp_path / "config.json"
         file.write_text(json.dumps(config))
-        return host.run("pyimgano-train", "--config", file, *arguments), folder
+        run = host.try_run if fails else host.run
+        return run("pyimgano-train", "--config", file, *arguments), folder
 
     return train_by
 
@@ -77,6 +78,8 @@ def test_a_run_is_written_and_read_back_with_equal_scores(train, infer, name, tr
     ran, folder = train(name, "--export-infer-config", training=training)
     assert ran.settings["random_seed"] == 4
     assert ran.settings["contamination"] == 0.2
+    assert ran.settings["device"] == "cpu"
+    assert ran.settings["pretrained"] is False
     assert ran.detectors[0]["class"] == CLASSES[name]
     report = json.loads((folder / "categories" / CATEGORY / "report.json").read_text())
     assert report["results"]["auroc"] == 1
@@ -130,6 +133,22 @@ def test_a_deploy_bundle_is_complete_and_runs(train, infer, name):
     _, records = infer("--infer-config", folder / "deploy_bundle" / "infer_config.json")
     trained = lines(folder / "categories" / CATEGORY / "per_image.jsonl")
     assert scores_of(records) == scores_of(trained)
+
+
+def test_an_exported_config_is_valid(train, host, name):
+    _, folder = train(name, "--export-infer-config")
+    config = folder / "artifacts" / "infer_config.json"
+    checked = host.run("pyimgano-validate-infer-config", config, "--json").json
+    assert checked["model"]["name"] == name
+    assert checked["model"]["model_kwargs"] == BUNDLED
+
+
+def test_a_misspelt_setting_is_named(train, name):
+    model = {"name": name, "model_kwargs": {**BUNDLED, "aggregation": "max"}}
+    ran, _ = train(name, model=model, fails=True)
+    assert ran.status != 0
+    assert "aggregation" in ran.err
+    assert ran.detectors == []
 
 
 def test_preflight_finds_nothing_wrong(train, name):

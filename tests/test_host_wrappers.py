@@ -5,13 +5,16 @@ import inspect
 import numpy as np
 import pytest
 from pyimgano.calibration.pixel_threshold import calibrate_normal_pixel_quantile_threshold
+from pyimgano.calibration.score_threshold import resolve_calibration_quantile
 from pyimgano.inference.api import calibrate_threshold, infer
 from pyimgano.inference.preprocessing import PreprocessingDetector
 from pyimgano.inference.tiling import TiledDetector
 from pyimgano.models import create_model
 from pyimgano.pipelines.mvtec_visa import evaluate_split, load_benchmark_split
+from pyimgano.preprocessing.catalog import list_preprocessing_schemes
 from pyimgano.preprocessing.industrial_presets import IlluminationContrastKnobs
 from pyimgano.serialization import save_detector
+from pyimgano.services.infer_options_service import resolve_preprocessing_preset_knobs
 from pyimgano.sklearn_adapter import RegistryModelEstimator
 from pyimgano.training.checkpointing import save_checkpoint
 from pyimgano.training.runner import micro_finetune
@@ -203,6 +206,13 @@ def test_calibration_sets_the_threshold(name):
     assert np.isfinite(pixels)
 
 
+def test_the_host_takes_its_quantile_from_the_contamination(name):
+    detector = create_light(name, contamination=0.2)
+    for asked in (detector, TiledDetector(detector=detector, tile_size=20)):
+        found = resolve_calibration_quantile(asked, calibration_quantile=None)
+        assert found == (0.8, "contamination")
+
+
 def test_confidence_probability_and_rejection(name):
     detector = create(name).fit(NORMAL)
     confidence = detector.predict_confidence(TEST)
@@ -220,6 +230,19 @@ def test_confidence_probability_and_rejection(name):
 def test_get_params_builds_the_same_detector(name):
     detector = create(name, contamination=0.2, aggregation_method="max")
     assert type(detector)(**detector.get_params()).get_params() == detector.get_params()
+
+
+@pytest.mark.parametrize(
+    "preset", [scheme.name for scheme in list_preprocessing_schemes(deployable_only=True)]
+)
+def test_every_preset_of_preprocessing_that_can_be_deployed(name, preset):
+    knobs = resolve_preprocessing_preset_knobs(preset)
+    wrapped = PreprocessingDetector(detector=create_light(name), illumination_contrast=knobs)
+    images = [red_image(seed=seed) for seed in range(3)]
+    wrapped.fit(images)
+    whole, damaged = wrapped.decision_function([red_image(seed=4), with_green(images[0], 10, 10)])
+    assert np.isfinite([whole, damaged]).all()
+    assert wrapped.get_anomaly_map(images[0]).shape == (40, 40)
 
 
 def test_tiles_of_an_image_are_put_together(name):
