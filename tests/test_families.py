@@ -146,6 +146,8 @@ def test_the_window_of_the_whole_grid_is_encode_image(model_of):
     "name", ["MobileCLIP-S1", "MobileCLIP2-S0", "swin_base_patch4_window7_224"]
 )
 def test_towers_without_aligned_patches_are_refused_before_any_download(name):
+    if name not in open_clip.list_models():
+        pytest.skip("this open_clip does not have the model yet")
     with pytest.raises(ValueError, match=r"cannot be compared with texts.*ViT-B-32"):
         VisionOpenCLIPPromptScore(openclip_model_name=name, openclip_pretrained=None)
 
