@@ -26,7 +26,9 @@ from bundled_training.trainer import Recipe, Trainer
 BUNDLED = Path(__file__).parent.parent / "src" / "pyimgano_openclip" / "bundled"
 CARD = "MODEL_CARD.md"
 QUICK = Recipe(steps=4, groups=2, count=8, warmup=2, cooldown=2)
-QUICK_SCALE = Scale(seeds=(0,), families=("leather", "gear"), products=1, photographs=0)
+QUICK_SCALE = Scale(
+    seeds=(0,), families=("leather", "gear"), seen=("nut",), products=1, photographs=0
+)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -24,6 +24,7 @@ from pyimgano_openclip.weights import find_source, load_model
 
 from . import network
 from .captions import Vocabulary
+from .data import TRAINING_FAMILIES
 
 Figures = dict[str, list[float]]
 NORMAL_FROM = 500  # seeds of normal test pictures, after those of the bank and of the defects
@@ -36,12 +37,15 @@ class Scale:
     Attributes:
         seeds: Evaluation seeds.
         families: Families to measure, none of them in training.
+        seen: Objects that were in training, to be measured on other products: what families that
+            training has not seen could reach at best. One product each.
         products: Products of a family, zero-shot.
         photographs: Real photographs of each kind; 0 leaves the real data out.
     """
 
     seeds: tuple[int, ...] = (0, 1, 2)
     families: tuple[str, ...] = HELD_OUT_FAMILIES
+    seen: tuple[str, ...] = tuple(family for family in TRAINING_FAMILIES if family in OBJECTS)
     products: int = 2
     photographs: int = 150
 
@@ -84,19 +88,21 @@ def _figures(folder: Path, seed: int, scale: Scale, device: str) -> dict[str, fl
 
 def _zero_shot(folder: Path, seed: int, scale: Scale, device: str) -> dict[str, float]:
     detector = VisionOpenCLIPPromptScore(openclip_model_name=f"local-dir:{folder}", device=device)
-    scores: dict[str, tuple[float, float]] = {}
-    for family in scale.families:
-        products = range(10 * seed, 10 * seed + scale.products)
-        samples = [sample for product in products for sample in _shots(family, product)]
+    scores = {}
+    products = dict.fromkeys(scale.families, scale.products) | dict.fromkeys(scale.seen, 1)
+    for family, count in products.items():
+        places = range(10 * seed, 10 * seed + count)
+        samples = [sample for product in places for sample in _shots(family, product)]
         scores[family] = _both(detector.set_class_name(family), samples)
-    kinds: dict[str, Callable[[str], bool]] = {
-        "all": lambda _: True,
-        "surfaces": lambda family: family not in OBJECTS,
-        "objects": lambda family: family in OBJECTS,
+    kinds = {
+        "all": scale.families,
+        "surfaces": [family for family in scale.families if family not in OBJECTS],
+        "objects": [family for family in scale.families if family in OBJECTS],
+        "objects seen in training": scale.seen,
     }
     found = {}
-    for kind, belongs in kinds.items():
-        chosen = [scores[family] for family in scale.families if belongs(family)]
+    for kind, families in kinds.items():
+        chosen = [scores[family] for family in families]
         for side, name in enumerate(("image", "pixel")):
             found[f"zero-shot {kind} {name}"] = float(np.mean([pair[side] for pair in chosen]))
     return found

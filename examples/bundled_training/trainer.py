@@ -40,7 +40,7 @@ class Recipe:
         seed: Seed of data, order, texts and start.
     """
 
-    steps: int = 2950
+    steps: int = 12000
     groups: int = 8
     count: int = 20_000
     muon_rate: float = 0.005
@@ -48,7 +48,7 @@ class Recipe:
     decay: float = 0.02
     average: float = 0.998
     warmup: int = 100
-    cooldown: int = 1000
+    cooldown: int = 5000
     seed: int = 0
 
 
@@ -153,15 +153,18 @@ class Trainer:
         unfinished.replace(path)
 
     def resume(self, path: Path) -> None:
-        """Go on from a checkpoint, also of a shorter or longer training that had not cooled down.
+        """Go on from a checkpoint, also of another length, if neither had begun to cool down.
 
         Raises:
             ValueError: If it belongs to another recipe.
         """
         state = torch.load(path, map_location=self.device, weights_only=True)
         ours, theirs = asdict(self.recipe), state["recipe"]
-        hot = state["step"] <= min(ours["steps"], theirs["steps"]) - self.recipe.cooldown
-        if theirs != (ours | {"steps": theirs["steps"]} if hot else ours):
+        hot = all(
+            state["step"] <= recipe["steps"] - recipe["cooldown"] for recipe in (ours, theirs)
+        )
+        length = {name: theirs[name] for name in ("steps", "cooldown")}
+        if theirs != (ours | length if hot else ours):
             raise ValueError(
                 f"{path.name} belongs to {theirs}, not to {ours}. Remove it, or use its settings."
             )
