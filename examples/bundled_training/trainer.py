@@ -40,7 +40,7 @@ class Recipe:
         seed: Seed of data, order, texts and start.
     """
 
-    steps: int = 12000
+    steps: int = 8000
     groups: int = 8
     count: int = 20_000
     muon_rate: float = 0.005
@@ -48,7 +48,7 @@ class Recipe:
     decay: float = 0.02
     average: float = 0.998
     warmup: int = 100
-    cooldown: int = 5000
+    cooldown: int = 3000
     seed: int = 0
 
 
