@@ -54,13 +54,14 @@ On one core of a shared cloud CPU, loading takes {loading:.2f} s and an image of
 
 - **Real images, zero-shot.** See the zero-shot rows of solar cells and textile above: useless for
   work. Generated pictures do not say what a defect on such photographs looks like.
-- **Textile, also with normal images.** Both rows are at chance; the defects are fine weaving errors
-  in photographs that are shrunk to 96 pixels.
+- **Textile, also with normal images.** At chance or below it, at the photographs' own 250 pixels too:
+  a local defect is a few pixels of noise, and the global change lowers the contrast, which brings
+  patches nearer to the normal ones, not farther away.
 - **Image scores of objects, zero-shot.** The map finds a defect more reliably than the image score
   separates images: at 96 pixels a hole, edge or thread that belongs to the product resembles a
-  defect. Objects seen in training do little better (see their row), so the families are not what
-  limits it: the size of picture and network does. A few normal images settle it; see the 16-shot
-  rows.
+  defect. Objects of families seen in training do better, but not well (see their row): more
+  families would help, and so would more pixels and a larger network. A few normal images settle it;
+  see the 16-shot rows.
 - Defects smaller than about two pixels at 96 x 96, and logical ones (a part too many, a wrong
   order), which no training image shows.
 - Any use as a general CLIP: retrieval or classification of photographs gives noise.
