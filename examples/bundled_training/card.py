@@ -54,7 +54,7 @@ On one core of a shared cloud CPU, loading takes {loading:.2f} s and an image of
 
 - **Real images, zero-shot.** See the zero-shot rows of solar cells and textile above: useless for
   work. Generated pictures do not say what a defect on such photographs looks like.
-- **Textile, also with normal images.** At chance or below it, at the photographs' own 250 pixels too:
+- **Textile, also with normal images.** At chance or below it, at the images' own 250 pixels too:
   a local defect is a few pixels of noise, and the global change lowers the contrast, which brings
   patches nearer to the normal ones, not farther away.
 - **Image scores of objects, zero-shot.** The map finds a defect more reliably than the image score
