@@ -7,10 +7,8 @@ over header and tensors tells a damaged file from a sound one.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,7 +87,7 @@ def write_checkpoint(path: Path, header: Mapping[str, Any], arrays: Arrays) -> N
     text = json.dumps({"format": FORMAT, "version": VERSION, **header}, allow_nan=False)
     data = save(stored, metadata={FORMAT: text, "digest": _digest(text, stored)})
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
     try:
         with partial.open("xb") as file:
             file.write(data)
@@ -160,6 +158,8 @@ def _header(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
 
 
 def _digest(text: str, arrays: Arrays) -> str:
+    import hashlib  # with OpenSSL; listing models does not need it
+
     digest = hashlib.blake2b(text.encode(), digest_size=16)
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])

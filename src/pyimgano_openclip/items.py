@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Hashable, Iterable
 from pathlib import Path
@@ -124,6 +123,8 @@ def content_key(item: Item) -> Hashable | None:
         return None
     if array is None or array.dtype.hasobject or not array.nbytes:
         return None
+    import hashlib  # with OpenSSL; listing models does not need it
+
     content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     digest = hashlib.blake2b(content.data, digest_size=16).digest()
     return (array.shape, array.dtype.str, digest)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from tempfile import SpooledTemporaryFile
 
 import numpy as np
 
@@ -20,6 +19,9 @@ class TokenSpool:
     """
 
     def __init__(self) -> None:
+        # It brings the libraries of compression along; listing models does not need them.
+        from tempfile import SpooledTemporaryFile
+
         self._file = SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - closed in __exit__
         self._shapes: list[tuple[int, ...]] = []
 
