@@ -5,9 +5,10 @@
     python examples/train_bundled.py --evaluate     # only measure the weights that are there
     python examples/train_bundled.py --quick --out /tmp/tiny --work /tmp/tiny-work
 
-An interrupted run goes on from its last checkpoint. The pictures and the checkpoint are kept in
---work (3 GB); the weights and the card replace those in --out. On a CPU shared with others set
-OMP_WAIT_POLICY=PASSIVE, since waiting threads otherwise take the time of working ones.
+Training needs torch 2.9 or newer, for the optimiser Muon. An interrupted run goes on from its last
+checkpoint. The pictures and the checkpoint are kept in --work (3 GB); the weights and the card
+replace those in --out. On a CPU shared with others set OMP_WAIT_POLICY=PASSIVE, since waiting
+threads otherwise take the time of working ones.
 """
 
 from __future__ import annotations

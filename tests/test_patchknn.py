@@ -218,9 +218,10 @@ def test_a_real_tower_grows_turns_and_explains(tmp_path):
     upright = (detector.memory_bank_.origins[:, 1] == 0).sum()
     assert upright == 3 * grid[0] * grid[1]
     assert upright < len(detector.memory_bank_) < 4 * upright  # less what turning brings in
-    turned = turn(images[0], 90)
-    others = detector.decision_function([turned, images[3]])
-    assert others[0] < others[1]
+    known, damaged = detector.decision_function(
+        [turn(images[0], 90), with_green(images[3], 20, 60, side=48)]
+    )
+    assert known < damaged
     match = detector.nearest(paths[0], 1)[0]
     assert (match.path, match.rotation) == (str(paths[0]), 0)
     assert match.box == match.training_box

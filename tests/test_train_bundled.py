@@ -12,6 +12,8 @@ pytestmark = pytest.mark.slow
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
+if not hasattr(torch.optim, "Muon"):
+    pytest.skip("training needs torch 2.9, for its optimiser Muon", allow_module_level=True)
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
