@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from .embedding import PRECISIONS, Precision
+
+_home = os.getpid()  # the process that torch's threads live in
 
 
 def choose_device(device: str) -> torch.device:
@@ -51,6 +55,17 @@ def computes_bfloat16(device: torch.device) -> bool:
         return False
     capabilities = torch.cpu.get_capabilities()
     return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def heed_fork() -> None:
+    """Let torch compute in one thread in a forked process, where its others are missing.
+
+    OpenMP would wait for them for ever. PyTorch's own DataLoader does the same in its workers.
+    """
+    global _home
+    if os.getpid() != _home:
+        torch.set_num_threads(1)
+        _home = os.getpid()
 
 
 def out_of_memory(error: Exception) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ from .towers.catalogue import Family, family_of
 BUNDLED = "bundled"
 LOCAL_DIR = "local-dir:"
 HUB = "hf-hub:"
+
+_seeding = threading.Lock()  # the generator of random weights is one for all threads
 
 
 @dataclass(frozen=True)
@@ -169,7 +172,7 @@ def load_model(source: Source) -> nn.Module:
     # Base weights of a text tower are never needed: weights of CLIP contain both towers.
     arguments["pretrained_text"] = False
     # The host scores under inference_mode; a model built there could never be used outside.
-    with torch.inference_mode(False), torch.random.fork_rng(devices=[]):
+    with _seeding, torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.manual_seed(source.seed)
         try:
             model = open_clip.create_model(
