@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from PIL import Image
 from pyimgano_openclip import VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore
 from pyimgano_openclip.cli import main
 from pyimgano_openclip.cli.images import find_images
+from pyimgano_openclip.cli.messages import listed
 from pyimgano_openclip.cli.results import Results
 from pyimgano_openclip.cli.score import score_folder
 from pyimgano_openclip.frame import read_pixels
@@ -158,7 +160,7 @@ def test_results_of_other_settings_are_not_mixed(parts, tmp_path):
     scored(parts, tmp_path / "out")
     other = VisionOpenCLIPPatchKNN(embedder=FileEmbedder(), n_neighbors=2)
     other.fit([red_image(30, 45, seed=seed) for seed in range(5)])
-    with pytest.raises(ValueError, match=r"n_neighbors differ.*--overwrite"):
+    with pytest.raises(ValueError, match=r"not the same: n_neighbors.*--overwrite"):
         scored(parts, tmp_path / "out", other)
     assert scored(parts, tmp_path / "out", other, overwrite=True).tally.scored == 6
 
@@ -210,7 +212,72 @@ def test_files_of_one_stem_do_not_overwrite_each_other(parts, tmp_path):
     ("arguments", "message"),
     [
         (["score", "{parts}", "--out", "{out}"], "--detector FILE, or --class-name"),
-        (["score", "{parts}", "--out", "{out}", "--detector", "{out}/no"], "No such file"),
+        (["score", "{parts}", "--out", "{out}", "--detector", "{out}/no"], "/no: No such file"),
+        (
+            ["score", "{parts}", "--out", "{file}", "--class-name", "nut", "--model", "bundled"],
+            "name a folder for the results",
+        ),
+        (
+            ["fit", "--normal", "{file}", "--out", "{out}", "--model", "bundled"],
+            "pyimgano-openclip: {file} cannot be opened",
+        ),
+        (
+            [
+                "fit",
+                "--normal",
+                "{parts}",
+                "--out",
+                "{out}",
+                "--model",
+                "bundled",
+                "--pretrained",
+                "openai",
+            ],
+            "brings its weights",
+        ),
+        (
+            [
+                "fit",
+                "--normal",
+                "{parts}",
+                "--out",
+                "{out}",
+                "--model",
+                "RN5",
+                "--pretrained",
+                "openai",
+            ],
+            "pyimgano-openclip towers",
+        ),
+        (
+            [
+                "fit",
+                "--normal",
+                "{parts}",
+                "--out",
+                "{out}",
+                "--model",
+                "RN50",
+                "--pretrained",
+                "no",
+            ],
+            "--pretrained='no'",
+        ),
+        (["fit", "--normal", "{parts}", "--out", "{out}", "--device", "gpu"], "such as 'cpu'"),
+        (
+            [
+                "fit",
+                "--normal",
+                "{parts}",
+                "--out",
+                "{out}",
+                "--set",
+                "layers=3",
+                "--model",
+                "bundled",
+            ],
+            "of the wrong type",
+        ),
         (["score", "{parts}/none", "--out", "{out}", "--class-name", "nut"], "does not exist"),
         (["fit", "--normal", "{parts}", "--out", "{parts}"], "is a folder"),
         (["fit", "--normal", "{parts}", "--out", "{out}", "--defects", "dent"], "--class-name"),
@@ -221,23 +288,49 @@ def test_files_of_one_stem_do_not_overwrite_each_other(parts, tmp_path):
 def test_what_goes_wrong_is_said_in_one_line_and_by_the_exit_code(
     parts, tmp_path, capsys, arguments, message
 ):
-    places = {"parts": parts, "out": tmp_path / "out"}
+    places = {"parts": parts, "out": tmp_path / "out", "file": tmp_path / "notes.txt"}
+    places["file"].write_text("no image")
     assert main([argument.format(**places) for argument in arguments]) == 1
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("pyimgano-openclip: ")
-    assert message in printed.err
+    assert message.format(**places) in printed.err
 
 
 @pytest.mark.parametrize(
     "arguments",
-    [[], ["fit"], ["score", "x", "--out", "y", "--threshold", "nan"], ["demo", "--set", "3"]],
+    [
+        [],
+        ["fit"],
+        ["demo", "--set", "3"],
+        ["score", "x", "--out", "y", "--threshold", "nan"],
+        ["score", "x", "--out", "y", "--threshold", "high"],
+        ["score", "x", "--out", "y", "--batch-size", "0"],
+        ["score", "x", "--out", "y", "--set", "k"],
+    ],
 )
 def test_wrong_usage_is_code_2(arguments, capsys):
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
     assert "usage:" in capsys.readouterr().err
+
+
+def test_only_score_says_that_it_can_go_on(capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    stopped = SimpleNamespace(run=interrupted)
+    monkeypatch.setattr("pyimgano_openclip.cli.import_module", lambda *_: stopped)
+    assert main(["score", "x", "--out", "y"]) == 130
+    assert "goes on" in capsys.readouterr().err
+    assert main(["fit", "--normal", "x", "--out", "y"]) == 130
+    assert capsys.readouterr().err == "\nInterrupted.\n"
+
+
+def test_of_many_names_a_few_are_told():
+    assert listed(["a", "b"]) == "a, b"
+    assert listed([str(n) for n in range(9)]) == "0, 1, 2, 3, 4 and 4 more"
 
 
 def test_help_loads_nothing_heavy():

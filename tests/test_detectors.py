@@ -246,6 +246,7 @@ def test_a_pickled_detector_gives_equal_scores(build):
         ({"contamination": 0}, r"\(0, 0.5\]"),
         ({"contamination": 0.6}, r"\(0, 0.5\]"),
         ({"contamination": "high"}, "contamination"),
+        ({"batch_size": 0}, "batch_size"),
         ({"aggregation_method": "median"}, "topk_mean, max, mean"),
         ({"aggregation_topk": 0}, "aggregation_topk"),
         ({"aggregation_topk": 1.5}, "aggregation_topk"),

@@ -14,7 +14,7 @@ import numpy as np
 from pyimgano.utils.optional_deps import require
 
 from . import __version__
-from .checks import check_choice, check_number, one_of
+from .checks import check_choice, check_count, check_number, one_of
 from .embedding import InjectedEmbedder, PatchEmbedder, Precision, Size
 from .gaps import ON_ERROR, OnError
 from .items import ORDERS, ChannelOrder, Item, as_items
@@ -79,6 +79,8 @@ class OpenCLIPDetector(SavedDetector, ShownDetector, ScoringDetector):
         check_number("contamination", contamination, above=0, most=0.5)
         check_choice("aggregation_method", aggregation_method, AGGREGATIONS)
         check_number("aggregation_topk", aggregation_topk, above=0, most=1)
+        if batch_size is not None:
+            check_count("batch_size", batch_size)
         check_choice("channel_order", channel_order, ORDERS)
         check_choice("on_error", on_error, ON_ERROR)
         super().__init__(contamination=contamination)

@@ -24,7 +24,9 @@ def choose_device(device: str) -> torch.device:
     try:
         chosen = torch.device(device)
     except RuntimeError as error:
-        raise ValueError(f"device={device!r} is not a device of torch: {error}") from error
+        raise ValueError(
+            f"device={device!r} is not a device of torch, such as 'cpu', 'cuda', 'cuda:1' or 'mps'."
+        ) from error
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device={device!r}, but torch finds no CUDA device; use 'auto' or 'cpu'.")
     return chosen

@@ -82,7 +82,7 @@ def make_detector(found: type[OpenCLIPDetector], arguments: Mapping[str, Any]) -
     try:
         return found(**given)
     except TypeError as error:  # such as a number where a list belongs
-        raise ValueError(f"{found.__name__}: {error}") from error
+        raise ValueError(f"{found.__name__} has an argument of the wrong type: {error}.") from error
 
 
 def _arguments(checkpoint: Checkpoint, found: type[OpenCLIPDetector]) -> dict[str, Any]:

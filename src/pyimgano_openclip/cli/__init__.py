@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from .arguments import ON_ERROR, finite, share
+from .messages import told
 
 if TYPE_CHECKING:
     from .answer import Answer
@@ -41,10 +42,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         answer: Answer = command.run(options)
     except KeyboardInterrupt:
-        sys.stderr.write("\nInterrupted. The same command goes on where this one stopped.\n")
+        again = " The same command goes on where this one stopped."
+        sys.stderr.write(f"\nInterrupted.{again if options.command == 'score' else ''}\n")
         return INTERRUPTED
-    except (ValueError, RuntimeError, OSError, ImportError) as error:
-        sys.stderr.write(f"pyimgano-openclip: {error}\n")
+    except (ValueError, RuntimeError, OSError, ImportError, MemoryError) as error:
+        sys.stderr.write(f"pyimgano-openclip: {told(error)}\n")
         return FAILED
     text = json.dumps(answer.facts, indent=2) if options.json else answer.text
     try:
@@ -78,7 +80,13 @@ def _add_demo(commands: argparse._SubParsersAction, common: argparse.ArgumentPar
         description="Both detectors with the bundled model on generated images of leather. Needs "
         "no network and less than a minute; ends with the path of a report.",
     )
-    parser.add_argument("--out", type=Path, default=Path("pyimgano-openclip-demo"), metavar="DIR")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("pyimgano-openclip-demo"),
+        metavar="DIR",
+        help="where to write (default: pyimgano-openclip-demo)",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
 
 
@@ -89,11 +97,14 @@ def _add_fit(commands: argparse._SubParsersAction, common: argparse.ArgumentPars
         help="learn from a folder of normal images",
         description="Fit the patch-kNN detector on normal images and save it as one file. With "
         "--class-name it is the zero-shot detector, and the images set its threshold.",
+        epilog="example: pyimgano-openclip fit --normal good/ --out screw.safetensors",
     )
     parser.add_argument(
-        "--normal", nargs="+", type=Path, required=True, metavar="DIR", help="normal images"
+        "--normal", nargs="+", type=Path, required=True, metavar="DIR", help="their folder"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="*.safetensors")
+    parser.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="where to save: *.safetensors"
+    )
     parser.add_argument(
         "--contamination",
         type=finite,
@@ -117,12 +128,18 @@ def _add_score(commands: argparse._SubParsersAction, common: argparse.ArgumentPa
         description="Score images with a saved detector, or zero-shot with --class-name. Writes "
         "scores.csv, scores.jsonl, maps, overlays and report.html. Run again after an "
         "interruption: images that were scored are not scored again.",
+        epilog="example: pyimgano-openclip score new/ --detector screw.safetensors --out results/",
     )
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE|DIR")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument(
+        "images", nargs="+", type=Path, metavar="IMAGE|DIR", help="folders with their subfolders"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
     parser.add_argument("--detector", type=Path, metavar="FILE", help="saved by the command fit")
     parser.add_argument(
-        "--threshold", type=finite, help="label 1 above it (default: the fitted one)"
+        "--threshold",
+        type=finite,
+        metavar="SCORE",
+        help="label 1 above it (default: the fitted one; without fit 0.5)",
     )
     parser.add_argument(
         "--maps",
@@ -153,8 +170,9 @@ def _add_towers(commands: argparse._SubParsersAction, common: argparse.ArgumentP
         "towers",
         parents=[common],
         help="list the models of open_clip and what they can do",
-        description="Every model of open_clip: whether it can be compared with texts (prompts) "
-        "and with images (patch-kNN), its input size and grid of patches, and its weights.",
+        description="Every model of open_clip: whether its patches can be compared with texts "
+        "(prompts) and with patches (patch-kNN), its input size, its grid of patches, the "
+        "parameters of its image tower, and its weights.",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="only models with this in the name")
     parser.add_argument("--cached", action="store_true", help="only models with weights here")
@@ -177,7 +195,8 @@ def _add_download(commands: argparse._SubParsersAction, common: argparse.Argumen
         help="put a model into a folder, for a machine without network",
         description="Write config, weights and checksums of a model of open_clip to a folder, and "
         "read them back. Elsewhere --model local-dir:DIR loads it without network.",
+        epilog="example: pyimgano-openclip download ViT-L-14-336 --pretrained openai --to vit-l",
     )
     parser.add_argument("model", metavar="MODEL", help="a model of open_clip")
     parser.add_argument("--pretrained", required=True, metavar="TAG|FILE", help="its weights")
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")

@@ -19,10 +19,20 @@ def share(parser: argparse.ArgumentParser, *groups: str) -> None:
 
 def finite(text: str) -> float:
     """A finite number, for argparse."""
-    number = float(text)
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
     if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"{text} is not a finite number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a finite number")
     return number
+
+
+def count(text: str) -> int:
+    """A whole number from 1, for argparse."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
 
 
 def setting(text: str) -> tuple[str, Any]:
@@ -50,7 +60,7 @@ def _model(parser: argparse.ArgumentParser) -> None:
 
 def _words(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--class-name", metavar="WORD", help="what the images show, for zero-shot: screw"
+        "--class-name", metavar="WORD", help="what the images show, such as screw: zero-shot"
     )
     parser.add_argument(
         "--defects",
@@ -62,8 +72,15 @@ def _words(parser: argparse.ArgumentParser) -> None:
 
 def _working(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
-    parser.add_argument("--precision", choices=PRECISIONS, default="auto")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="images per pass")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="of the tower's arithmetic (default: auto, bfloat16 where the hardware has it)",
+    )
+    parser.add_argument(
+        "--batch-size", type=count, metavar="N", help="images per pass (default: by device)"
+    )
 
 
 def _settings(parser: argparse.ArgumentParser) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ..checkpoint import plain
@@ -45,6 +46,8 @@ def _model(options: argparse.Namespace) -> dict[str, Any]:
     chosen = {"openclip_pretrained": options.pretrained}
     if options.model is None:
         return chosen
+    if options.pretrained is not None and _brings_weights(options.model):
+        raise ValueError(f"--model {options.model} brings its weights; leave out --pretrained.")
     if options.pretrained is None and options.model == DEFAULT_MODEL:
         return {"openclip_model_name": options.model}
     if options.pretrained is None and not _brings_weights(options.model):
@@ -75,3 +78,16 @@ def settings_of(detector: OpenCLIPDetector) -> dict[str, Any]:
     }
     facts: dict[str, Any] = plain({"detector": type(detector).__name__, **chosen})
     return facts
+
+
+def told_settings(detector: OpenCLIPDetector, saved: Path | None) -> dict[str, Any]:
+    """The settings in a report: with the tower and the device that there were in the end.
+
+    Args:
+        detector: After scoring.
+        saved: The file that it was loaded from.
+    """
+    source = ("openclip_model_name", "openclip_pretrained", "pretrained", "device", "precision")
+    facts = {name: value for name, value in settings_of(detector).items() if name not in source}
+    file = {} if saved is None else {"saved detector": saved.name}
+    return {"detector": facts.pop("detector"), **file, **detector._tower_facts(), **facts}

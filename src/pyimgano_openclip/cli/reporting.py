@@ -41,7 +41,7 @@ def build_section(
         findings=[_finding(results, drawing, record) for record in scored],
         training=training,
         unreadable={r["image"]: r["error"] for r in records if "error" in r},
-        settings={**settings, "canvas (height, width)": results.canvas or "chosen by the embedder"},
+        settings=settings,
     )
 
 

@@ -43,7 +43,8 @@ class Results:
         records: What is known, by the name of the image.
 
     Raises:
-        ValueError: If the folder holds results of another identity, or is no folder of results.
+        ValueError: If the folder holds results of another identity, or is no folder of results,
+            or a file.
     """
 
     def __init__(
@@ -54,6 +55,8 @@ class Results:
         self.records: dict[str, Record] = {}
         self._identity = dict(identity)
         self._stream: io.BufferedWriter | None = None
+        if folder.exists() and not folder.is_dir():
+            raise ValueError(f"{folder} is a file; name a folder for the results.")
         earlier = _read_json(folder / RUN)
         if overwrite or earlier is None:
             (folder / JOURNAL).unlink(missing_ok=True)
@@ -64,9 +67,11 @@ class Results:
             if earlier["identity"].get(name) != self._identity.get(name)
         )
         if changed:
+            # Of another detector nearly everything is different.
+            told = "detector" if "detector" in changed else ", ".join(changed)
             raise ValueError(
-                f"{folder} holds results of other settings: {', '.join(changed)} differ. Choose "
-                "another folder, or --overwrite to discard them."
+                f"{folder} holds results of other settings (not the same: {told}). Choose another "
+                "folder, or --overwrite to discard them."
             )
         self.canvas = tuple(earlier["canvas"]) if earlier["canvas"] else None
         self._read_journal()

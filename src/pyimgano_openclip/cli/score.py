@@ -12,9 +12,10 @@ from typing import Any
 from ..detector import OpenCLIPDetector
 from ..report import Section
 from .answer import Answer
-from .detectors import new_detector, saved_detector, settings_of
+from .detectors import new_detector, saved_detector, settings_of, told_settings
 from .drawing import Drawing, draw_all
 from .images import Source, find_images
+from .messages import listed
 from .reporting import build_section, write_report
 from .results import REPORT, TABLE, Results
 from .scoring import Tally, score_into, threshold_of
@@ -84,8 +85,7 @@ def score_folder(
     finally:
         results.close()
     drawing = draw_all(results, detector, tally.records, maps=maps, overlays=overlays)
-    shown = settings if saved is None else {**settings, "saved detector": saved.name}
-    return Run(results, detector, drawing, tally, shown)
+    return Run(results, detector, drawing, tally, told_settings(detector, saved))
 
 
 def section_of(title: str, run: Run) -> Section:
@@ -154,6 +154,6 @@ def _text(facts: Mapping[str, Any]) -> str:
     if facts["kept"]:
         lines.append(f"{facts['kept']} were scored by an earlier run, {facts['scored']} now")
     if facts["unreadable"]:
-        lines.append(f"could not be read: {', '.join(facts['unreadable'])}")
+        lines.append(f"could not be read, labelled 1: {listed(facts['unreadable'])}")
     lines += [f"scores: {facts['scores']}", f"report: {facts['report']}"]
     return "\n".join(lines)

@@ -59,7 +59,9 @@ def score_into(results: Results, detector: OpenCLIPDetector, sources: Sequence[S
     todo = [source for source in sources if not results.is_done(source)]
     tally = Tally(kept=len(sources) - len(todo))
     with (
-        tqdm(total=len(sources), initial=tally.kept, unit="image", disable=None) as bar,
+        tqdm(
+            desc="scoring", total=len(sources), initial=tally.kept, unit="image", disable=None
+        ) as bar,
         warnings.catch_warnings(),
     ):
         # Those images are told of in the results and in the answer.
