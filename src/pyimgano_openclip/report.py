@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from . import __version__
 from .templating import render
@@ -139,7 +139,7 @@ def render_report(
 
 
 def crop(image: Image.Image, box: Sequence[int], margin: float = 1.0, side: int = 120) -> bytes:
-    """A JPEG of a box of an image with its surroundings.
+    """A JPEG of a box of an image, outlined, with its surroundings.
 
     Args:
         image: RGB.
@@ -149,18 +149,19 @@ def crop(image: Image.Image, box: Sequence[int], margin: float = 1.0, side: int 
     """
     left, top, right, bottom = box
     reach = round(margin * max(right - left, bottom - top))
+    corner = max(left - reach, 0), max(top - reach, 0)
     around = image.crop(
-        (
-            max(left - reach, 0),
-            max(top - reach, 0),
-            min(right + reach, image.width),
-            min(bottom + reach, image.height),
-        )
+        (*corner, min(right + reach, image.width), min(bottom + reach, image.height))
     )
     scale = side / max(around.size)
     size = (max(1, round(around.width * scale)), max(1, round(around.height * scale)))
+    picture = around.resize(size, Image.Resampling.BICUBIC)
+    outline = [
+        min((at - corner[axis % 2]) * scale, size[axis % 2] - 1) for axis, at in enumerate(box)
+    ]
+    ImageDraw.Draw(picture).rectangle(outline, outline="white")
     buffer = io.BytesIO()
-    around.resize(size, Image.Resampling.BICUBIC).save(buffer, "JPEG", quality=80)
+    picture.save(buffer, "JPEG", quality=80)
     return buffer.getvalue()
 
 

@@ -1,0 +1,85 @@
+// One image, large, with what was found in it.
+
+function open(index) {
+  state.open = index;
+  const image = section().images[index];
+  $("detail-name").textContent = image.name;
+  const stage = $("stage"), frame = make("div", "frame");
+  frame.style.setProperty("--aspect", image.width / image.height);
+  const original = picture("original", image.name), heat = picture("heat", "");
+  original.src = pictures[image.name];
+  heat.src = image.heat;
+  frame.append(original, heat);
+  const boxes = svg("svg", { viewBox: `0 0 ${image.width} ${image.height}`, preserveAspectRatio: "none" }, frame);
+  image.regions.forEach(({ box: [left, top, right, bottom], defect, probability }) => {
+    svg("rect", { x: left, y: top, width: right - left, height: bottom - top, rx: 2, class: defect ? "named" : "" }, boxes);
+    if (!defect) return;
+    const size = Math.max(image.width, image.height) / 36;
+    const place = { x: left, y: top > 1.5 * size ? top - 0.4 * size : bottom + 1.1 * size, "font-size": size };
+    svg("text", place, boxes).textContent = named(defect, probability);
+  });
+  stage.replaceChildren(frame);
+  showFacts(image);
+  showVerdict();
+  if (!$("detail").open) $("detail").showModal();
+}
+function showVerdict() {
+  const image = section().images[state.open], flagged = isBad(image);
+  const score = make("span", "score", number(image.score)), tag = make("span", "tag", flagged ? "anomalous" : "normal");
+  score.classList.toggle("bad", flagged);
+  tag.classList.toggle("bad", flagged);
+  all(".verdict").forEach((place) => place.replaceChildren(score, tag));
+  const place = order.indexOf(state.open);
+  $("detail-place").textContent = place < 0 ? "" : `${place + 1} / ${order.length}`;
+}
+function showFacts(image) {
+  const facts = $("facts");
+  facts.scrollTop = 0;
+  facts.replaceChildren(make("div", "verdict"));
+  const about = [`${image.width} × ${image.height} pixels`];
+  if (image.percentile !== null) about.push(`above ${Math.round(image.percentile * 100)} % of the training images`);
+  facts.append(make("p", "", about.join(" · ")));
+  if (image.regions.length) {
+    facts.append(make("h2", "", "Hot regions"));
+    const table = make("table");
+    image.regions.forEach((region, number_) => table.append(regionRow(region, number_)));
+    facts.append(table);
+  }
+  if (image.neighbours.length) {
+    facts.append(make("h2", "", "Hottest patches and the nearest normal ones"));
+    for (const found of image.neighbours) facts.append(pair(found));
+  }
+}
+function regionRow(region, index) {
+  const row = make("tr"), [left, top, right, bottom] = region.box;
+  row.dataset.region = index;
+  row.tabIndex = 0;
+  const what = region.defect ? named(region.defect, region.probability) : "region";
+  row.append(make("th", "", what), make("td", "", `${right - left} × ${bottom - top} at ${left}, ${top}`), make("td", "", number(region.peak)));
+  const mark = (on) => () => all("#stage rect")[index].classList.toggle("on", on);
+  for (const event of ["mouseenter", "focus"]) row.addEventListener(event, mark(true));
+  for (const event of ["mouseleave", "blur"]) row.addEventListener(event, mark(false));
+  return row;
+}
+function pair(found) {
+  const element = make("div", "pair");
+  const side = (source, caption) => {
+    const figure = make("figure");
+    const shown = source ? picture("", caption) : make("div", "missing", "not on the machine that wrote this");
+    if (source) shown.src = source;
+    figure.append(shown, make("figcaption", "", caption));
+    return figure;
+  };
+  element.append(side(found.patch, `distance ${number(found.distance)}`), side(found.normal, found.source));
+  return element;
+}
+function step(by) {
+  if (!order.length) return;
+  const place = order.indexOf(state.open);
+  open(order[Math.max(0, Math.min(order.length - 1, place + by))]);
+}
+function closed() {
+  const index = state.open;
+  state.open = null;
+  goTo(index);
+}

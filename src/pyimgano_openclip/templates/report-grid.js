@@ -1,0 +1,98 @@
+// The cards of the images: which are shown, in which order, and which are on the page.
+
+function makeCard(index) {
+  const image = section().images[index], card = make("button", "card");
+  card.type = "button";
+  card.dataset.index = index;
+  card.title = image.name;
+  const frame = make("span", "frame");
+  frame.append(picture("original", image.name), picture("heat", ""));
+  const caption = make("span", "caption"), name = make("span", "name");
+  name.append(make("bdi", "", image.name));
+  caption.append(name, make("span", "score", number(image.score)));
+  card.append(frame, caption);
+  card.addEventListener("click", () => open(index));
+  mark(card, flags[index]);
+  return card;
+}
+function mark(card, flagged) {
+  card.classList.toggle("bad", flagged);
+  card.querySelector(".score").classList.toggle("bad", flagged);
+}
+
+// Only the cards about the window are on the page, between paddings as high as all the others;
+// with thousands of them every step of scrolling would be slow. All cards are equally high.
+const AHEAD = 600; // pixels
+function put(wanted) {
+  const kept = new Set(wanted), before = new Set(placed);
+  for (const index of placed) {
+    if (kept.has(index)) continue;
+    cards[index].remove();
+    for (const image of all("img", cards[index])) image.removeAttribute("src"); // frees memory
+  }
+  let next = $("grid").firstElementChild;
+  for (const index of wanted) {
+    const card = cards[index] ||= makeCard(index);
+    if (!before.has(index)) {
+      const image = section().images[index], [original, heat] = all("img", card);
+      original.src = pictures[image.name];
+      heat.src = image.heat;
+    }
+    if (card === next) next = next.nextElementSibling;
+    else $("grid").insertBefore(card, next);
+  }
+  placed = wanted;
+}
+function measure() {
+  const style = getComputedStyle($("grid")), columns = style.gridTemplateColumns.split(" ").length;
+  if (!placed.length) put(order.slice(0, columns));
+  const pitch = (cards[placed[0]]?.offsetHeight ?? 1) + parseFloat(style.rowGap);
+  return { columns, pitch, rows: Math.ceil(order.length / columns) };
+}
+function fill() {
+  const grid = $("grid"), { columns, pitch, rows } = measure(), { top } = grid.getBoundingClientRect();
+  const row = (y) => Math.max(0, Math.min(rows, Math.floor((y - top) / pitch)));
+  const from = row(-AHEAD), to = Math.min(rows, row(innerHeight + AHEAD) + 1);
+  grid.style.setProperty("--before", `${from * pitch}px`);
+  grid.style.setProperty("--after", `${(rows - to) * pitch}px`);
+  put(order.slice(from * columns, to * columns));
+}
+function goTo(index) {
+  const place = order.indexOf(index);
+  if (place < 0) return;
+  if (!placed.includes(index)) {
+    const { columns, pitch } = measure(), { top } = $("grid").getBoundingClientRect();
+    scrollBy(0, top + Math.floor(place / columns) * pitch - innerHeight / 2);
+    fill();
+  }
+  cards[index].focus({ preventScroll: true });
+  cards[index].scrollIntoView({ block: "nearest" });
+}
+// Once a frame: sliders and wheels tell of more steps than can be shown.
+const waiting = new Set();
+function soon(task) {
+  if (waiting.has(task)) return;
+  waiting.add(task);
+  requestAnimationFrame(() => { waiting.delete(task); task(); });
+}
+
+function arrange() {
+  const { images } = section();
+  const wanted = state.text.trim().toLowerCase();
+  order = images.map((_, index) => index).filter((index) => {
+    const image = images[index];
+    if (state.show === "anomalous" && !isBad(image)) return false;
+    if (state.show === "normal" && isBad(image)) return false;
+    return !wanted || image.name.toLowerCase().includes(wanted)
+      || image.regions.some((region) => (region.defect || "").toLowerCase().includes(wanted));
+  });
+  const by = {
+    high: (a, b) => images[b].score - images[a].score,
+    low: (a, b) => images[a].score - images[b].score,
+    near: (a, b) => Math.abs(images[a].score - state.threshold) - Math.abs(images[b].score - state.threshold),
+    name: (a, b) => images[a].name.localeCompare(images[b].name, undefined, { numeric: true }),
+  };
+  order.sort(by[state.sort]);
+  fill();
+  $("nothing").hidden = order.length > 0;
+}
