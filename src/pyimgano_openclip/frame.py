@@ -133,9 +133,9 @@ def _stored_size(tiff: Any) -> Size:
 
 def _decode(item: Item) -> Image.Image:
     with _open(item) as opened, _errors_named(item, "decoded"):
-        if opened.getexif().get(EXIF_ORIENTATION, 1) == 1:
-            return to_rgb(opened)  # without a copy
-        return to_rgb(ImageOps.exif_transpose(opened))
+        # Pillow turns TIFF files itself, older versions without telling exif_transpose().
+        upright = opened.format == "TIFF" or opened.getexif().get(EXIF_ORIENTATION, 1) == 1
+        return to_rgb(opened if upright else ImageOps.exif_transpose(opened))
 
 
 def _open(item: Item) -> AbstractContextManager[Image.Image]:
