@@ -12,6 +12,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -28,8 +29,9 @@ Size: TypeAlias = tuple[int, int]  # (height, width)
 EXIF_ORIENTATION = 0x0112
 TIFF_WIDTH, TIFF_HEIGHT = 0x0100, 0x0101
 TURNED_SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that exchange height and width
+LARGEST_FILE = 2**31  # bytes; more than 16 bits a channel of the most pixels that Pillow takes
 # Pillow knows forty more; one of them, EPS, runs Ghostscript on the file.
-FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def read_pixels(item: Item) -> npt.NDArray[np.uint8]:
 
 
 def image_size(item: Item) -> Size:
-    """(height, width) of an image as a viewer shows it, read from the file's header alone.
+    """(height, width) of an image as a viewer shows it, without decoding it.
 
     Raises:
         UnreadableError: If the item cannot be read as an image.
@@ -152,12 +154,21 @@ def _open(item: Item) -> AbstractContextManager[Image.Image]:
     Image.init()
     known = [name for name in FORMATS if name in Image.OPEN]
     with _errors_named(item, "opened as an image"):
-        if not stat.S_ISREG(Path(item).stat().st_mode):  # a named pipe would block for ever
-            raise ValueError("it is a directory or a device, not a file")
+        content = BytesIO(_content(Path(item)))
         try:
-            return Image.open(item, formats=known)
+            return Image.open(content, formats=known)
         except UnidentifiedImageError as error:
             raise ValueError(f"it is none of {', '.join(known)}, or damaged") from error
+
+
+def _content(path: Path) -> bytes:
+    """All of a file: Pillow maps some files, and a process dies if a mapped file is overwritten."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):  # a named pipe would block for ever
+        raise ValueError("it is a directory or a device, not a file")
+    if status.st_size > LARGEST_FILE:
+        raise ValueError(f"it has {status.st_size} bytes; at most {LARGEST_FILE} are read")
+    return path.read_bytes()
 
 
 @contextmanager
