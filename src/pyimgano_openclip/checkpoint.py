@@ -2,13 +2,15 @@
 
 The file's metadata hold a JSON header: format and version, the detector's class, the identity of
 the model, every setting that changes a score, the threshold. The tensors hold the rest. A digest
-over header and tensors tells a damaged file from a sound one.
+over header and tensors tells a damaged file from a sound one, but anybody can write one that fits.
+So no file is trusted: none holds code, and what no detector would have written is refused.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,11 +19,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .atomic import remove_abandoned, replacing
+from .tensor_file import Arrays, read_tensors, strict_json, write_tensors
+
 FORMAT = "pyimgano-openclip"
 VERSION = 1
-LARGEST_HEADER = 100 * 2**20  # bytes; what safetensors itself accepts
-
-Arrays = Mapping[str, npt.NDArray[Any]]
+UNIT = 1.01  # greatest length of a unit vector that was rounded to 16 bits
+TOLD = 500  # characters of a value that a message shows
 
 
 class CheckpointError(ValueError):
@@ -42,17 +46,39 @@ class Checkpoint:
     header: Mapping[str, Any]
     arrays: Arrays
 
-    def numbers(self, name: str, axes: int) -> npt.NDArray[Any]:
+    def numbers(self, name: str, axes: int, *types: str) -> npt.NDArray[Any]:
         """An array of finite numbers.
+
+        Args:
+            name: Of the array.
+            axes: How many it has.
+            types: NumPy's names of the types that it may have.
 
         Raises:
             CheckpointError: If it is missing or empty, has other axes, or holds anything else.
         """
         array = self.arrays.get(name, np.empty(0))
-        if array.ndim != axes or not array.size or not np.isfinite(array).all():
+        sound = array.ndim == axes and array.size and array.dtype.name in types
+        if not sound or not np.isfinite(array).all():
             raise CheckpointError(
-                f"{self.path} is damaged: {name!r} has the shape {array.shape} or numbers that are "
-                f"not finite; expected finite numbers with {axes} axes."
+                f"{self.path} is damaged: {name!r} has the shape {array.shape} and the type "
+                f"{array.dtype}, or numbers that are not finite; expected finite numbers of "
+                f"{' or '.join(types)} with {axes} axes."
+            )
+        return array
+
+    def unit_vectors(self, name: str, axes: int, *types: str) -> npt.NDArray[Any]:
+        """Like :meth:`numbers`; vectors along the last axis, of length 1, or 0 if zero.
+
+        Raises:
+            CheckpointError: If one is longer, so that scores would leave their range.
+        """
+        array = self.numbers(name, axes, *types)
+        squares = np.einsum("...d,...d->...", array, array, dtype=np.float64)
+        if squares.max() > UNIT**2:
+            raise CheckpointError(
+                f"{self.path} is damaged: {name!r} holds a vector of the length "
+                f"{float(squares.max()) ** 0.5:g}; expected at most 1."
             )
         return array
 
@@ -67,35 +93,25 @@ class Checkpoint:
         """
         if found != plain(expected):
             raise CheckpointError(
-                f"{self.path} was saved with {what} = {found!r}, but this detector has "
-                f"{plain(expected)!r}. {remedy}"
+                f"{self.path} was saved with {what} = {short(found)}, but this detector has "
+                f"{short(plain(expected))}. {remedy}"
             )
 
 
 def write_checkpoint(path: Path, header: Mapping[str, Any], arrays: Arrays) -> None:
     """Write a file under another name, then rename it: whenever that is cut off, no file is broken.
 
+    What an earlier call has left there because its process was killed is removed an hour later.
+
     Args:
-        path: Where to; folders are made, an older file is replaced.
+        path: Where to; folders are made, an older file is replaced, and so is a symbolic link.
         header: What JSON can hold.
         arrays: What NumPy holds, by name.
     """
-    # Loading and listing detectors does not need it.
-    from safetensors.numpy import save
-
-    stored = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    remove_abandoned(path)
     text = json.dumps({"format": FORMAT, "version": VERSION, **header}, allow_nan=False)
-    data = save(stored, metadata={FORMAT: text, "digest": _digest(text, stored)})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
-    try:
-        with partial.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path, durable=True) as file:
+        write_tensors(file, arrays, {FORMAT: text, "digest": digest_of(text, arrays)})
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -104,37 +120,35 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: If it is damaged, of another kind, or of a later version of the format.
         OSError: If it cannot be opened.
+        MemoryError: If it does not fit into memory.
     """
-    from safetensors import SafetensorError, safe_open
-
-    _check_size(path)
+    if not stat.S_ISREG(path.stat().st_mode):  # a named pipe would block for ever
+        raise CheckpointError(f"{path} is a directory or a device, not a file.")
     try:
-        with safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, TypeError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is damaged or no checkpoint: {error}") from error
-    header = _header(path, metadata)
-    if metadata.get("digest") != _digest(metadata[FORMAT], arrays):
+        with path.open("rb") as file:
+            arrays, notes = read_tensors(file)
+    except ValueError as error:
+        raise CheckpointError(
+            f"{path} is damaged or no checkpoint: {error}; expected a safetensors file written by "
+            "save_checkpoint()."
+        ) from error
+    except MemoryError as error:
+        raise MemoryError(f"{path} does not fit into memory: {error}") from error
+    header = _header(path, notes)
+    if notes.get("digest") != digest_of(notes[FORMAT], arrays):
         raise CheckpointError(f"{path} is damaged: its content does not match its digest.")
     return Checkpoint(path, header, arrays)
+
+
+def short(value: object) -> str:
+    """A value in a message."""
+    told = repr(value)
+    return told if len(told) <= TOLD else f"{told[:TOLD]}..."
 
 
 def plain(value: object) -> Any:
     """A value as it comes back from JSON: tuples become lists, keys strings."""
     return json.loads(json.dumps(value, default=_unpacked))
-
-
-def _check_size(path: Path) -> None:
-    """The first eight bytes announce the length of the header; it has to fit into the file."""
-    with path.open("rb") as file:
-        announced = int.from_bytes(file.read(8), "little")
-        size = file.seek(0, os.SEEK_END)
-    if size < 8 or not 0 < announced <= min(size - 8, LARGEST_HEADER):
-        raise CheckpointError(
-            f"{path} is damaged or no checkpoint: it announces a header of {announced} bytes and "
-            f"has {size}; expected a safetensors file written by save_checkpoint()."
-        )
 
 
 def _header(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
@@ -144,26 +158,28 @@ def _header(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
             "expected one written by save_checkpoint()."
         )
     try:
-        header = json.loads(metadata[FORMAT])
+        header = strict_json(metadata[FORMAT])
         version = header["version"]
-    except (ValueError, RecursionError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path} is damaged: its header cannot be read: {error}") from error
     if type(version) is not int or version > VERSION or version < 1:
         raise CheckpointError(
-            f"{path} has version {version!r} of the checkpoint format; this package reads up to "
-            f"version {VERSION}. Update pyimgano-openclip."
+            f"{path} has version {short(version)} of the checkpoint format; this package reads up "
+            f"to version {VERSION}. Update pyimgano-openclip."
         )
     found: Mapping[str, Any] = header
     return found
 
 
-def _digest(text: str, arrays: Arrays) -> str:
+def digest_of(text: str, arrays: Arrays) -> str:
+    """What tells a damaged file from a sound one: a digest of its header and its arrays."""
     import hashlib  # with OpenSSL; listing models does not need it
 
-    digest = hashlib.blake2b(text.encode(), digest_size=16)
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16)
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
-        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        told = f"{name} {array.dtype.str} {array.shape}"
+        digest.update(told.encode(errors="surrogatepass"))
         digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 

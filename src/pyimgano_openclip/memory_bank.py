@@ -11,15 +11,19 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from .checkpoint import Arrays, Checkpoint, CheckpointError
+from .checkpoint import Checkpoint, CheckpointError
+from .checks import check_count
 from .coreset import BLOCK, k_center, nearest_center, project
 from .embedding import Floats
-from .origins import Origin, Origins, StoredImage, in_order
+from .origins import Origin, Origins, StoredImage, in_order, stored_image
 from .search import Found, Indices, Search, build_search
+from .tensor_file import Arrays
 
 RowType = Literal["float32", "float16"]
 ROW_TYPES: tuple[str, ...] = get_args(RowType)
 
+MOST_SEEN = 2**53  # tokens; floats count so far
+WIDEST = 100.0  # distance between projected unit vectors that no projection comes near
 SLACK = 0.25  # of the limit, by which a growing bank may exceed it before it is thinned
 
 
@@ -249,23 +253,23 @@ class MemoryBank:
         Raises:
             CheckpointError: If it is none.
         """
-        rows, origins, reach = (
-            checkpoint.numbers(name, axes)
-            for name, axes in (("rows", 2), ("origins", 2), ("reach", 1))
-        )
+        rows = checkpoint.unit_vectors("rows", 2, *ROW_TYPES)
+        origins = checkpoint.numbers("origins", 2, "int32")
+        reach = checkpoint.numbers("reach", 1, "float32")
         facts = checkpoint.header["state"]
-        images = tuple(
-            StoredImage((int(rows), int(cols)), (int(height), int(width)), path)
-            for rows, cols, height, width, path in facts["images"]
-        )
-        whole = origins.shape == (len(rows), 3) and reach.shape == (len(rows),)
-        if not whole or rows.dtype.name not in ROW_TYPES or not in_order(origins, images):
+        images = tuple(stored_image(told) for told in facts["images"])
+        seen, spread = facts["seen"], float(facts["spread"])
+        check_count("seen", seen)
+        fitting = origins.shape == (len(rows), 3) and reach.shape == (len(rows),)
+        sound = fitting and len(rows) <= seen <= MOST_SEEN and 0 <= spread <= WIDEST
+        whole = seen == len(rows)
+        if not sound or reach.min() < 0 or not in_order(origins, images, whole=whole):
             raise CheckpointError(
                 f"{checkpoint.path} is damaged: its memory bank contradicts itself."
             )
-        self.images, self.seen, self.spread = images, int(facts["seen"]), float(facts["spread"])
-        self._tokens, self._origins = rows, origins.astype(np.int32)
-        self._reach, self._n, self._search = reach.astype(np.float32), len(rows), None
+        self.images, self.seen, self.spread = images, seen, spread
+        self._tokens, self._origins, self._reach = rows, origins, reach
+        self._n, self._search = len(rows), None
 
     def _most(self) -> int:
         """Rows at which a growing bank is thinned to its limit."""

@@ -23,11 +23,13 @@ from .gaps import OnError
 from .items import ChannelOrder, Item, as_items
 from .maps import Aggregation, ImageScores, image_score
 from .memory_bank import ROW_TYPES, MemoryBank, RowType
+from .saving import TRAINING_SCORES
 from .scoring import Scores
 from .search import SEARCH_BACKENDS, SearchBackend
 
 if TYPE_CHECKING:
-    from .checkpoint import Arrays, Checkpoint
+    from .checkpoint import Checkpoint
+    from .tensor_file import Arrays
 
 
 class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
@@ -195,6 +197,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
     def _restored(self, checkpoint: Checkpoint) -> dict[str, Any]:
         bank = self._new_bank()
         bank.restore(checkpoint)
+        checkpoint.numbers(TRAINING_SCORES, 1, "float64")  # a bank was never without them
         return {"_bank": bank, "_enrolled": [], "_training": {}}
 
     def _scorer(self, canvas: Size | None) -> NearestScorer:  # noqa: ARG002 - in the bank

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from .checkpoint import Arrays, Checkpoint, CheckpointError
+from .checkpoint import Checkpoint, CheckpointError
 from .checks import check_choice, one_of
 from .detector import (
     DEFAULT_MODEL,
@@ -23,6 +23,7 @@ from .detector import (
 from .embedding import (
     ATTENTIONS,
     Attention,
+    Floats,
     InjectedEmbedder,
     PatchEmbedder,
     PatchTokens,
@@ -48,6 +49,7 @@ from .prompts import Defects, Wording
 from .references import References, gather_references
 from .saving import as_canvas
 from .scoring import Labels, Scores
+from .tensor_file import Arrays
 
 if TYPE_CHECKING:
     from .regions import Region
@@ -310,10 +312,8 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         return {**arrays, **rows}, facts
 
     def _restored(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        normal, anomaly = (checkpoint.numbers(f"text_{side}", 1) for side in ("normal", "anomaly"))
-        named = {
-            name: checkpoint.numbers(f"text_defect_{name}", 1) for name in self._prompts.defects
-        }
+        normal, anomaly = (_text_vector(checkpoint, side) for side in ("normal", "anomaly"))
+        named = {name: _text_vector(checkpoint, f"defect_{name}") for name in self._prompts.defects}
         saved, own = TextVectors(normal, anomaly, named), self._own_text
         restored: dict[str, Any] = {"references": None, "_gathered": None}
         if checkpoint.header["state"]:
@@ -416,3 +416,8 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         chances /= chances.sum()
         best = int(chances.argmax())
         return replace(region, defect=list(named)[best], probability=float(chances[best]))
+
+
+def _text_vector(checkpoint: Checkpoint, name: str) -> Floats:
+    vector: Floats = checkpoint.unit_vectors(f"text_{name}", 1, "float32")
+    return vector

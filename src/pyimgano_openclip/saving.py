@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import math
 import os
+import sys
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,14 +16,16 @@ import numpy as np
 
 from . import __version__
 from .checkpoint import (
-    Arrays,
     Checkpoint,
     CheckpointError,
     plain,
     read_checkpoint,
+    short,
     write_checkpoint,
 )
+from .checks import check_count, check_number
 from .embedding import InjectedEmbedder, Size
+from .tensor_file import Arrays
 
 # Arguments of the constructor that say where and how to work, not what to compute.
 WORKING = {
@@ -39,6 +45,8 @@ class SavedDetector:
     canvas_: Size | None
     _embedder: Any
     _cache: Any
+    _scorer: Any
+    _stream: Any
 
     @property
     def _free_settings(self) -> frozenset[str]:
@@ -110,31 +118,51 @@ class SavedDetector:
             OSError: If it cannot be opened.
         """
         checkpoint = read_checkpoint(Path(path))
-        try:
-            self._expect_equals(checkpoint)
+        with _refusing(checkpoint):
+            self._expect_settings(checkpoint)
+        mine = self._identity()
+        with _refusing(checkpoint):
+            _expect_model(checkpoint, mine)
             restored = {**_common(checkpoint), **self._restored(checkpoint)}
-        except CheckpointError:
-            raise
-        except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise CheckpointError(f"{path} is damaged: {error!r}") from error
+        self._try_out(checkpoint, restored)
         for name in ("threshold_", "decision_scores_", "labels_"):
             self.__dict__.pop(name, None)
         self.__dict__.update(restored)
         self._cache.clear()
         return self
 
-    def _expect_equals(self, checkpoint: Checkpoint) -> None:
-        """Raise a ValueError unless the checkpoint's detector scores as this one does."""
+    def _expect_settings(self, checkpoint: Checkpoint) -> None:
+        """Raise a ValueError unless the checkpoint's detector has the settings of this one."""
         header, name = checkpoint.header, type(self).__name__
         checkpoint.expect("detector", header["detector"], name, "Load it with that class.")
         saved, own = header["settings"], self._scoring_settings()
         for name in sorted({*saved, *own}):
-            remedy = f"Create the detector with {name}={saved.get(name)!r}, or fit again."
+            remedy = f"Create the detector with {name}={short(saved.get(name))}, or fit again."
             checkpoint.expect(name, saved.get(name), own.get(name), remedy)
-        model, mine = header["model"], self._identity()
-        same = "weights" if "weights" in model and "weights" in mine else "embedder"
-        if model.get(same) != mine.get(same):
-            checkpoint.expect("model", model, mine, "Create the detector with the saved model.")
+
+    def _try_out(self, checkpoint: Checkpoint, restored: Mapping[str, Any]) -> None:
+        """Score a small grey image with what was loaded; an embedder of the caller's may read none.
+
+        Raises:
+            CheckpointError: If that fails, or the detector would never choose the canvas.
+        """
+        canvas, bank = restored["canvas_"], checkpoint.header["state"]
+        injected = isinstance(self._embedder, InjectedEmbedder)
+        usual = canvas is None if injected else canvas and self._embedder.can_read(canvas)
+        if not (usual or (canvas is None and not bank)):
+            raise CheckpointError(
+                f"{checkpoint.path} is damaged: this detector reads no images on the canvas "
+                f"{canvas}."
+            )
+        if injected:
+            return
+        twin = copy.copy(self)
+        twin.__dict__.update(restored)
+        (patches,) = twin._stream([np.full((8, 8), 127, np.uint8)], self._embedder.small_canvas)
+        try:
+            twin._scorer(canvas)(patches)
+        except ValueError as error:
+            raise CheckpointError(f"{checkpoint.path} is damaged: {error}") from error
 
     def _scoring_settings(self) -> dict[str, Any]:
         free = WORKING | MODEL | self._free_settings
@@ -153,18 +181,38 @@ class SavedDetector:
         }
 
 
+@contextmanager
+def _refusing(checkpoint: Checkpoint) -> Iterator[None]:
+    """Make an error that names the file of whatever content of it leads to one."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise CheckpointError(f"{checkpoint.path} is damaged: {error!r}") from error
+
+
+def _expect_model(checkpoint: Checkpoint, mine: Mapping[str, Any]) -> None:
+    """Raise a ValueError unless weights, or classes of embedders, are the same."""
+    saved = checkpoint.header["model"]
+    if any(saved.get(key) != mine.get(key) for key in ("weights", "embedder")):
+        checkpoint.expect("model", saved, mine, "Create the detector with the saved model.")
+
+
 def _common(checkpoint: Checkpoint) -> dict[str, Any]:
     """The attributes that every detector has."""
     header = checkpoint.header
-    canvas, threshold = header["canvas"], header["threshold"]
+    threshold, contamination = header["threshold"], header["contamination"]
+    check_number("contamination", contamination, above=0, most=0.5)
     restored: dict[str, Any] = {
-        "contamination": float(header["contamination"]),
-        "canvas_": as_canvas(canvas),
+        "contamination": float(contamination),
+        "canvas_": as_canvas(header["canvas"]),
     }
     if threshold is not None:
+        check_number("threshold", threshold, above=-math.inf, most=sys.float_info.max)
         restored["threshold_"] = float(threshold)
     if TRAINING_SCORES in checkpoint.arrays:
-        scores = checkpoint.numbers(TRAINING_SCORES, axes=1)
+        scores = checkpoint.numbers(TRAINING_SCORES, 1, "float64")
         restored["decision_scores_"] = scores
         restored["labels_"] = (scores > restored["threshold_"]).astype(np.int64)
     return restored
@@ -172,4 +220,9 @@ def _common(checkpoint: Checkpoint) -> dict[str, Any]:
 
 def as_canvas(saved: Any) -> Size | None:
     """(height, width) as it comes back from JSON."""
-    return None if saved is None else (int(saved[0]), int(saved[1]))
+    if saved is None:
+        return None
+    height, width = saved
+    check_count("canvas", height)
+    check_count("canvas", width)
+    return height, width

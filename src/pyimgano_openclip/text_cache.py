@@ -9,12 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from .atomic import replacing
 from .embedding import Floats
 
 
@@ -40,8 +40,9 @@ def load_vector(model: str, sentences: Sequence[str]) -> Floats | None:
     if file is None:
         return None
     try:
-        vector = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
+        with file.open("rb") as stream:
+            vector: Floats = np.lib.format.read_array(stream, allow_pickle=False)
+    except (OSError, ValueError, MemoryError):
         return None  # missing or damaged: it is encoded anew
     sound = vector.ndim == 1 and vector.dtype == np.float32 and np.isfinite(vector).all()
     return vector if sound and vector.any() else None
@@ -53,10 +54,8 @@ def save_vector(model: str, sentences: Sequence[str], vector: Floats) -> None:
     if file is None:
         return
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=file.parent, suffix=".tmp", delete=False) as stream:
+        with replacing(file) as stream:
             np.save(stream, vector, allow_pickle=False)
-        Path(stream.name).replace(file)
     except OSError:
         return  # a read-only home costs a few seconds at the next start, not the run
 

@@ -16,12 +16,13 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from ..atomic import write_atomically
 from ..detector import OpenCLIPDetector
 from ..frame import read_pixels
 from ..maps import anomaly_map
 from ..pictures import colour_range, map_to_16_bits, overlay, thumbnail
 from ..promptscore import VisionOpenCLIPPromptScore
-from .results import MAPS, OVERLAYS, THUMBNAILS, Record, Results, write_atomically
+from .results import MAPS, OVERLAYS, THUMBNAILS, Record, Results
 from .scoring import region_threshold
 
 SETTINGS = "pictures.json"

@@ -11,13 +11,14 @@ from typing import Any
 
 from PIL import Image
 
+from ..atomic import write_atomically
 from ..detector import OpenCLIPDetector
 from ..frame import read_pixels
 from ..maps import anomaly_map
 from ..pictures import heat_picture
 from ..report import Finding, Neighbour, Region, Section, crop, render_report
 from .drawing import Drawing
-from .results import THUMBNAILS, Record, Results, write_atomically
+from .results import THUMBNAILS, Record, Results
 from .scoring import threshold_of
 
 HEAT_SIDE = 112  # pixels, longer side; a browser makes it smooth
