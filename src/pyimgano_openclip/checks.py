@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """Raise a ValueError unless the value is one of the choices."""
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"{name}={value!r} is unknown; choose from {', '.join(choices)}.")
 
 
@@ -19,10 +20,26 @@ def check_number(name: str, value: float, *, above: float, most: float) -> None:
         raise ValueError(f"{name}={value!r}; it must be a number in ({above}, {most}].")
 
 
-def check_count(name: str, value: int) -> None:
-    """Raise a ValueError unless the value is a whole number from 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name}={value!r}; it must be a whole number from 1.")
+def check_count(name: str, value: Any, *, least: int = 1, most: int | None = None) -> None:
+    """Raise a ValueError unless the value is a whole number in the range."""
+    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+    if not whole or value < least or (most is not None and value > most):
+        limit = f"from {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name}={value!r}; it must be a whole number {limit}.")
+
+
+def as_list(name: str, value: object, most: int) -> tuple[Any, ...]:
+    """The entries of a list or a tuple.
+
+    Raises:
+        ValueError: If it is none, or has more entries than ``most``.
+    """
+    if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+        raise ValueError(f"{name}={value!r}; it must be a list.")
+    entries = tuple(value)
+    if len(entries) > most:
+        raise ValueError(f"{name} has {len(entries)} entries; at most {most} are possible.")
+    return entries
 
 
 def one_of(x: object, other: object) -> object:

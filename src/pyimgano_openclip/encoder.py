@@ -25,6 +25,13 @@ from .frame import Frame, choose_canvas, image_size, read_frame, whole_patches
 from .hardware import choose_device, choose_dtype, heed_fork, out_of_memory
 from .items import Item, as_items
 from .read_ahead import in_batches, read_ahead
+from .tower_settings import (
+    check_image_size,
+    check_layers,
+    check_neighbourhoods,
+    check_numbers,
+    check_windows,
+)
 from .towers import Request, Tower, TowerOutput, make_tower
 from .towers.catalogue import EXAMPLES
 from .unreadable import UnreadableError, attempt, or_raise
@@ -96,21 +103,29 @@ class OpenCLIPPatchEmbedder:
         random_seed: int = 0,
         download: bool = True,
     ) -> None:
+        check_numbers(
+            stages=stages,
+            dimension=dimension,
+            resize=resize,
+            max_tokens=max_tokens,
+            batch_size=batch_size,
+            random_seed=random_seed,
+        )
         self.model_name = model_name
         self.pretrained = pretrained
         self.tokens = tokens
         self.attention = attention
         self.stages = stages
-        self.layers = tuple(layers)
-        self.neighbourhoods = tuple(neighbourhoods)
-        self.windows = tuple(windows)
+        self.layers = check_layers(layers)
+        self.neighbourhoods = check_neighbourhoods(neighbourhoods)
+        self.windows = check_windows(windows)
         self.dimension = dimension
-        self.device = choose_device(device)
-        self.image_size = image_size
+        self.image_size = check_image_size(image_size)
         self.resize = resize
         self.max_tokens = max_tokens
         self.batch_size = batch_size
         self.precision = precision
+        self.device = choose_device(device)
         self.dtype = choose_dtype(precision, self.device)
         self.random_seed = random_seed
         self._source = weights.find_source(

@@ -17,6 +17,8 @@ def choose_device(device: str) -> torch.device:
     Raises:
         ValueError: If the name is unknown or the device is not there.
     """
+    if not isinstance(device, str):
+        raise ValueError(f"device={device!r}; it must be a name such as 'auto', 'cpu' or 'cuda:1'.")
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")

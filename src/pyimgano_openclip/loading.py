@@ -102,6 +102,6 @@ def _text_features(checkpoint: Checkpoint, found: type[OpenCLIPDetector]) -> dic
     if found is not VisionOpenCLIPPromptScore:
         return {}
     return {
-        "text_features_normal": checkpoint.numbers("text_normal", axes=1),
-        "text_features_anomaly": checkpoint.numbers("text_anomaly", axes=1),
+        "text_features_normal": checkpoint.unit_vectors("text_normal", 1, "float32"),
+        "text_features_anomaly": checkpoint.unit_vectors("text_anomaly", 1, "float32"),
     }

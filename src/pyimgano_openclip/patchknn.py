@@ -137,7 +137,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         check_number("coreset_sampling_ratio", coreset_sampling_ratio, above=0, most=1)
         check_choice("memory_bank_dtype", memory_bank_dtype, ROW_TYPES)
         check_count("n_neighbors", n_neighbors)
-        check_count("rotations", rotations)
+        check_count("rotations", rotations, most=360)
         if max_patches is not None:
             check_count("max_patches", max_patches)
         super().__init__(

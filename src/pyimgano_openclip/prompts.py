@@ -6,8 +6,9 @@ is put into every template, and each ensemble becomes one text vector.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from string import Formatter
 
 NORMAL_STATES = (
     "{}",
@@ -51,6 +52,9 @@ TEMPLATES = (
     "a photo of a {} for anomaly detection.",
     "an inspection image of a {}.",
 )
+
+# Name, format and conversion, as Formatter.parse tells them; the last is a text without one.
+PLACEHOLDERS = (("", "", None), ("0", "", None), ("class_name", "", None), (None, None, None))
 
 Defects = Mapping[str, Sequence[str]] | Sequence[str]
 
@@ -129,10 +133,11 @@ class Wording:
             return Prompts(normal, anomaly, named)
         if self.normal_states is not None or self.anomalous_states is not None:
             raise ValueError("text_prompts are whole sentences; pass them or states, not both.")
-        if set(self.text_prompts) != {"normal", "anomaly"}:
+        sides = self.text_prompts if isinstance(self.text_prompts, Mapping) else {}
+        if set(sides) != {"normal", "anomaly"}:
             raise ValueError(
-                f"text_prompts has the keys {sorted(self.text_prompts)}; it needs exactly 'normal' "
-                "and 'anomaly', each a list of sentences."
+                f"text_prompts has the keys {[*sides]}; it needs exactly 'normal' and 'anomaly', "
+                "each a list of sentences."
             )
         normal, anomaly = (
             _compose(f"text_prompts[{side!r}]", self.text_prompts[side], ("{}",), class_name)
@@ -144,6 +149,7 @@ class Wording:
         if self.defects is None:
             return {}
         if isinstance(self.defects, Mapping):
+            _sentences("defects", list(self.defects))
             return self.defects
         return {
             name: [
@@ -162,7 +168,8 @@ def _compose(
 
 
 def _sentences(argument: str, given: Sequence[str]) -> Sequence[str]:
-    if isinstance(given, str) or not all(isinstance(text, str) for text in given):
+    listed = isinstance(given, Collection) and not isinstance(given, (str, bytes, Mapping))
+    if not listed or not all(isinstance(text, str) for text in given):
         raise ValueError(f"{argument} must be a list of strings: {given!r}.")
     if not given:
         raise ValueError(f"{argument} is empty; it needs at least one entry.")
@@ -171,9 +178,15 @@ def _sentences(argument: str, given: Sequence[str]) -> Sequence[str]:
 
 def _fill(sentence: str, class_name: str) -> str:
     try:
-        return sentence.format(class_name, class_name=class_name)
-    except (IndexError, KeyError, ValueError) as error:
-        raise ValueError(
-            f"The prompt {sentence!r} cannot be filled with the class name ({error}); use {{}} or "
-            "{class_name} as placeholder and double other braces."
-        ) from error
+        placeholders = [found[1:] for found in Formatter().parse(sentence)]
+        # Others would read attributes, or write a billion blanks.
+        odd = [found for found in placeholders if found not in PLACEHOLDERS]
+        if not odd:
+            return sentence.format(class_name, class_name=class_name)
+        problem = f"unknown placeholder {odd[0][0]!r}"
+    except (IndexError, ValueError) as error:
+        problem = str(error)
+    raise ValueError(
+        f"The prompt {sentence!r} cannot be filled with the class name ({problem}); use {{}} or "
+        "{class_name} as placeholder and double other braces."
+    )
