@@ -1,6 +1,8 @@
 """No pickle, no code from data, no network: in the wheel's sources, and when it is used."""
 
 import ast
+import json
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -191,3 +193,23 @@ def test_a_whole_round_unpickles_nothing_and_asks_no_network(tmp_path):
         XDG_CACHE_HOME=str(tmp_path),
     )
     assert done.stdout.count("done") == 4
+
+
+def test_a_tokenizer_that_is_a_program_is_not_run(tmp_path):
+    pytest.importorskip("open_clip")
+    from pyimgano_openclip import bundled
+    from pyimgano_openclip.weights import find_source, get_tokenizer
+
+    folder, ran = tmp_path / "model", tmp_path / "ran"
+    shutil.copytree(bundled.weights_dir(), folder)
+    config = json.loads((folder / "open_clip_config.json").read_text())
+    more = {"hf_tokenizer_name": "own", "tokenizer_kwargs": {"trust_remote_code": True}}
+    config["model_cfg"]["text_cfg"].update(more)
+    (folder / "open_clip_config.json").write_text(json.dumps(config))
+    program = {"tokenizer_class": "Own", "auto_map": {"AutoTokenizer": ["own.Own", None]}}
+    (folder / "tokenizer_config.json").write_text(json.dumps(program))
+    (folder / "config.json").write_text("{}")
+    (folder / "own.py").write_text(f"open({str(ran)!r}, 'w').close()")
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        get_tokenizer(find_source(f"local-dir:{folder}", None))
+    assert not ran.exists()

@@ -18,10 +18,11 @@ import torch
 from torch import Tensor, nn
 
 from . import text_cache, weights
+from .canvases import Canvases
 from .embedding import Attention, Floats, PatchTokens, Precision, Size, unit
 from .features import Projection, fuse_features
 from .fingerprint import fingerprint
-from .frame import Frame, choose_canvas, image_size, read_frame, whole_patches
+from .frame import Frame, image_size, read_frame
 from .hardware import choose_device, choose_dtype, heed_fork, out_of_memory
 from .items import Item, as_items
 from .read_ahead import in_batches, read_ahead
@@ -39,8 +40,6 @@ from .unreadable import UnreadableError, attempt, or_raise
 BATCH_SIZE = {"cpu": 8, "cuda": 32}  # images
 PROJECTION_SEED = 0  # fixed, so that a bank fits every detector of equal settings
 TEXT_BATCH = 64  # sentences
-SMALL = 3  # patches each way, to try a detector out
-MAX_TOKENS = 4  # times the tower's own number of patches
 
 
 class OpenCLIPPatchEmbedder:
@@ -184,54 +183,19 @@ class OpenCLIPPatchEmbedder:
         Raises:
             ValueError: If an image cannot be read, unless those are skipped.
         """
-        native = self._native_canvas
-        if not self._any_canvas:
-            return native
+        canvases = self.canvases
+        if canvases.fixed:
+            return canvases.native
         sizes = [attempt(image_size, item) for item in items]
         if skip_unreadable:
             sizes = [found for found in sizes if not isinstance(found, UnreadableError)]
         known = list(or_raise(sizes, argument))
-        patch, most = self._tower.patch_size, self._most_tokens
-        return choose_canvas(known, native, patch, most) if known else None
-
-    def can_read(self, canvas: Size) -> bool:
-        """Whether :meth:`choose_canvas` might choose a canvas."""
-        if not self._any_canvas:
-            return canvas == self._native_canvas
-        return whole_patches(canvas, self._tower.patch_size) == canvas and (
-            self._tokens_of(canvas) <= self._most_tokens
-        )
+        return canvases.choose(known) if known else None
 
     @property
-    def small_canvas(self) -> Size:
-        """The cheapest canvas that the tower and all windows can work on, in (height, width)."""
-        if not self._tower.any_canvas:
-            return self._tower.native_size
-        side = max((SMALL, *self.windows))
-        height, width = self._tower.patch_size
-        return side * height, side * width
-
-    @property
-    def _native_canvas(self) -> Size:
-        tower = self._tower
-        if self.image_size is None or not tower.any_canvas:
-            return tower.native_size
-        side = self.image_size
-        return whole_patches((side, side) if isinstance(side, int) else side, tower.patch_size)
-
-    @property
-    def _any_canvas(self) -> bool:
-        """Whether the canvas follows the images."""
-        fixed = self.resize == "squash" or isinstance(self.image_size, tuple)
-        return self._tower.any_canvas and not fixed
-
-    @property
-    def _most_tokens(self) -> int:
-        return self.max_tokens or MAX_TOKENS * self._tokens_of(self._native_canvas)
-
-    def _tokens_of(self, canvas: Size) -> int:
-        height, width = self._tower.patch_size
-        return (canvas[0] // height) * (canvas[1] // width)
+    def canvases(self) -> Canvases:
+        """The canvases that images may be resized to; loads the model for its own size."""
+        return Canvases.of(self._tower, self.image_size, self.resize, self.max_tokens)
 
     def stream(
         self, items: Iterable[Item], canvas: Size | None, *, with_features: bool = False

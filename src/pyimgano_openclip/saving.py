@@ -148,7 +148,9 @@ class SavedDetector:
         """
         canvas, bank = restored["canvas_"], checkpoint.header["state"]
         injected = isinstance(self._embedder, InjectedEmbedder)
-        usual = canvas is None if injected else canvas and self._embedder.can_read(canvas)
+        usual = (
+            canvas is None if injected else canvas and self._embedder.canvases.may_choose(canvas)
+        )
         if not (usual or (canvas is None and not bank)):
             raise CheckpointError(
                 f"{checkpoint.path} is damaged: this detector reads no images on the canvas "
@@ -158,7 +160,8 @@ class SavedDetector:
             return
         twin = copy.copy(self)
         twin.__dict__.update(restored)
-        (patches,) = twin._stream([np.full((8, 8), 127, np.uint8)], self._embedder.small_canvas)
+        small = self._embedder.canvases.smallest(self._embedder.windows)
+        (patches,) = twin._stream([np.full((8, 8), 127, np.uint8)], small)
         try:
             twin._scorer(canvas)(patches)
         except ValueError as error:

@@ -149,11 +149,13 @@ def _check_directory(directory: Path) -> None:
             f"{directory} has no open_clip_config.json; it is needed for 'local-dir:'."
         )
     try:
-        found = "model_cfg" in json.loads(config.read_text(encoding="utf-8"))
-    except (ValueError, TypeError) as error:
+        told = json.loads(config.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{config} is not valid JSON: {error}") from error
-    if not found:
-        raise ValueError(f"{config} has no entry 'model_cfg'.")
+    model = told.get("model_cfg") if isinstance(told, dict) else None
+    towers = model if isinstance(model, dict) else {}
+    if not all(isinstance(towers.get(name), dict) for name in ("vision_cfg", "text_cfg")):
+        raise ValueError(f"{config} has no entry 'model_cfg' with 'vision_cfg' and 'text_cfg'.")
     if not any(any(directory.glob(f"*{suffix}")) for suffix in (".safetensors", ".bin", ".pth")):
         raise ValueError(f"{directory} has no weights (*.safetensors, *.bin or *.pth).")
 
@@ -193,7 +195,8 @@ def get_tokenizer(source: Source) -> Any:
 
     Raises:
         FileNotFoundError: If its vocabulary is not cached and cannot be fetched.
-        ValueError: If it would have to be fetched for a tower of random weights.
+        ValueError: If it would have to be fetched for a tower of random weights, or is a program of
+            its own.
     """
     config = source.config
     if source.random and config is not None:
@@ -204,9 +207,21 @@ def get_tokenizer(source: Source) -> Any:
                 "do; pass text_features_normal and text_features_anomaly, or use weights."
             )
     try:
+        _refuse_programs(source.name)
         return open_clip.get_tokenizer(source.name)
     except (RuntimeError, OSError) as error:
         raise _explained(source, error) from error
+
+
+def _refuse_programs(name: str) -> None:
+    """Raise a ValueError if a model's tokenizer is code out of its repository or folder."""
+    config = open_clip.get_model_config(name) or {}
+    options = config.get("text_cfg", {}).get("tokenizer_kwargs") or {}
+    if options.get("trust_remote_code"):
+        raise ValueError(
+            f"The tokenizer of {name!r} is a program of its own (trust_remote_code in its config), "
+            "which is not run; use another model."
+        )
 
 
 def _explained(source: Source, error: Exception) -> Exception:
