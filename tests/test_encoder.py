@@ -202,7 +202,9 @@ def test_unknown_models_and_weights_are_refused_before_loading(name, pretrained,
 
 
 def test_a_directory_without_weights_is_refused(tmp_path):
-    (tmp_path / "open_clip_config.json").write_text('{"model_cfg": {}}')
+    (tmp_path / "open_clip_config.json").write_text(
+        '{"model_cfg": {"vision_cfg": {}, "text_cfg": {}}}'
+    )
     with pytest.raises(ValueError, match="no weights"):
         OpenCLIPPatchEmbedder(f"local-dir:{tmp_path}")
 
