@@ -178,7 +178,7 @@ def test_what_is_never_finished_is_reported_once_and_scored_when_it_is(watched, 
 
 def test_a_file_finished_at_the_very_moment_of_its_report_is_scored(watched, incoming, tmp_path):
     path, content = incoming / "slow.png", tile(0)
-    for cut in range(15, -1, -1):
+    for cut in range(12, -1, -1):  # the last is written when the patience ends
         path.write_bytes(content[: len(content) - cut])
         watched.look(0.9)
     assert watched.look(0.9) == 0
