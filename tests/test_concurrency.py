@@ -229,11 +229,11 @@ def left_behind(detector):
     hooks = 0
     for module in detector._embedder.visual.modules():
         hooks += len(module._forward_hooks) + len(module._forward_pre_hooks)
-    descriptors = Path("/proc/self/fd")
-    files = len(list(descriptors.iterdir())) if descriptors.is_dir() else 0
     end = time.monotonic() + 10
     while (threads := _readers()) and time.monotonic() < end:
         time.sleep(0.01)  # one that was just being started needs a moment to see that it is over
+    descriptors = Path("/proc/self/fd")
+    files = len(list(descriptors.iterdir())) if descriptors.is_dir() else 0
     return threads, hooks, files
 
 
