@@ -276,7 +276,7 @@ def test_files_of_one_stem_do_not_overwrite_each_other(parts, tmp_path):
                 "--model",
                 "bundled",
             ],
-            "of the wrong type",
+            "it must be a list",
         ),
         (["score", "{parts}/none", "--out", "{out}", "--class-name", "nut"], "does not exist"),
         (["fit", "--normal", "{parts}", "--out", "{parts}"], "is a folder"),

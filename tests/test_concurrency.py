@@ -152,7 +152,8 @@ def test_copies_and_pickles_score_the_same_and_live_on_their_own(fitted, kind):
     expected = scores_and_maps(original, IMAGES[:4])
     for twin in (copy.deepcopy(original), pickle.loads(pickle.dumps(original))):
         for one, other in zip(scores_and_maps(twin, IMAGES[:4]), expected, strict=True):
-            np.testing.assert_array_equal(one, other)
+            # Its weights lie elsewhere in memory, and sums of other alignment round otherwise.
+            np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-6)
         assert twin.threshold_ == original.threshold_
         twin.fit(IMAGES[:3])
         twin.threshold_ = -1.0
