@@ -68,7 +68,9 @@ def test_a_file_of_no_known_detector_is_refused(change, tmp_path):
         load_detector(path, embedder=ColourEmbedder())
 
 
+@pytest.mark.slow
 def test_every_public_name_can_be_had():
+    pytest.importorskip("open_clip")
     for name in pyimgano_openclip.__all__:
         assert getattr(pyimgano_openclip, name) is not None
 
