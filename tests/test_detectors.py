@@ -251,6 +251,11 @@ def test_a_pickled_detector_gives_equal_scores(build):
         ({"aggregation_topk": 0}, "aggregation_topk"),
         ({"aggregation_topk": 1.5}, "aggregation_topk"),
         ({"embedder": object()}, "embed"),
+        ({"random_seed": 1.5}, "whole number from 0"),
+        ({"random_seed": -1}, "whole number from 0"),
+        ({"random_seed": "7"}, "whole number from 0"),
+        ({"random_seed": None}, "whole number from 0"),
+        ({"random_seed": 2**63}, "whole number from 0"),
     ],
 )
 def test_wrong_settings_are_refused(build, settings, message):

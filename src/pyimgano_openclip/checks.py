@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+MOST_SEED = 2**63 - 1
+
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
     """Raise a ValueError unless the value is one of the choices."""
@@ -26,6 +28,11 @@ def check_count(name: str, value: Any, *, least: int = 1, most: int | None = Non
     if not whole or value < least or (most is not None and value > most):
         limit = f"from {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name}={value!r}; it must be a whole number {limit}.")
+
+
+def check_seed(value: Any) -> None:
+    """Raise a ValueError unless ``random_seed`` is a seed that torch and NumPy take."""
+    check_count("random_seed", value, least=0, most=MOST_SEED)
 
 
 def as_list(name: str, value: object, most: int) -> tuple[Any, ...]:

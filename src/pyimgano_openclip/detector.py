@@ -14,7 +14,7 @@ import numpy as np
 from pyimgano.utils.optional_deps import require
 
 from . import __version__
-from .checks import check_choice, check_count, check_number, one_of
+from .checks import check_choice, check_count, check_number, check_seed, one_of
 from .embedding import InjectedEmbedder, PatchEmbedder, Precision, Size
 from .gaps import ON_ERROR, OnError
 from .items import ORDERS, ChannelOrder, Item, as_items
@@ -83,6 +83,7 @@ class OpenCLIPDetector(SavedDetector, ShownDetector, ScoringDetector):
             check_count("batch_size", batch_size)
         check_choice("channel_order", channel_order, ORDERS)
         check_choice("on_error", on_error, ON_ERROR)
+        check_seed(random_seed)
         super().__init__(contamination=contamination)
         self.embedder = embedder
         self.openclip_model_name = openclip_model_name

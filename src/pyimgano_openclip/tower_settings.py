@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from .checks import as_list, check_choice, check_count, check_number
+from .checks import as_list, check_choice, check_count, check_number, check_seed
 from .embedding import Size
 
 MOST_KINDS = 64  # layers, neighbourhoods or windows
 MOST_STAGES = 1000
 WIDEST = 99  # patches each way of a neighbourhood or a window
-MOST_SEED = 2**63 - 1  # that torch and NumPy take
 
 
 def check_layers(layers: object) -> tuple[float, ...]:
@@ -86,7 +85,7 @@ def check_numbers(
     """
     check_choice("resize", resize, ("keep", "squash"))
     check_count("stages", stages, most=MOST_STAGES)
-    check_count("random_seed", random_seed, least=0, most=MOST_SEED)
+    check_seed(random_seed)
     optional = {"dimension": dimension, "max_tokens": max_tokens, "batch_size": batch_size}
     for name, number in optional.items():
         if number is not None:
