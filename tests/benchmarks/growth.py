@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def files(folder: Path, count: int) -> Iterator[Path]:
 
 def checkpoints(count: int) -> set[int]:
     scales = (FIRST * 10**power for power in range(len(str(count))))
-    return {scale * step for scale in scales for step in STEPS if scale * step < count} | {count}
+    return {scale * step for scale in scales for step in STEPS if scale * step < count} | {0, count}
 
 
 def resident() -> float:
@@ -65,7 +66,8 @@ def measure(name: str, count: int) -> list[dict[str, float]]:
         images = Path(folder, "images")
         images.mkdir()
         wall, cpu = time.perf_counter(), time.process_time()
-        for number, _ in enumerate(detector.score_iter(files(images, count)), start=1):
+        scores = chain([None], detector.score_iter(files(images, count)))
+        for number, _ in enumerate(scores):
             if number in taken:
                 found.append(
                     {
@@ -74,18 +76,19 @@ def measure(name: str, count: int) -> list[dict[str, float]]:
                         "cpu_seconds": time.process_time() - cpu,
                         "resident_mib": resident(),
                         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+                        "open_files": sum(1 for _ in Path("/proc/self/fd").iterdir()),
                     }
                 )
     return found
 
 
 def table(found: list[dict[str, float]]) -> str:
-    lines = [f"{'images':>8}{'seconds':>10}{'CPU ms each':>13}{'MiB':>8}{'peak':>8}"]
-    each = [1000 * row["cpu_seconds"] / row["images"] for row in found]
+    lines = [f"{'images':>8}{'seconds':>10}{'CPU ms each':>13}{'MiB':>8}{'peak':>8}{'files':>7}"]
+    each = [1000 * row["cpu_seconds"] / max(1, row["images"]) for row in found]
     for row, milliseconds in zip(found, each, strict=True):
         numbers = f"{row['images']:8d}{row['seconds']:10.1f}{milliseconds:13.2f}"
         memory = f"{row['resident_mib']:8.0f}{row['peak_mib']:8.0f}"
-        lines.append(numbers + memory)
+        lines.append(f"{numbers}{memory}{row['open_files']:7d}")
     bars = {"CPU ms each": each, "MiB": [row["resident_mib"] for row in found]}
     for title, values in bars.items():
         lines.append(f"\n{title}")
