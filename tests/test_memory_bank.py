@@ -113,6 +113,24 @@ def test_an_inverted_index_is_approximate_and_leaves_images_out():
     assert (rough.nearest_distance(images[0], leave_out=0) > 1e-3).all()
 
 
+def test_an_inverted_index_finds_as_many_rows_as_are_asked_for():
+    pytest.importorskip("faiss")
+    alike = unit(tokens(1, 8) + 0.01 * tokens(300, 8, seed=1))
+    bank = bank_of(alike, tokens(40, 8, seed=2), backend="faiss-ivf")
+    # The lists near such tokens hold hardly any others, and their image is left out.
+    assert (bank.nearest_distance(alike[:5], leave_out=0) < 1.5).all()
+    _, rows = bank.nearest_rows(tokens(5, 8, seed=3), 300)
+    assert rows.min() >= 0
+    assert [len(set(found)) for found in rows.tolist()] == [300] * 5
+
+
+def test_an_inverted_index_of_a_small_bank_is_exact():
+    pytest.importorskip("faiss")
+    stored, queries = tokens(60, 8), tokens(9, 8, seed=1)
+    found = bank_of(stored, backend="faiss-ivf").nearest_distance(queries, 3)
+    np.testing.assert_allclose(found, bank_of(stored).nearest_distance(queries, 3), atol=1e-6)
+
+
 def test_half_precision_rows_take_half_the_memory_and_find_nearly_the_same(backend):
     stored, queries = tokens(60, 64), tokens(9, 64, seed=1)
     half, full = (bank_of(stored, backend=backend, row_type=t) for t in ("float16", "float32"))

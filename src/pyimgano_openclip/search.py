@@ -39,11 +39,12 @@ def build_search(backend: str, rows: Rows, device: str) -> Search:
     """A search over the rows of a bank, as a function of queries, count and hidden rows.
 
     The function takes unit-length queries of shape (P, D), the number of rows to find, and a range
-    of rows to pass over. A row that could not be found (``"faiss-ivf"`` only) has index -1.
+    of rows to pass over.
 
     Args:
         backend: ``"numpy"``, ``"torch"``, ``"sklearn"`` or ``"faiss"``, which agree up to rounding,
-            or ``"faiss-ivf"``, which looks at an eighth of the bank.
+            or ``"faiss-ivf"``, which looks at an eighth of the bank, and at all of it for queries
+            that find too few rows there or in a bank too small to be split.
         rows: Unit-length tokens, shape (N, D), float16 or float32.
         device: Device of torch that ``"torch"`` searches on.
 
@@ -200,29 +201,32 @@ def _faiss_search(rows: Rows, *, inverted: bool) -> Search:
             "knn_backend='faiss' needs faiss: pip install 'pyimgano-openclip[faiss]'"
         ) from error
     stored = np.ascontiguousarray(rows, dtype=np.float32)
-    flat = faiss.IndexFlatIP(stored.shape[1])
-    index: Any = flat
-    lists = max(1, min(round(IVF_LISTS * len(rows) ** 0.5), len(rows) // IVF_ROWS))
+    index: Any = faiss.IndexFlatIP(stored.shape[1])
+    lists = min(round(IVF_LISTS * len(rows) ** 0.5), len(rows) // IVF_ROWS)
+    inverted = inverted and lists > 1
     if inverted:
-        index = faiss.IndexIVFFlat(flat, stored.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
+        index = faiss.IndexIVFFlat(index, stored.shape[1], lists, faiss.METRIC_INNER_PRODUCT)
         index.train(stored)
     index.add(stored)
+    parameters: Any = faiss.SearchParametersIVF if inverted else faiss.SearchParameters
 
-    def search(queries: Floats, count: int, hidden: range) -> Found:
-        chosen: dict[str, Any] = {}
-        parameters: Any
+    def look(queries: Floats, count: int, hidden: range, **chosen: Any) -> Found:
         if hidden:
             own = faiss.IDSelectorRange(hidden.start, hidden.stop)
             chosen["sel"] = faiss.IDSelectorNot(own)
-        if inverted:
-            chosen["nprobe"] = max(1, round(lists * IVF_PROBED))
-            parameters = faiss.SearchParametersIVF(**chosen)
-        else:
-            parameters = faiss.SearchParameters(**chosen)
-        similarity, found = index.search(np.ascontiguousarray(queries), count, params=parameters)
+        asked = np.ascontiguousarray(queries)
+        similarity, found = index.search(asked, count, params=parameters(**chosen))
         return similarity, found
 
-    return search  # faiss keeps to blocks of its own
+    def look_nearby(queries: Floats, count: int, hidden: range) -> Found:
+        probed = max(1, round(lists * IVF_PROBED))
+        similarity, found = look(queries, count, hidden, nprobe=probed)
+        few = (found < 0).any(axis=1)  # lists probed in vain: they have too few rows not hidden
+        if few.any():
+            similarity[few], found[few] = look(queries[few], count, hidden, nprobe=lists)
+        return similarity, found
+
+    return look_nearby if inverted else look  # faiss keeps to blocks of its own
 
 
 def _in_parts(search: Search, at_once: int) -> Search:
