@@ -80,12 +80,13 @@ class Enrolment:
         count = len(items) * self.rotations
         outcomes = self.embedder.outcomes(copies, self.canvas)
         with closing(or_raise(outcomes, copies=self.rotations)) as stream:
-            read = bar("encoding", "image", total=count, items=stream)
+            read, largest = bar("encoding", "image", total=count, items=stream), 0
             for number, patches in enumerate(read):
                 index, turn = divmod(number, self.rotations)
                 tokens = flat(patches)
+                largest = max(largest, len(tokens))  # as if all images to come had as many patches
+                bank.limit = self.bank_size(bank.seen + (count - number) * largest)
                 if number == 0:
-                    bank.limit = self.bank_size(bank.seen + count * len(tokens))
                     bank.reserve(count, tokens)
                 if turn:
                     self._add_turned(bank, tokens, turn)
