@@ -88,6 +88,46 @@ def test_images_of_folders_and_files_have_names_below_what_they_share(parts, tmp
         find_images([tmp_path / "empty"])
 
 
+def test_every_format_that_can_be_read_is_found_and_folders_are_not(tmp_path):
+    image = Image.fromarray(red_image(8, 8))
+    names = ["a.png", "b.JPG", "c.pgm", "d.pbm", "e.jp2", "f.jfif", "g.avif", "h.tif"]
+    readable = [name for name in names if name[1:].lower() in Image.registered_extensions()]
+    for name in readable:
+        image.convert("L").save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no image")
+    (tmp_path / "report.eps").write_text("%!PS")
+    (tmp_path / "folder.png").mkdir()
+    assert [source.name for source in find_images([tmp_path])] == readable
+    for source in find_images([tmp_path]):
+        assert read_pixels(source.path).shape == (8, 8, 3)
+
+
+def test_results_are_no_images_of_the_next_run(parts, tmp_path):
+    place = tmp_path / "parts/late/results"
+    place.mkdir()
+    Image.fromarray(red_image(8, 8)).save(place / "overlay.jpg")
+    names = [source.name for source in find_images([parts])]
+    assert "late/results/overlay.jpg" in names
+    names.remove("late/results/overlay.jpg")
+    for places in ([parts], [parts, place], [place, parts]):
+        for leave_out in (place, parts / "late/../late/results"):
+            found = find_images(places, leave_out=leave_out)
+            assert [source.name for source in found] == names
+    (named,) = find_images([place / "overlay.jpg"], leave_out=place)
+    assert named.name == "overlay.jpg"
+    with pytest.raises(ValueError, match=r"no image in \S*results outside \S*results;"):
+        find_images([place], leave_out=place)
+
+
+@pytest.mark.slow
+def test_a_second_run_does_not_score_the_pictures_of_the_first(parts, tmp_path, capsys):
+    command = ["score", str(tmp_path), "--class-name", "nut", "--model", "bundled", "--json"]
+    for kept in (0, 6):
+        assert main([*command, "--out", str(tmp_path / "results")]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert (facts["images"], facts["kept"]) == (6, kept)
+
+
 def test_a_folder_of_results_is_complete(parts, tmp_path):
     done = scored(parts, tmp_path / "out")
     with (tmp_path / "out/scores.csv").open(newline="") as file:

@@ -129,6 +129,18 @@ def whole_patches(size: Size, patch: Size) -> Size:
     return rows * patch[0], cols * patch[1]
 
 
+def file_suffixes() -> set[str]:
+    """Suffixes of the files that can be read, in lower case, such as ``".png"``."""
+    known = _formats()
+    return {suffix for suffix, name in Image.registered_extensions().items() if name in known}
+
+
+def _formats() -> list[str]:
+    """Those of FORMATS that this build of Pillow reads."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
+
+
 def _stored_size(tiff: Any) -> Size:
     return tiff.tag_v2[TIFF_HEIGHT], tiff.tag_v2[TIFF_WIDTH]
 
@@ -151,8 +163,7 @@ def _open(item: Item) -> AbstractContextManager[Image.Image]:
             f"An image is a {type(item).__name__}; pass a path, a Pillow image, or an array such "
             "as RGB (H, W, 3) of uint8."
         )
-    Image.init()
-    known = [name for name in FORMATS if name in Image.OPEN]
+    known = _formats()
     with _errors_named(item, "opened as an image"):
         content = BytesIO(_content(Path(item)))
         try:

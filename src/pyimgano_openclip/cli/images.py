@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+from ..frame import file_suffixes
 
 
 @dataclass(frozen=True)
@@ -23,31 +23,33 @@ class Source:
     path: Path
 
 
-def find_images(places: Sequence[Path]) -> list[Source]:
+def find_images(places: Sequence[Path], *, leave_out: Path | None = None) -> list[Source]:
     """All images in the places, each once: a folder's in order of name, its subfolders' too.
 
     Args:
         places: Files, which are taken whatever their suffix, and folders.
+        leave_out: Folder whose images are passed over, unless they are named in ``places``.
 
     Raises:
         ValueError: If a place does not exist or there is no image.
     """
     paths: dict[Path, None] = {}
+    roots = []
     for place in places:
-        if place.is_dir():
-            found = (path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES)
-            paths.update(dict.fromkeys(sorted(path.absolute() for path in found)))
-        elif place.is_file():
+        if place.is_file():
             paths[place.absolute()] = None
-        else:
+            roots.append(str(place.absolute().parent))
+        elif not place.is_dir():
             raise ValueError(f"{place} does not exist.")
+        elif leave_out is None or not place.resolve().is_relative_to(leave_out.resolve()):
+            paths.update(dict.fromkeys(_images_in(place, leave_out)))
+            # The folder itself, so that a name does not depend on what lies in it.
+            roots.append(str(place.absolute()))
     if not paths:
         where = ", ".join(str(place) for place in places)
-        raise ValueError(f"There is no image in {where}; known suffixes: {_known()}.")
-    # The folder itself where there is one, so that a name does not depend on what lies in it.
-    roots = [
-        str(place.absolute() if place.is_dir() else place.absolute().parent) for place in places
-    ]
+        outside = "" if leave_out is None else f" outside {leave_out}"
+        known = ", ".join(sorted(file_suffixes()))
+        raise ValueError(f"There is no image in {where}{outside}; known suffixes: {known}.")
     try:
         root = Path(os.path.commonpath(roots))
     except ValueError as error:  # on several drives
@@ -55,5 +57,11 @@ def find_images(places: Sequence[Path]) -> list[Source]:
     return [Source(path.relative_to(root).as_posix(), path) for path in paths]
 
 
-def _known() -> str:
-    return ", ".join(sorted(SUFFIXES))
+def _images_in(folder: Path, leave_out: Path | None) -> list[Path]:
+    suffixes, found = file_suffixes(), folder.rglob("*")
+    if leave_out is not None and leave_out.resolve().is_relative_to(folder.resolve()):
+        skipped = folder / leave_out.resolve().relative_to(folder.resolve())
+        found = (path for path in found if not path.is_relative_to(skipped))
+    # A link to nothing stays: that an image is missing has to be told.
+    images = (path for path in found if path.suffix.lower() in suffixes and not path.is_dir())
+    return sorted(path.absolute() for path in images)

@@ -36,7 +36,7 @@ class Run:
 
 def run(options: argparse.Namespace) -> Answer:
     """Score images into a folder, draw them, write the report."""
-    sources = find_images(options.images)
+    sources = find_images(options.images, leave_out=options.out)  # an earlier run's pictures
     detector = _detector(options)
     detector.on_error = options.on_error
     if options.threshold is not None:
