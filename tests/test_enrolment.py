@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pyimgano_openclip import VisionOpenCLIPPatchKNN
 
-from embedders import ColourEmbedder
+from embedders import ColourEmbedder, red_image, with_green
 
 
 class FineEmbedder(ColourEmbedder):
@@ -30,3 +31,31 @@ def test_images_with_more_patches_than_the_first_are_kept_as_far_as_the_limit_go
     detector = VisionOpenCLIPPatchKNN(embedder=FineEmbedder(), **settings).fit(images)
     assert detector.memory_bank_.seen == 904
     assert len(detector.memory_bank_) == kept
+
+
+class Reader(ColourEmbedder):
+    """Reads files, and may do something after each."""
+
+    def __init__(self, then=lambda path: None):
+        super().__init__()
+        self.then = then
+
+    def embed(self, image):
+        with Image.open(image) as picture:
+            found = super().embed(np.asarray(picture))
+        self.then(image)
+        return found
+
+
+def test_a_file_that_is_replaced_while_fitting_does_not_get_the_scores_of_the_old_one(tmp_path):
+    paths = [tmp_path / f"{seed}.png" for seed in range(6)]
+    for seed, path in enumerate(paths):
+        Image.fromarray(red_image(seed=seed)).save(path)
+    damaged = with_green(red_image(), 10, 20)
+
+    def replace_first(path):
+        if path == paths[-1]:
+            Image.fromarray(damaged).save(paths[0])
+
+    detector = VisionOpenCLIPPatchKNN(embedder=Reader(replace_first)).fit(paths)
+    assert detector.predict(paths[:1]) == 1

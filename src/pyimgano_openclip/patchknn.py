@@ -288,8 +288,8 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
 
     def _learn(self, items: Sequence[Item], canvas: Size | None) -> tuple[Scores, dict[str, Any]]:
         bank = self._new_bank()
+        enrolled = [self._content_key(item) for item in items]  # before they are read
         scored = self._enrol(bank, items, canvas)
-        enrolled = [self._content_key(item) for item in items]
         training = _training(enrolled, scored)
         learnt = {"_bank": bank, "_enrolled": enrolled, "_training": training}
         return _image_scores(scored), learnt
