@@ -27,6 +27,9 @@ def load_detector(path: str | os.PathLike[str], **overrides: Any) -> OpenCLIPDet
     labels = detector.predict(["part1.png", "part2.png"])
     ```
 
+    To a loaded patch-kNN a training image is like any other: it finds its own patches in the bank,
+    so its score is near zero. Judge training images by ``decision_scores_``.
+
     Args:
         path: A file of ``save_checkpoint``.
         overrides: Arguments of the detector that belong to this machine: ``device``,

@@ -170,8 +170,8 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         self.coreset_sampling_ratio = coreset_sampling_ratio
         self.max_patches = max_patches
         self._bank: MemoryBank | None = None
-        self._enrolled: list[Hashable | None] = []  # keys of the images of fit
-        self._training: dict[Hashable | None, ImageScores] = {}
+        self._enrolled: list[Hashable | None] = []  # keys of the images in the bank
+        self._training: dict[Hashable, ImageScores] = {}
 
     @property
     def memory_bank_(self) -> MemoryBank:
@@ -198,7 +198,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         bank = self._new_bank()
         bank.restore(checkpoint)
         checkpoint.numbers(TRAINING_SCORES, 1, "float64")  # a bank was never without them
-        return {"_bank": bank, "_enrolled": [], "_training": {}}
+        return {"_bank": bank, "_enrolled": [None] * len(bank.images), "_training": {}}
 
     def _scorer(self, canvas: Size | None) -> NearestScorer:  # noqa: ARG002 - in the bank
         return NearestScorer(
@@ -216,7 +216,9 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
 
         Training scores of earlier images are renewed as long as the bank has kept all patches.
         Once it was thinned they stay as they were, which makes the threshold a little too high
-        rather than too low. If anything fails or is interrupted, the detector is left as it was.
+        rather than too low. Like the images of :meth:`fit`, an added image keeps its training score
+        when it is scored again; further images that show the same score low. If anything fails or
+        is interrupted, the detector is left as it was.
 
         Args:
             x: Paths or arrays, as for :meth:`fit`; read on the canvas chosen there.
@@ -233,15 +235,14 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         if self._bank is None:
             return cast(VisionOpenCLIPPatchKNN, self.fit(x, X=X))
         items, bank = as_items(one_of(x, X)), self._bank.copy()
+        enrolled = [*self._enrolled, *(self._content_key(item) for item in items)]
         scored = self._enrol(bank, items, self.canvas_)
         scores = _image_scores(scored)
         # Scores of one image's views say nothing any more once there are other images.
         if len(scores) < len(bank.images) and len(self._bank.images) > 1:
             scores = np.concatenate([self.decision_scores_, scores])
-        learnt: dict[str, Any] = {"_bank": bank}
-        if len(scored) == len(bank.images):
-            learnt["_training"] = _training(self._enrolled, scored)
-        self._accept(scores, learnt)
+        training = {**self._training, **_training(enrolled[-len(scored) :], scored)}
+        self._accept(scores, {"_bank": bank, "_enrolled": enrolled, "_training": training})
         return self
 
     def nearest(self, image: Item, count: int = 5) -> list[Match]:
@@ -295,7 +296,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         return _image_scores(scored), learnt
 
     def _recall(self, key: tuple[Hashable, Size | None, Hashable]) -> ImageScores | None:
-        """An image of :meth:`fit` keeps its training scores: it would find itself in the bank.
+        """A training image keeps its training scores: it would find itself in the bank.
 
         The host scores them once more after fitting, to calibrate.
         """
@@ -369,11 +370,11 @@ class NearestScorer:
 
 def _training(
     keys: Sequence[Hashable | None], scored: Sequence[ImageScores]
-) -> dict[Hashable | None, ImageScores]:
+) -> dict[Hashable, ImageScores]:
     """Training scores by image; a single image has those of its hottest stand-in."""
     if len(keys) == 1 < len(scored):
         scored = [max(scored, key=lambda view: view.image)]
-    return dict(zip(keys, scored, strict=False))
+    return {key: found for key, found in zip(keys, scored, strict=True) if key is not None}
 
 
 def _image_scores(scored: Sequence[ImageScores]) -> Scores:

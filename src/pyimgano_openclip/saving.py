@@ -106,6 +106,9 @@ class SavedDetector:
         Scores, maps and threshold are then those of the other detector. ``contamination`` is taken
         over as well. The model's weights are loaded, to compare them.
 
+        To a loaded patch-kNN a training image is like any other: it finds its own patches in the
+        bank, so its score is near zero. Judge training images by ``decision_scores_``.
+
         Args:
             path: A file of :meth:`save_checkpoint`.
 

@@ -221,10 +221,11 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         """
         hot = self._region_threshold() if threshold is None else threshold
         canvas, scorer = self._frozen([image])
+        known = self._recall((self._content_key(image), canvas, scorer.key))
         patches = self._look(image, canvas)
         if patches is None:
             return []
-        found = scorer(patches).anomaly_map()
+        found = (known or scorer(patches)).anomaly_map()
         # OpenCV is loaded where images are, not where models are listed.
         from .regions import find_regions
 
@@ -278,7 +279,7 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         self, items: Sequence[Item], canvas: Size | None, scorer: Scorer
     ) -> Generator[ImageScores | UnreadableError, None, None]:
         keys = [(self._content_key(item), canvas, scorer.key) for item in items]
-        known = [None if key[0] is None else self._recall(key) for key in keys]
+        known = [self._recall(key) for key in keys]
         missing = [item for item, hit in zip(items, known, strict=True) if hit is None]
         with closing(self._outcomes(missing, canvas)) as fresh:
             for key, hit in zip(keys, known, strict=True):
