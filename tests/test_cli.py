@@ -212,13 +212,17 @@ def test_the_canvas_of_a_run_is_kept(tmp_path):
     assert Results(tmp_path, {"a": 1}).canvas == (96, 128)
 
 
-def test_another_threshold_labels_anew_without_scoring(parts, tmp_path):
+def test_results_of_two_thresholds_are_not_mixed(parts, tmp_path):
     scored(parts, tmp_path / "out")
+    assert sum("nearest" in line for line in lines_of(tmp_path / "out")) == 1
     fitted = detector()
     fitted.threshold_ = -1.0
-    tally = scored(parts, tmp_path / "out", fitted).tally
-    assert tally.scored == 0
-    assert [line["label"] for line in lines_of(tmp_path / "out")] == [1] * 6
+    with pytest.raises(ValueError, match=r"not the same: threshold\).*--overwrite"):
+        scored(parts, tmp_path / "out", fitted)
+    assert scored(parts, tmp_path / "out", fitted, overwrite=True).tally.scored == 6
+    lines = lines_of(tmp_path / "out")
+    assert [line["label"] for line in lines] == [1] * 6
+    assert all(line["nearest"] for line in lines)
 
 
 def test_an_unreadable_image_is_noted_or_stops_the_run(parts, tmp_path):

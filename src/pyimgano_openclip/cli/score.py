@@ -122,9 +122,10 @@ def _detector(options: argparse.Namespace) -> OpenCLIPDetector:
 def _identity(
     detector: OpenCLIPDetector, settings: Mapping[str, Any], saved: Path | None
 ) -> dict[str, Any]:
-    """Everything that a score depends on; how fast it is computed is left out."""
+    """Everything that a result depends on; how fast it is computed is left out."""
     working = {"device", "precision", "batch_size", "contamination", "pretrained", "on_error"}
     identity = {name: value for name, value in settings.items() if name not in working}
+    identity["threshold"] = threshold_of(detector)  # regions and neighbours depend on it
     if detector.embedder is None:
         # It brings torch, which an embedder of the caller's does without.
         from ..weights import find_source
