@@ -24,8 +24,8 @@ def as_items(x: object, argument: str = "x") -> list[Item]:
     """Return the images to work on as a list.
 
     Args:
-        x: A list, tuple or other iterable of paths and arrays, or one stacked array (N, H, W, 3),
-            or a stacked tensor (N, 3, H, W).
+        x: A list, tuple or other iterable of paths and arrays, a column of them (an array of one
+            dimension, a pandas Series), or one stacked array (N, H, W, 3) or tensor (N, 3, H, W).
         argument: How the caller's argument is called, for messages.
 
     Raises:
@@ -33,8 +33,7 @@ def as_items(x: object, argument: str = "x") -> list[Item]:
     """
     if isinstance(x, (str, bytes, os.PathLike)):
         raise ValueError(f"{argument} is the single path {x!r}; pass a list of paths: [{x!r}].")
-    paths = isinstance(x, np.ndarray) and x.dtype.kind in "OU"
-    if getattr(x, "ndim", 4) != 4 and not paths:
+    if getattr(x, "ndim", 4) != 4 and not _is_column(x):
         raise ValueError(
             f"{argument} is one {describe(x)}; pass a list of images [image] or a stacked array "
             "of shape (N, H, W, 3)."
@@ -128,6 +127,12 @@ def content_key(item: Item) -> Hashable | None:
     content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     digest = hashlib.blake2b(content.data, digest_size=16).digest()
     return (array.shape, array.dtype.str, digest)
+
+
+def _is_column(x: object) -> bool:
+    """True for paths or objects in one dimension, such as a column of a table."""
+    kind = getattr(getattr(x, "dtype", None), "kind", "")  # as NumPy and pandas tell it
+    return getattr(x, "ndim", 0) == 1 and kind in ("O", "T", "U")
 
 
 def _is_tensor(item: Item) -> bool:
