@@ -81,6 +81,15 @@ def test_score_then_map_embeds_each_image_once(build):
     assert embedder.calls == 4
 
 
+@BOTH
+def test_given_patch_scores_cannot_be_changed_for_later_calls(build):
+    detector, image = build().fit(NORMAL), with_green(NORMAL[0], 10, 20)
+    for asked in (image, NORMAL[0]):
+        (scored,) = detector.score_iter([asked])
+        with pytest.raises(ValueError, match="read-only"):
+            scored.patches[:] = 0
+
+
 def test_a_changed_file_is_read_again(tmp_path):
     class Reader(ColourEmbedder):
         def embed(self, image):

@@ -25,7 +25,7 @@ class ImageScores:
     """What is known of one image after its single pass.
 
     Attributes:
-        patches: Patch scores, shape (rows, cols), float32; higher is more anomalous.
+        patches: Patch scores, shape (rows, cols), float32, read-only; higher is more anomalous.
         image: Image score; higher is more anomalous.
         size: (height, width) of the original image.
         error: Why the image could not be read, if so; then all scores are NaN.
@@ -35,6 +35,11 @@ class ImageScores:
     image: float
     size: Size
     error: str | None = None
+
+    def __post_init__(self) -> None:
+        fixed = self.patches.view()  # detectors answer with the same scores again
+        fixed.flags.writeable = False
+        object.__setattr__(self, "patches", fixed)
 
     def anomaly_map(self) -> Floats:
         """The map in pixels of the original image; see :func:`anomaly_map`."""
