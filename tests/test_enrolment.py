@@ -59,3 +59,16 @@ def test_a_file_that_is_replaced_while_fitting_does_not_get_the_scores_of_the_ol
 
     detector = VisionOpenCLIPPatchKNN(embedder=Reader(replace_first)).fit(paths)
     assert detector.predict(paths[:1]) == 1
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 3])
+def test_an_image_opposite_to_all_others_has_the_largest_distance_in_a_thinned_bank(n_neighbors):
+    class Opposite:
+        def embed(self, image):
+            tokens = np.random.default_rng(image[0, 0, 0]).normal(0, 0.1, (16, 4))
+            tokens[:, 0] = 1 if image[0, 0, 0] else -1
+            return tokens, (4, 4), image.shape[:2]
+
+    images = [np.full((8, 8, 3), value, np.uint8) for value in range(4)]
+    detector = VisionOpenCLIPPatchKNN(embedder=Opposite(), max_patches=24, n_neighbors=n_neighbors)
+    assert detector.fit(images).decision_scores_[0] > 1.8

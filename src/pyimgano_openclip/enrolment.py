@@ -69,8 +69,11 @@ class Enrolment:
             count = len(bank.images) - first
             compared = bar("comparing with each other", "image", total=count, items=spool)
             for image, tokens in enumerate(compared, start=first):
-                own = bank.rows_of(image)
-                instead = None if spares is None else spares[own.start : own.stop]
+                instead = None
+                if spares is not None:
+                    own = bank.rows_of(image)
+                    instead = spares[own.start : own.stop]
+                    instead = instead[instead.any(axis=1)]
                 yield bank.nearest_distance(
                     tokens, self.n_neighbors, leave_out=image, instead=instead
                 )
@@ -146,8 +149,7 @@ def _spares(bank: MemoryBank, spool: TokenSpool, first: int) -> npt.NDArray[np.f
         first: Number of the first image of the spool.
 
     Returns:
-        Shape (N, D), float16; zero, which is near nothing, where a row stands for its own image
-        alone.
+        Shape (N, D), float16; zero where a row stands for its own image alone.
     """
     spares = np.zeros(bank.tokens.shape, dtype=np.float16)
     # Nothing within the covering radius of another row would be kept. 1 - cos = distance ** 2 / 2.
