@@ -257,10 +257,8 @@ def test_pretrained_false_keeps_random_weights_and_says_so_and_needs_no_network(
         )
 
 
-@pytest.mark.parametrize("device", ["gpu", "cuda:99"])
-def test_an_unknown_device_is_refused(device):
-    if device.startswith("cuda") and torch.cuda.is_available():
-        pytest.skip("this machine has CUDA")
+@pytest.mark.parametrize("device", ["gpu", "cuda:99", "mps:7", "meta"])
+def test_an_unknown_or_missing_device_is_refused(device):
     with pytest.raises(ValueError, match="device="):
         choose_device(device)
 
@@ -356,6 +354,40 @@ def test_one_image_that_does_not_fit_into_memory_is_a_clear_error(monkeypatch):
     monkeypatch.setattr(reader, "_run", crowded)
     with pytest.raises(MemoryError, match=r"one image of 576 x 224 pixels.*force_image_size"):
         reader.embed(photograph())
+
+
+@pytest.mark.parametrize("tokens", ["features", "aligned"])
+def test_tokens_that_are_not_finite_are_an_error_that_says_what_to_do(tokens):
+    reader = embedder(tokens=tokens)
+    reader.visual.conv1.weight[0, 0, 0, 0] = float("nan")
+    with pytest.raises(RuntimeError, match=f"{TINY}.*not finite.*float32"):
+        reader.embed(photograph())
+
+
+@pytest.mark.parametrize("setting", [{"tokens": "feature"}, {"attention": "qv"}])
+def test_a_misspelt_setting_of_the_embedder_is_refused(setting):
+    with pytest.raises(ValueError, match=f"{next(iter(setting))}=.*choose from"):
+        embedder(**setting)
+
+
+def test_an_image_size_may_be_a_list_as_json_has_it():
+    assert embedder(image_size=[64, 96]).image_size == (64, 96)
+
+
+def test_sentences_under_inference_mode_leave_a_tower_that_works_outside(no_network):
+    reader = embedder(tokens="aligned", precision="bfloat16")
+    with torch.inference_mode():
+        reader.encode_text(["a photo of a screw"])
+    assert not any(weight.is_inference() for weight in reader.visual.parameters())
+
+
+def test_a_first_call_for_sentences_loads_the_model_once(monkeypatch):
+    load, loaded = weights.load_model, []
+    monkeypatch.setattr(weights, "load_model", lambda source: loaded.append(source) or load(source))
+    reader = embedder(tokens="aligned")
+    reader.encode_text(["a photo of a screw"])
+    reader.embed(photograph())
+    assert len(loaded) == 1
 
 
 def test_other_errors_of_the_tower_are_not_taken_for_missing_memory(monkeypatch):

@@ -81,7 +81,7 @@ def test_a_detector_with_a_tower_needs_nothing_but_its_file(tmp_path):
     saved = VisionOpenCLIPPatchKNN(**arguments, precision="float32").fit(NORMAL)
     path = saved.save_checkpoint(tmp_path / "saved.safetensors")
     found = load_detector(path, device="cpu", precision="float32", batch_size=1)
-    assert (found.force_image_size, found.precision, found.batch_size) == ((72, 96), "float32", 1)
+    assert (found.force_image_size, found.precision, found.batch_size) == ([72, 96], "float32", 1)
     np.testing.assert_allclose(
         found.decision_function(IMAGES), saved.decision_function(IMAGES), atol=1e-6
     )

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeAlias, cast, get_args
 
 import numpy as np
 import open_clip
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from . import text_cache, weights
 from .canvases import Canvases
+from .checks import check_choice
 from .embedding import Attention, Floats, PatchTokens, Precision, Size, unit
 from .features import Projection, fuse_features
 from .fingerprint import fingerprint
@@ -40,6 +41,8 @@ from .unreadable import UnreadableError, attempt, or_raise
 BATCH_SIZE = {"cpu": 8, "cuda": 32}  # images
 PROJECTION_SEED = 0  # fixed, so that a bank fits every detector of equal settings
 TEXT_BATCH = 64  # sentences
+
+Tokens: TypeAlias = Literal["features", "aligned"]
 
 
 class OpenCLIPPatchEmbedder:
@@ -67,9 +70,9 @@ class OpenCLIPPatchEmbedder:
         resize: ``"keep"`` keeps the proportions of the images on a rectangular grid,
             ``"squash"`` resizes them to the tower's own shape.
         max_tokens: Most patches of a grid; None for four times the tower's own number.
-        batch_size: Images per pass; None chooses by device. With the same one tokens are equal to
-            the last bit; with another they differ by less than 1e-6 on a CPU, since matrix products
-            of other shapes are summed up in another order.
+        batch_size: Maximum number of images per pass; None chooses by device. On a CPU in float32,
+            tokens differ by less than 1e-6 between batches of different sizes, since matrix
+            products of different shapes are summed in a different order.
         precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` (not on the CPU), or ``"auto"``:
             bfloat16 where the hardware computes in it, else float32.
         random_seed: Seed of random weights.
@@ -86,7 +89,7 @@ class OpenCLIPPatchEmbedder:
         model_name: str = "ViT-B-16-plus-240",
         pretrained: str | None = "laion400m_e31",
         *,
-        tokens: Literal["features", "aligned"] = "features",
+        tokens: Tokens = "features",
         attention: Attention = "auto",
         stages: int = 4,
         layers: Sequence[float] = (0.25, 0.5, 0.75),
@@ -110,6 +113,8 @@ class OpenCLIPPatchEmbedder:
             batch_size=batch_size,
             random_seed=random_seed,
         )
+        check_choice("tokens", tokens, get_args(Tokens))
+        check_choice("attention", attention, get_args(Attention))
         self.model_name = model_name
         self.pretrained = pretrained
         self.tokens = tokens
@@ -233,14 +238,12 @@ class OpenCLIPPatchEmbedder:
         """
         heed_fork()
         tokenizer = weights.get_tokenizer(self._source)
-        with self._loading:
-            model = cast(Any, weights.load_model(self._source)).to(self.device)
-            self._visual = self._visual or model.visual.to(self.dtype)
+        text_tower = self._load().to(self.device)
         vectors = []
         with torch.inference_mode():
             for start in range(0, len(sentences), TEXT_BATCH):
                 ids = tokenizer(list(sentences[start : start + TEXT_BATCH])).to(self.device)
-                vectors.append(model.encode_text(ids).float().cpu().numpy())
+                vectors.append(text_tower.encode_text(ids).float().cpu().numpy())
         return unit(np.concatenate(vectors))
 
     def encode_ensembles(self, ensembles: Sequence[Sequence[str]]) -> list[Floats]:
@@ -277,11 +280,8 @@ class OpenCLIPPatchEmbedder:
         heed_fork()
         with self._loading:
             if self._visual is None:
-                visual = cast(nn.Module, weights.load_model(self._source).visual)
-                # Converted under inference_mode, as the host scores, it could not be used outside.
-                with torch.inference_mode(False):
-                    self._visual = visual.to(self.device, self.dtype)
-            return self._visual
+                self._load()
+            return cast(nn.Module, self._visual)
 
     @property
     def fingerprint(self) -> str:
@@ -296,6 +296,16 @@ class OpenCLIPPatchEmbedder:
     def _preprocessing(self) -> dict[str, Any]:
         """Mean, standard deviation and interpolation that the weights were trained with."""
         return cast(dict[str, Any], open_clip.get_model_preprocess_cfg(self.visual))
+
+    def _load(self) -> Any:
+        """Load the model; keep its image tower unless there is one, and return the rest of it."""
+        # Converted under inference_mode, as the host scores, a tower could not be used outside.
+        with self._loading, torch.inference_mode(False):
+            model = cast(Any, weights.load_model(self._source))
+            if self._visual is None:
+                self._visual = model.visual.to(self.device, self.dtype)
+            model.visual = None
+            return model
 
     def _check_family(self) -> None:
         """Refuse what the tower cannot give, from the config, before anything is fetched."""
@@ -343,6 +353,7 @@ class OpenCLIPPatchEmbedder:
         with torch.inference_mode():
             output = self._tower(self._normalised(frames), request)
             tokens, features = self._patch_tokens(output)
+        self._check_finite(tokens)
         pooled = _to_numpy(output.pooled)
         windows = {side: _to_numpy(found) for side, found in output.windows.items()}
         for index, frame in enumerate(frames):
@@ -363,6 +374,14 @@ class OpenCLIPPatchEmbedder:
         if aligned is None:
             return cast(Floats, features), None
         return aligned, features
+
+    def _check_finite(self, tokens: Floats) -> None:
+        if not np.isfinite(tokens).all():
+            raise RuntimeError(
+                f"The image tower of {self.origin} gave tokens that are not finite, computing in "
+                f"{str(self.dtype).removeprefix('torch.')}; use precision='float32', or sound "
+                "weights."
+            )
 
     def _normalised(self, frames: Sequence[Frame]) -> Tensor:
         """Stack frames into (B, 3, H, W) as the tower takes them, with its own statistics."""

@@ -64,11 +64,12 @@ class Projection:
         """Project the last axis from C to at most ``dimension`` numbers."""
         if tokens.shape[-1] <= self.dimension:
             return tokens
-        if self._matrix is None or self._matrix.shape[0] != tokens.shape[-1]:
+        known = self._matrix
+        if known is None or known.shape[0] != tokens.shape[-1] or known.device != tokens.device:
             generator = torch.Generator().manual_seed(self.seed)
             matrix = torch.randn(tokens.shape[-1], self.dimension, generator=generator)
-            self._matrix = matrix / self.dimension**0.5
-        return tokens @ self._matrix.to(tokens.device, tokens.dtype)
+            self._matrix = known = (matrix / self.dimension**0.5).to(tokens.device)
+        return tokens @ known.to(tokens.dtype)
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_matrix": None}  # the seed says it all

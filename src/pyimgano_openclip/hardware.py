@@ -29,8 +29,13 @@ def choose_device(device: str) -> torch.device:
         raise ValueError(
             f"device={device!r} is not a device of torch, such as 'cpu', 'cuda', 'cuda:1' or 'mps'."
         ) from error
-    if chosen.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device={device!r}, but torch finds no CUDA device; use 'auto' or 'cpu'.")
+    module = getattr(torch, chosen.type, None)  # torch.cuda, torch.mps, torch.xpu, ...
+    found: int = getattr(module, "device_count", lambda: 0)()
+    if (chosen.index or 0) >= found:
+        raise ValueError(
+            f"device={device!r}, but torch finds {found} devices of type {chosen.type!r}; "
+            "use 'auto' or 'cpu'."
+        )
     return chosen
 
 

@@ -16,7 +16,6 @@ from .promptscore import VisionOpenCLIPPromptScore
 CLASSES: dict[str, type[OpenCLIPDetector]] = {
     found.__name__: found for found in (VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore)
 }
-PAIRS = ("force_image_size",)  # arguments that JSON turns from tuples into lists
 
 
 def load_detector(path: str | os.PathLike[str], **overrides: Any) -> OpenCLIPDetector:
@@ -75,15 +74,11 @@ def make_detector(found: type[OpenCLIPDetector], arguments: Mapping[str, Any]) -
     Raises:
         ValueError: If an argument is unknown, of the wrong type or out of range.
     """
-    given: dict[str, Any] = {
-        name: tuple(value) if name in PAIRS and isinstance(value, list) else value
-        for name, value in arguments.items()
-    }
-    unknown = sorted(set(given) - set(signature(found).parameters))
+    unknown = sorted(set(arguments) - set(signature(found).parameters))
     if unknown:
         raise ValueError(f"{found.__name__} has no argument {', '.join(unknown)}.")
     try:
-        return found(**given)
+        return found(**arguments)
     except TypeError as error:  # such as a number where a list belongs
         raise ValueError(f"{found.__name__} has an argument of the wrong type: {error}.") from error
 

@@ -70,9 +70,9 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         aggregation_method: Image score from patch scores: ``"topk_mean"``, ``"max"``, ``"mean"``.
         aggregation_topk: Share of the patches in ``"topk_mean"``, in (0, 1].
         contamination: Share of normal images that the threshold lets be flagged, in (0, 0.5].
-        batch_size: Images per pass; None chooses by device. With the same one scores are equal to
-            the last bit; with another they differ by less than 1e-6 on a CPU, since matrix products
-            of other shapes are summed up in another order.
+        batch_size: Maximum number of images per pass; None chooses by device. On a CPU in float32,
+            scores differ by less than 1e-6 between batches of different sizes, since matrix
+            products of different shapes are summed in a different order.
         precision: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: bfloat16 where the
             hardware computes in it, else float32.
         random_seed: Seed of the coreset and of random weights.

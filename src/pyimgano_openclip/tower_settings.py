@@ -58,12 +58,12 @@ def check_image_size(size: object) -> int | Size | None:
     Raises:
         ValueError: If it is none of them.
     """
-    if isinstance(size, tuple):
+    if isinstance(size, (tuple, list)):  # JSON knows lists only
         if len(size) != 2:
             raise ValueError(f"force_image_size={size!r}; it must be a side or (height, width).")
         for side in size:
             check_count("force_image_size", side)
-        return size
+        return (size[0], size[1])
     if size is not None:
         check_count("force_image_size", size)
     return size  # type: ignore[return-value]  # checked just now

@@ -126,6 +126,12 @@ def depths(layers: Sequence[float], n_blocks: int) -> list[int]:
     return [max(1, round(layer * n_blocks)) for layer in layers]
 
 
+def unit_length(vectors: Tensor) -> Tensor:
+    """Vectors along the last axis scaled to length 1, in float32."""
+    # In half precision the epsilon that keeps a zero vector from a division by zero is itself zero.
+    return F.normalize(vectors.float(), dim=-1)
+
+
 def resample_positions(plane: Tensor, old: Size, new: Size) -> Tensor:
     """Position embeddings of a grid of any shape, interpolated as open_clip does when loading.
 
@@ -139,7 +145,9 @@ def resample_positions(plane: Tensor, old: Size, new: Size) -> Tensor:
     """
     if old == new:
         return plane
-    # Bicubic interpolation is missing for half precision on the CPU.
-    stacked = plane.float().T.unflatten(1, old)[None]
+    # Antialiased bicubic interpolation is missing in half precision on the CPU, and on MPS up to
+    # torch 2.7 (pytorch/pytorch#149378).
+    whole = plane.cpu() if plane.device.type == "mps" else plane
+    stacked = whole.float().T.unflatten(1, old)[None]
     stacked = F.interpolate(stacked, new, mode="bicubic", antialias=True, align_corners=False)
-    return stacked[0].flatten(1).T.to(plane.dtype)
+    return stacked[0].flatten(1).T.to(plane)

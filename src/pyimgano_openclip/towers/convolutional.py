@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from ..embedding import Size
-from .base import Request, Tower, TowerOutput, depths, resample_positions
+from .base import Request, Tower, TowerOutput, depths, resample_positions, unit_length
 
 FEATURE_STRIDE = 16  # pixels a feature token; maps of other strides are resized to it
 
@@ -63,9 +63,9 @@ class ModifiedResNetTower(ConvolutionalTower):
             output.features += [_resized(plane, grid)] * taken.count(index + 1)
         if request.aligned:
             pool = visual.attnpool
-            output.pooled = F.normalize(self._pooled(plane), dim=-1)
+            output.pooled = unit_length(self._pooled(plane))
             aligned = pool.c_proj(pool.v_proj(plane.permute(0, 2, 3, 1)))
-            output.aligned = F.normalize(aligned, dim=-1)
+            output.aligned = unit_length(aligned)
         return output
 
     def _pooled(self, plane: Tensor) -> Tensor:
@@ -138,9 +138,9 @@ class ConvNeXtTower(FeatureMapTower):
 
     def _align(self, last: Tensor, output: TowerOutput) -> None:
         visual, (batch, _, rows, cols) = self.visual, last.shape
-        output.pooled = F.normalize(visual.head(visual.trunk.forward_head(last)), dim=-1)
+        output.pooled = unit_length(visual.head(visual.trunk.forward_head(last)))
         cells = last.permute(0, 2, 3, 1).reshape(-1, last.shape[1], 1, 1)
-        alone = F.normalize(visual.head(visual.trunk.forward_head(cells)), dim=-1)
+        alone = unit_length(visual.head(visual.trunk.forward_head(cells)))
         output.aligned = alone.reshape(batch, rows, cols, -1)
 
 

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from ..embedding import Size
-from .base import Request, Tower, TowerOutput, depths
+from .base import Request, Tower, TowerOutput, depths, unit_length
 from .side_path import SidePath
 
 WINDOW_BATCH = 512  # windows that pass the tower at once
@@ -52,9 +51,9 @@ class TransformerTower(Tower):
             tokens = path.through(block, tokens, index, keywords)
             output.features += [tokens[:, prefix:].unflatten(1, grid)] * taken.count(index + 1)
         if request.aligned:
-            output.pooled = F.normalize(self._head(tokens), dim=-1)
+            output.pooled = unit_length(self._head(tokens))
             stages = [self._project(stage[:, prefix:]) for stage in path.stages or [tokens]]
-            unit = [F.normalize(stage, dim=-1) for stage in stages]
+            unit = [unit_length(stage) for stage in stages]
             output.aligned = torch.stack(unit).mean(0).unflatten(1, grid)
         return output
 
@@ -83,7 +82,7 @@ class TransformerTower(Tower):
         windows = torch.cat([first, patches], dim=2).flatten(0, 1)
         embeddings = torch.cat([self._embed_alone(part) for part in windows.split(WINDOW_BATCH)])
         shape = (len(tokens), grid[0] - side + 1, grid[1] - side + 1, -1)
-        return F.normalize(embeddings, dim=-1).view(shape)
+        return unit_length(embeddings).view(shape)
 
     def _embed_alone(self, tokens: Tensor) -> Tensor:
         for block in self._blocks:
