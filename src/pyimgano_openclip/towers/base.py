@@ -37,8 +37,8 @@ class TowerOutput:
     """Result of one pass over a batch of B images with a grid of (rows, cols) patches.
 
     Attributes:
-        pooled: Unit-length image embeddings, shape (B, D), as ``encode_image`` gives them.
-        aligned: Text-aligned patch tokens, shape (B, rows, cols, D). Each is the mean of the
+        pooled: Unit-length image embeddings, float32, shape (B, D), as ``encode_image`` gives them.
+        aligned: Text-aligned patch tokens, float32, (B, rows, cols, D). Each is the mean of the
             unit-length tokens of the stages, so its dot product with a unit text vector is the
             mean cosine over the stages.
         features: One tensor per requested layer, shape (B, rows, cols, C), not normalised.
