@@ -507,12 +507,16 @@ def test_towers_tells_of_every_model_what_it_can_do(capsys):
     assert rows["ViT-B-16-SigLIP2"]["grid"] == [14, 14]
     assert (rows["RN50"]["grid"], rows["RN50"]["prompt_grid"]) == ([14, 14], [7, 7])
     assert not rows["MobileCLIP-S1"]["prompts"]
+    assert [name for name in ("RN50", "MobileCLIP-S1") if rows[name]["any_shape"]] == ["RN50"]
     assert "cannot be compared with texts" in rows["MobileCLIP-S1"]["why_not"]
     assert all(row["parameters"] > 1e6 for row in rows.values())
     assert main(["towers", "plus-240"]) == 0
     told = capsys.readouterr().out
     assert "laion400m_e31" in told
     assert " 117 M " in told
+    assert main(["towers", "MobileCLIP-S1"]) == 0
+    header, row, *_ = capsys.readouterr().out.splitlines()
+    assert row[header.index("any shape") :].startswith("no ")
     assert main(["towers", "no such model"]) == 1
     assert "'no such model'" in capsys.readouterr().err
 

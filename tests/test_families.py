@@ -161,7 +161,7 @@ def test_an_attention_that_the_tower_does_not_have_is_refused_before_any_downloa
 
 def test_every_model_of_open_clip_has_a_family():
     for name in open_clip.list_models():
-        assert family_of(open_clip.get_model_config(name)).features
+        assert family_of(open_clip.get_model_config(name)).name
 
 
 @pytest.mark.parametrize("name", ["RN50", "convnext_tiny", "MobileCLIP-S1"])

@@ -170,9 +170,10 @@ def _add_towers(commands: argparse._SubParsersAction, common: argparse.ArgumentP
         "towers",
         parents=[common],
         help="list the models of open_clip and what they can do",
-        description="Every model of open_clip: whether its patches can be compared with texts "
-        "(prompts) and with patches (patch-kNN), its input size, its grid of patches, the "
-        "parameters of its image tower, and its weights.",
+        description="All models of open_clip. Patch-kNN works with every known family. Listed are: "
+        "whether promptscore works too (prompts), whether the image tower takes images of any "
+        "shape or only of its own, its input size, grid of patches and number of parameters, the "
+        "number of weights, and whether any are cached.",
     )
     parser.add_argument("name", nargs="?", metavar="NAME", help="only models with this in the name")
     parser.add_argument("--cached", action="store_true", help="only models with weights here")

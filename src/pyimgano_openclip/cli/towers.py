@@ -21,7 +21,7 @@ HEADER = (
     "model",
     "family",
     "prompts",
-    "patch-kNN",
+    "any shape",
     "input",
     "grid",
     "parameters",
@@ -59,7 +59,6 @@ def describe(name: str, sizes: Mapping[str, TowerSize]) -> dict[str, Any]:
         "name": name,
         "family": None,
         "prompts": False,
-        "patch_knn": False,
         "pretrained": open_clip.list_pretrained_tags_by_model(name),
         "cached": cached_tags(name),
     }
@@ -70,7 +69,7 @@ def describe(name: str, sizes: Mapping[str, TowerSize]) -> dict[str, Any]:
     row |= {
         "family": family.name,
         "prompts": family.aligned,
-        "patch_knn": family.features,
+        "any_shape": family.any_shape,
         "input": size.input,
         "grid": size.feature_grid,
         "prompt_grid": size.aligned_grid if family.aligned else None,
@@ -120,7 +119,7 @@ def _table(rows: list[dict[str, Any]], *, with_tags: bool) -> str:
             if row["why_not"]:
                 text.append(f"    {row['why_not']}")
     if not with_tags:
-        usable = sum(row["patch_knn"] for row in rows)
+        usable = sum(row["family"] is not None for row in rows)
         aligned = sum(row["prompts"] for row in rows)
         text.append(f"{len(rows)} models: patch-kNN reads {usable} of them, prompts {aligned}.")
         text.append("'towers NAME' lists the weights of the models with NAME in their name.")
@@ -129,7 +128,7 @@ def _table(rows: list[dict[str, Any]], *, with_tags: bool) -> str:
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:
     if row["family"] is None:
-        return (row["name"], "unknown", "no", "no", "", "", "", *_weights(row))
+        return (row["name"], "unknown", "no", "", "", "", "", *_weights(row))
     grid = _by(row["grid"])
     if row["prompts"] and row["prompt_grid"] != row["grid"]:
         grid += f", prompts {_by(row['prompt_grid'])}"
@@ -137,7 +136,7 @@ def _cells(row: dict[str, Any]) -> tuple[str, ...]:
         row["name"],
         row["family"],
         "yes" if row["prompts"] else "no",
-        "yes" if row["patch_knn"] else "no",
+        "yes" if row["any_shape"] else "no",
         _by(row["input"]),
         grid,
         f"{row['parameters'] / 1e6:.0f} M",

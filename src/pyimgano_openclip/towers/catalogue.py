@@ -11,19 +11,17 @@ EXAMPLES = "ViT-B-16-plus-240, ViT-B-32, ViT-L-14, ViT-B-16-SigLIP2, convnext_ba
 
 @dataclass(frozen=True)
 class Family:
-    """What a family of towers can do.
+    """What a family of towers can do; the patches of all can be compared with patches.
 
     Attributes:
         name: What the family is called.
         aligned: True if patches can be compared with texts (``vision_openclip_promptscore``).
-        features: True if patches can be compared with patches (``vision_openclip_patchknn``).
         side_path: True if the aligned tokens come from value attention by default.
         any_shape: True if the tower takes images of any proportions.
     """
 
     name: str
     aligned: bool = True
-    features: bool = True
     side_path: bool = False
     any_shape: bool = True
 
