@@ -307,6 +307,18 @@ def test_wrong_settings_of_promptscore_are_refused(settings, message):
         promptscore(**settings)
 
 
+def test_a_threshold_that_is_set_decides_labels_and_only_of_distances_the_regions():
+    unfitted = patchknn()
+    for threshold in (unfitted.label_threshold, unfitted.region_threshold):
+        with pytest.raises(RuntimeError, match="no threshold yet"):
+            threshold()
+    words = promptscore(mode="diff")
+    assert (words.label_threshold(), words.region_threshold()) == (0.0, 0.0)
+    for detector, region in ((unfitted, 0.2), (words, 0.0)):
+        detector.threshold_ = 0.2
+        assert (detector.label_threshold(), detector.region_threshold()) == (0.2, region)
+
+
 @BOTH
 def test_misspelt_settings_are_refused(build):
     with pytest.raises(TypeError, match="contaminatoin"):

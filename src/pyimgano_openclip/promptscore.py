@@ -275,7 +275,8 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         """
         return super().predict(x, return_confidence, X=X)
 
-    def _label_threshold(self) -> float:
+    def label_threshold(self) -> float:
+        """Image score above which :meth:`predict` gives the label 1: the neutral score if unset."""
         return float(getattr(self, "threshold_", NEUTRAL[self.mode]))
 
     def _check_text_features(self) -> TextVectors | None:
@@ -399,7 +400,8 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
             facts["threshold"] = f"{NEUTRAL[self.mode]:g}"
         return facts
 
-    def _region_threshold(self) -> float:
+    def region_threshold(self) -> float:
+        """Map value above which :meth:`explain` counts a pixel as hot: the neutral score."""
         return NEUTRAL[self.mode]
 
     def _name_region(self, region: Region, patches: PatchTokens, scorer: PromptScorer) -> Region:

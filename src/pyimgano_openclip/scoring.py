@@ -115,7 +115,7 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
             RuntimeError: If there is no threshold yet.
             ValueError: As of :meth:`decision_function`.
         """
-        threshold = self._label_threshold()
+        threshold = self.label_threshold()
         scores = self.decision_function(x, X=X)
         labels = (~(scores <= threshold)).astype(np.int64)  # NaN is not below it
         if not return_confidence:
@@ -219,7 +219,7 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
             RuntimeError: If the detector has no threshold yet.
             ValueError: If the image cannot be read.
         """
-        hot = self._region_threshold() if threshold is None else threshold
+        hot = self.region_threshold() if threshold is None else threshold
         canvas, scorer = self._frozen([image])
         known = self._recall((self._content_key(image), canvas, scorer.key))
         patches = self._look(image, canvas)
@@ -232,12 +232,22 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         regions = find_regions(found, hot, limit)
         return [self._name_region(region, patches, scorer) for region in regions]
 
-    def _label_threshold(self) -> float:
+    def label_threshold(self) -> float:
+        """Image score above which :meth:`predict` gives the label 1.
+
+        Raises:
+            RuntimeError: If there is no threshold yet.
+        """
         if not hasattr(self, "threshold_"):
             raise RuntimeError("There is no threshold yet; call fit() first.")
         return float(self.threshold_)
 
-    def _region_threshold(self) -> float:
+    def region_threshold(self) -> float:
+        """Map value above which :meth:`explain` counts a pixel as hot.
+
+        Raises:
+            RuntimeError: If there is no threshold yet.
+        """
         if not hasattr(self, "threshold_"):
             raise RuntimeError("There is no threshold yet; call fit(), or pass threshold=.")
         return float(self.threshold_)

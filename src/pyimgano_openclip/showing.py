@@ -28,7 +28,7 @@ class ShownDetector:
 
     def _repr_html_(self) -> str:
         """A small table for notebooks, without colours of its own, so that it fits any theme."""
-        facts = {**self._tower_facts(), **self._learnt_facts()}
+        facts = {**self.tower_facts(), **self._learnt_facts()}
         return render(
             "detector.html", name=type(self).__name__, facts=facts, settings=self._chosen()
         )
@@ -44,7 +44,8 @@ class ShownDetector:
             if told(value) != told(defaults[name].default)
         }
 
-    def _tower_facts(self) -> dict[str, str]:
+    def tower_facts(self) -> dict[str, str]:
+        """The tower, its device and precision, and the canvas once it is chosen."""
         embedder = self._embedder
         if not hasattr(embedder, "origin"):
             return {"tower": "an embedder of the caller's"}

@@ -90,4 +90,4 @@ def told_settings(detector: OpenCLIPDetector, saved: Path | None) -> dict[str, A
     source = ("openclip_model_name", "openclip_pretrained", "pretrained", "device", "precision")
     facts = {name: value for name, value in settings_of(detector).items() if name not in source}
     file = {} if saved is None else {"saved detector": saved.name}
-    return {"detector": facts.pop("detector"), **file, **detector._tower_facts(), **facts}
+    return {"detector": facts.pop("detector"), **file, **detector.tower_facts(), **facts}

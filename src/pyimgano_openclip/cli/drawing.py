@@ -23,7 +23,6 @@ from ..maps import anomaly_map
 from ..pictures import colour_range, map_to_16_bits, overlay, thumbnail
 from ..promptscore import VisionOpenCLIPPromptScore
 from .results import MAPS, OVERLAYS, THUMBNAILS, Record, Results
-from .scoring import region_threshold
 
 SETTINGS = "pictures.json"
 SCALES = {"probability": (0.0, 1.0), "diff": (-2.0, 2.0), "ratio": (0.0, 1.0)}
@@ -100,7 +99,7 @@ def _choose(
     maps: str,
     overlays: str,
 ) -> Drawing:
-    hot = region_threshold(detector)
+    hot = detector.region_threshold()
     grids = [results.patches(record["image"]) for record in scored]
     low, high = colour_range(grids, hot) if grids else (hot, hot + 1)
     prompts = isinstance(detector, VisionOpenCLIPPromptScore)

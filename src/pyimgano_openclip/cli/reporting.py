@@ -19,7 +19,6 @@ from ..pictures import heat_picture
 from ..report import Finding, Neighbour, Region, Section, crop, render_report
 from .drawing import Drawing
 from .results import THUMBNAILS, Record, Results
-from .scoring import threshold_of
 
 HEAT_SIDE = 112  # pixels, longer side; a browser makes it smooth
 PACKAGES = ("pyimgano", "open_clip_torch", "torch", "timm", "numpy", "opencv-python", "pillow")
@@ -38,7 +37,7 @@ def build_section(
     training = getattr(detector, "decision_scores_", ())
     return Section(
         title=title,
-        threshold=threshold_of(detector),
+        threshold=detector.label_threshold(),
         findings=[_finding(results, drawing, record) for record in scored],
         training=training,
         unreadable={r["image"]: r["error"] for r in records if "error" in r},

@@ -18,7 +18,7 @@ from .images import Source, find_images
 from .messages import listed
 from .reporting import build_section, write_report
 from .results import REPORT, TABLE, Results
-from .scoring import Tally, score_into, threshold_of
+from .scoring import Tally, score_into
 
 SOME_UNREADABLE = 3  # exit code
 
@@ -101,7 +101,7 @@ def summary(run: Run) -> dict[str, Any]:
     return {
         "images": len(run.tally.records),
         "anomalous": sum(labels),
-        "threshold": threshold_of(run.detector),
+        "threshold": run.detector.label_threshold(),
         "scored": run.tally.scored,
         "kept": run.tally.kept,
         "unreadable": run.tally.unreadable,
@@ -125,7 +125,7 @@ def _identity(
     """Everything that a result depends on; how fast it is computed is left out."""
     working = {"device", "precision", "batch_size", "contamination", "pretrained", "on_error"}
     identity = {name: value for name, value in settings.items() if name not in working}
-    identity["threshold"] = threshold_of(detector)  # regions and neighbours depend on it
+    identity["threshold"] = detector.label_threshold()  # regions and neighbours depend on it
     if detector.embedder is None:
         # It brings torch, which an embedder of the caller's does without.
         from ..weights import find_source

@@ -14,7 +14,6 @@ from ..detector import OpenCLIPDetector
 from ..gaps import UnreadableImageWarning
 from ..maps import ImageScores
 from ..patchknn import VisionOpenCLIPPatchKNN
-from ..prompt_scoring import NEUTRAL
 from ..promptscore import VisionOpenCLIPPromptScore
 from ..regions import Region, find_regions
 from .images import Source
@@ -77,32 +76,18 @@ def score_into(results: Results, detector: OpenCLIPDetector, sources: Sequence[S
                 results.add(source, _record(detector, source, found), found.patches)
                 tally.scored += 1
             bar.update()
-    threshold = threshold_of(detector)
+    threshold = detector.label_threshold()
     for source in sources:
         tally.records.append(_labelled(results.records[source.name], detector, threshold))
     results.finish(tally.records)
     return tally
 
 
-def threshold_of(detector: OpenCLIPDetector) -> float:
-    """The image score above which ``predict`` says 1."""
-    if isinstance(detector, VisionOpenCLIPPromptScore) and not hasattr(detector, "threshold_"):
-        return NEUTRAL[detector.mode]
-    return float(detector.threshold_)
-
-
-def region_threshold(detector: OpenCLIPDetector) -> float:
-    """The map value above which ``explain`` calls a pixel hot."""
-    if isinstance(detector, VisionOpenCLIPPromptScore):
-        return NEUTRAL[detector.mode]
-    return float(detector.threshold_)
-
-
 def _record(detector: OpenCLIPDetector, source: Source, scored: ImageScores) -> Record:
     """What goes into the journal of an image that was read."""
-    flagged = scored.image > threshold_of(detector)
+    flagged = scored.image > detector.label_threshold()
     found = scored.anomaly_map()
-    hot = max(region_threshold(detector), HALF_PEAK * float(found.max()))
+    hot = max(detector.region_threshold(), HALF_PEAK * float(found.max()))
     named = isinstance(detector, VisionOpenCLIPPromptScore) and detector.defects
     if named and flagged:
         regions = detector.explain(source.path, threshold=hot, limit=REGIONS)
