@@ -395,42 +395,6 @@ def test_the_class_lists_its_real_arguments(build):
     assert expected <= {p.name for p in parameters}
 
 
-def test_references_lower_their_own_score_and_leave_damage_high():
-    plain, image = promptscore(), NORMAL[0]
-    with_references = promptscore(references=NORMAL[:3])
-    assert with_references.decision_function([image]) < plain.decision_function([image])
-    damaged = with_green(image, 10, 20)
-    gap = np.subtract(*with_references.decision_function([damaged, image]))
-    assert gap > np.subtract(*plain.decision_function([damaged, image])) / 2
-
-
-def test_without_references_nothing_changes():
-    expected = promptscore().decision_function(NORMAL)
-    np.testing.assert_array_equal(promptscore(references=None).decision_function(NORMAL), expected)
-
-
-@pytest.mark.parametrize("count", [1, 4])
-def test_training_images_as_references_are_not_compared_with_themselves(count):
-    detector = promptscore().fit(NORMAL[:count], use_as_references=True)
-    assert len(detector.decision_scores_) == count
-    assert (detector.decision_scores_ > detector.decision_function(NORMAL[:count])).all()
-    assert detector.predict([with_green(NORMAL[0], 10, 20)]).tolist() == [1]
-
-
-def test_a_failed_fit_keeps_the_references_of_before():
-    detector = promptscore(references=NORMAL[:2])
-    before = detector.decision_function(NORMAL[3:5])
-    with pytest.raises(ValueError, match=r"references\[1\]: no image"):
-        detector.fit([NORMAL[0], "no image"], use_as_references=True)
-    np.testing.assert_array_equal(detector.decision_function(NORMAL[3:5]), before)
-
-
-@pytest.mark.parametrize("mode", ["diff", "ratio"])
-def test_references_need_probabilities(mode):
-    with pytest.raises(ValueError, match="mode='probability'"):
-        promptscore(mode=mode, references=NORMAL[:1])
-
-
 @BOTH
 def test_streaming_gives_the_scores_and_maps_of_a_list(build):
     detector = build().fit(NORMAL)

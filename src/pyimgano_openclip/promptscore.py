@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
-from operator import is_
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -32,7 +31,7 @@ from .embedding import (
 )
 from .gaps import OnError
 from .items import ChannelOrder, Item, as_items
-from .maps import Aggregation
+from .maps import Aggregation, ImageScores
 from .memory_bank import MemoryBank
 from .progress import bar
 from .prompt_scoring import (
@@ -80,7 +79,10 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         defects: Kinds of damage to look for and to tell apart in :meth:`explain`: their names, or
             for each name phrases such as ``"{} with a scratch"``.
         references: A few normal images, paths or arrays, to compare with beside the texts; needs
-            ``mode="probability"``. See also :meth:`fit`.
+            ``mode="probability"``. Wherever one of them is scored it is compared with the others
+            only; files are known by path, size and time of modification, arrays by their content.
+            References out of a checkpoint are not known again: score other images than those. See
+            also :meth:`fit`.
         text_features_normal: Text vector of normal, shape (D,), instead of sentences.
         text_features_anomaly: Text vector of anomalous, shape (D,).
         openclip_model_name: A model of open_clip, ``"local-dir:DIR"``, ``"hf-hub:ORG/REPO"`` or
@@ -244,8 +246,7 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
             x: Paths, or RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).
             y: Ignored; all images are taken as normal.
             X: Another name of ``x``.
-            use_as_references: Take the images as ``references``, in place of earlier ones. The
-                training scores then compare no image with itself.
+            use_as_references: Take the images as ``references``, in place of earlier ones.
 
         Returns:
             The detector itself, unchanged if anything fails or is interrupted.
@@ -361,8 +362,9 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
             return gathered[1]
         if self.references is None:
             return None
+        keyed = [(self._content_key(item), item) for item in self.references]
         with closing(self._stream(self.references, canvas, "references")) as images:
-            found = gather_references(images, MemoryBank())
+            found = gather_references(images, keyed)
         self._gathered = canvas, found
         return found
 
@@ -384,15 +386,20 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
 
     def _learn(self, items: Sequence[Item], canvas: Size | None) -> tuple[Scores, dict[str, Any]]:
         scorer = self._scorer(canvas)
-        references = self.references or ()
-        own = len(items) == len(references) and all(map(is_, items, references))
         with closing(self._stream(items, canvas)) as stream:
             read = bar("encoding", "image", total=len(items), items=stream)
             scores = [
-                scorer(patches, leave_out=index if own else None).image
-                for index, patches in enumerate(read)
+                self._score(scorer, patches, item, self._content_key(item)).image
+                for item, patches in zip(items, read, strict=True)
             ]
         return np.array(scores, dtype=np.float64), {}
+
+    def _score(
+        self, scorer: PromptScorer, patches: PatchTokens, item: Item, content: Hashable | None
+    ) -> ImageScores:
+        """A reference is not compared with itself."""
+        known = scorer.references
+        return scorer(patches, None if known is None else known.number_of(content, item))
 
     def _learnt_facts(self) -> dict[str, str]:
         facts = {"class": self.class_name, **super()._learnt_facts()}

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .embedding import Floats, PatchTokens
+from .items import Item
 from .memory_bank import MemoryBank
 from .origins import StoredImage
 from .search import distance_within
@@ -18,10 +19,25 @@ class References:
     """The patch tokens of reference images. Compared by identity.
 
     Attributes:
-        bank: Their tokens.
+        bank: Their tokens; an image that was given twice is there once.
+        known: Content key of each image in the bank, and the image itself. Empty for references
+            out of a checkpoint, whose keys would mean nothing on another machine.
     """
 
     bank: MemoryBank
+    known: Sequence[tuple[Hashable | None, Item]] = ()
+
+    def number_of(self, key: Hashable | None, item: Item) -> int | None:
+        """The number of an image in the bank, or None if it is none of them.
+
+        Args:
+            key: Its content key; None for an object that has none, which is known by its identity.
+            item: The image.
+        """
+        for number, (own_key, own) in enumerate(self.known):
+            if own is item if key is None else own_key == key:
+                return number
+        return None
 
     def distance(self, patches: PatchTokens, leave_out: int | None = None) -> Floats:
         """Half the cosine distance of each patch to the nearest one of a reference image.
@@ -44,13 +60,25 @@ class References:
         return half
 
 
-def gather_references(images: Iterable[PatchTokens], bank: MemoryBank) -> References:
-    """Fill an empty bank with the tokens of reference images."""
-    for patches in images:
+def gather_references(
+    images: Iterable[PatchTokens], keyed: Iterable[tuple[Hashable | None, Item]]
+) -> References:
+    """Fill a bank with the tokens of reference images.
+
+    Args:
+        images: What was read of each.
+        keyed: Content key of each, and the image itself.
+    """
+    bank, known = MemoryBank(), list[tuple[Hashable | None, Item]]()
+    found = References(bank, known)
+    for patches, (key, item) in zip(images, keyed, strict=True):
+        if found.number_of(key, item) is not None:
+            continue
+        known.append((key, item))
         tokens = reference_tokens(patches)
         rows, cols, width = tokens.shape
         bank.add(StoredImage((rows, cols), patches.size), tokens.reshape(-1, width))
-    return References(bank)
+    return found
 
 
 def reference_tokens(patches: PatchTokens) -> Floats:

@@ -221,11 +221,12 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         """
         hot = self.region_threshold() if threshold is None else threshold
         canvas, scorer = self._frozen([image])
-        known = self._recall((self._content_key(image), canvas, scorer.key))
+        content = self._content_key(image)
+        known = self._recall((content, canvas, scorer.key))
         patches = self._look(image, canvas)
         if patches is None:
             return []
-        found = (known or scorer(patches)).anomaly_map()
+        found = (known or self._score(scorer, patches, image, content)).anomaly_map()
         # OpenCV is loaded where images are, not where models are listed.
         from .regions import find_regions
 
@@ -292,14 +293,25 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         known = [self._recall(key) for key in keys]
         missing = [item for item, hit in zip(items, known, strict=True) if hit is None]
         with closing(self._outcomes(missing, canvas)) as fresh:
-            for key, hit in zip(keys, known, strict=True):
+            for item, key, hit in zip(items, keys, known, strict=True):
                 outcome = next(fresh) if hit is None else hit
                 if isinstance(outcome, PatchTokens):
                     self._last = self._look_key(key[0], canvas), outcome
-                    outcome = scorer(outcome)
+                    outcome = self._score(scorer, outcome, item, key[0])
                     if key[0] is not None:
                         self._cache.put(key, outcome)
                 yield outcome
+
+    def _score(
+        self,
+        scorer: Any,
+        patches: PatchTokens,
+        _item: Item,
+        _content: Hashable | None,
+    ) -> ImageScores:
+        """Score what was read of an image; heirs know some images by their content keys."""
+        scored: ImageScores = scorer(patches)
+        return scored
 
     def _recall(self, key: tuple[Hashable, Size | None, Hashable]) -> ImageScores | None:
         """Scores that need no pass, by the key of the image, canvas and scorer."""
