@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pyimgano_openclip import VisionOpenCLIPPromptScore
+from pyimgano_openclip import VisionOpenCLIPPromptScore, load_detector
 
 from embedders import GREEN, RED, ColourEmbedder, red_image, with_green
 
@@ -137,3 +137,19 @@ def test_a_failed_fit_keeps_the_references_of_before():
 def test_references_need_probabilities(mode):
     with pytest.raises(ValueError, match="mode='probability'"):
         promptscore(mode=mode, references=NORMAL[:1])
+
+
+@pytest.mark.slow
+def test_references_out_of_a_checkpoint_outlive_a_fit_on_images_of_other_proportions(tmp_path):
+    model = {"openclip_model_name": "bundled", "class_name": "leather"}
+    wide = [red_image(60, 180, seed=seed) for seed in range(4)]
+    fitted = VisionOpenCLIPPromptScore(**model).fit(NORMAL[:3], use_as_references=True)
+    path = fitted.save_checkpoint(tmp_path / "few.safetensors")
+    loaded = load_detector(path).fit(wide)
+    assert loaded.canvas_ == fitted.canvas_
+    twin = VisionOpenCLIPPromptScore(references=NORMAL[:3], **model)
+    twin.canvas_ = fitted.canvas_
+    np.testing.assert_array_equal(loaded.decision_scores_, twin.decision_function(wide))
+    again = load_detector(loaded.save_checkpoint(path))
+    np.testing.assert_array_equal(again.decision_function(wide), loaded.decision_function(wide))
+    assert loaded.fit(wide, use_as_references=True).canvas_ != fitted.canvas_

@@ -165,10 +165,14 @@ class OpenCLIPDetector(SavedDetector, ShownDetector, ScoringDetector):
                 message names it.
         """
         items = as_items(one_of(x, X))
-        canvas = self._embedder.choose_canvas(items)
+        canvas = self._fit_canvas(items)
         scores, learnt = self._learn(items, canvas)
         self._accept(scores, {**learnt, "canvas_": canvas})
         return self
+
+    def _fit_canvas(self, items: Sequence[Item]) -> Size | None:
+        canvas: Size | None = self._embedder.choose_canvas(items)
+        return canvas
 
     def _accept(self, scores: Scores, learnt: Mapping[str, Any]) -> None:
         """Take over what was learnt and set the threshold: all of it, or nothing."""

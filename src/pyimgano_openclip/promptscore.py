@@ -242,6 +242,9 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
     ) -> VisionOpenCLIPPromptScore:
         """Set the threshold on normal images; if asked to, also compare with them from now on.
 
+        The proportions that images are resized to are chosen from these images, or stay those of
+        references out of a checkpoint.
+
         Args:
             x: Paths, or RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).
             y: Ignored; all images are taken as normal.
@@ -354,6 +357,12 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         with self._canvas_choice:
             if self.canvas_ is None:
                 self.canvas_ = self._embedder.choose_canvas(references, argument="references")
+
+    def _fit_canvas(self, items: Sequence[Item]) -> Size | None:
+        """References out of a checkpoint are there on one canvas only."""
+        if self.references is None and self._gathered is not None:
+            return self._gathered[0]
+        return super()._fit_canvas(items)
 
     def _references_on(self, canvas: Size | None) -> References | None:
         """The references read on a canvas, gathered once or taken from a checkpoint."""
