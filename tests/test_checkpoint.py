@@ -202,6 +202,8 @@ def test_every_bit_counts(tmp_path):
     ],
 )
 def test_other_settings_that_change_a_score_are_refused(settings, message, tmp_path):
+    if "knn_backend" in settings:
+        pytest.importorskip("faiss")
     path = patchknn().fit(NORMAL).save_checkpoint(tmp_path / "model")
     detector = patchknn(**settings)
     with pytest.raises(ValueError, match=f"(?s){path}.*{message}"):

@@ -301,12 +301,6 @@ def test_tokens_of_another_length_are_refused():
         bank.add(StoredImage((1, 2), (8, 16)), tokens(2, 8))
 
 
-def test_without_faiss_the_error_names_the_extra(monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "faiss", None)
-    with pytest.raises(ImportError, match=r"pyimgano-openclip\[faiss\]"):
-        bank_of(tokens(4, 6), backend="faiss").nearest_distance(tokens(2, 6))
-
-
 @pytest.mark.parametrize("candidates", [4, 1000])
 def test_k_center_equals_a_naive_greedy_choice(monkeypatch, candidates):
     monkeypatch.setattr(coreset, "CANDIDATES", candidates)

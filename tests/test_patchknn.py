@@ -1,5 +1,7 @@
 """Patch-kNN with an embedder of the caller's: growing, turning, explaining, counting shares."""
 
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -98,6 +100,27 @@ def test_every_backend_gives_the_same_detector(backend):
     np.testing.assert_allclose(
         detector.decision_function([DAMAGED]), expected.decision_function([DAMAGED]), atol=1e-6
     )
+
+
+@pytest.mark.parametrize(
+    ("backend", "module", "remedy"),
+    [
+        ("faiss", "faiss", r"pip install 'pyimgano-openclip\[faiss\]'"),
+        ("faiss-ivf", "faiss", r"pip install 'pyimgano-openclip\[faiss\]'"),
+        ("sklearn", "sklearn", "pip install scikit-learn"),
+        ("torch", "torch", "pip install torch"),
+    ],
+)
+def test_a_missing_search_library_is_told_before_any_image_is_read(
+    backend, module, remedy, monkeypatch
+):
+    detector = patchknn().fit(NORMAL)
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=f"knn_backend='{backend}' needs {module}: {remedy}"):
+        patchknn(knn_backend=backend)
+    with pytest.raises(ImportError, match=remedy):
+        detector.set_params(knn_backend=backend)
+    assert detector.knn_backend == "auto"
 
 
 def test_parts_in_any_direction_are_known_once_they_were_stored_turned():

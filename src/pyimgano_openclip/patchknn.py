@@ -25,7 +25,7 @@ from .maps import Aggregation, ImageScores, image_score
 from .memory_bank import ROW_TYPES, MemoryBank, RowType
 from .saving import TRAINING_SCORES
 from .scoring import Scores
-from .search import SEARCH_BACKENDS, SearchBackend
+from .search import SearchBackend, check_backend
 
 if TYPE_CHECKING:
     from .checkpoint import Checkpoint
@@ -85,7 +85,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
 
     Raises:
         ValueError: If an argument is out of range.
-        ImportError: If open_clip is needed and missing.
+        ImportError: If open_clip, or the library of ``knn_backend``, is needed and missing.
     """
 
     registry_tags: ClassVar[tuple[str, ...]] = (
@@ -133,7 +133,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         channel_order: ChannelOrder = "rgb",
         on_error: OnError = "raise",
     ) -> None:
-        check_choice("knn_backend", knn_backend, SEARCH_BACKENDS)
+        check_backend(knn_backend)
         check_number("coreset_sampling_ratio", coreset_sampling_ratio, above=0, most=1)
         check_choice("memory_bank_dtype", memory_bank_dtype, ROW_TYPES)
         check_count("n_neighbors", n_neighbors)

@@ -7,11 +7,13 @@ never holds more than a fixed number of similarities, whatever the sizes of bank
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import numpy.typing as npt
 
+from .checks import check_choice
 from .embedding import Floats
 
 if TYPE_CHECKING:
@@ -19,6 +21,13 @@ if TYPE_CHECKING:
 
 SearchBackend = Literal["auto", "numpy", "torch", "sklearn", "faiss", "faiss-ivf"]
 SEARCH_BACKENDS: tuple[str, ...] = get_args(SearchBackend)
+
+LIBRARIES = {  # module that a backend needs, and how pip calls it
+    "torch": ("torch", "torch"),
+    "sklearn": ("sklearn", "scikit-learn"),
+    "faiss": ("faiss", "'pyimgano-openclip[faiss]'"),
+    "faiss-ivf": ("faiss", "'pyimgano-openclip[faiss]'"),
+}
 
 BUDGET = 16 * 2**20  # similarities held at once; 64 MiB in float32
 ROWS = 4096  # rows of the bank that are compared at once, so few that their similarities stay
@@ -33,6 +42,20 @@ Rows: TypeAlias = npt.NDArray[Any]  # (N, D), float16 or float32
 Indices: TypeAlias = npt.NDArray[np.int64]
 Found: TypeAlias = tuple[Floats, Indices]  # similarities and rows, both (P, count), best first
 Search: TypeAlias = Callable[[Floats, int, range], Found]
+
+
+def check_backend(backend: str) -> None:
+    """Check that a backend exists and that its library is installed; imports nothing.
+
+    Raises:
+        ValueError: If there is no such backend.
+        ImportError: If its library is missing.
+    """
+    check_choice("knn_backend", backend, SEARCH_BACKENDS)
+    if backend in LIBRARIES:
+        module, package = LIBRARIES[backend]
+        if find_spec(module) is None:
+            raise ImportError(f"knn_backend={backend!r} needs {module}: pip install {package}")
 
 
 def build_search(backend: str, rows: Rows, device: str) -> Search:
@@ -51,6 +74,7 @@ def build_search(backend: str, rows: Rows, device: str) -> Search:
     Raises:
         ImportError: If the library of the backend is missing.
     """
+    check_backend(backend)
     if backend == "torch":
         return _torch_search(rows, device)
     if backend == "sklearn":
@@ -194,12 +218,8 @@ def _sklearn_search(rows: Rows) -> Search:
 
 
 def _faiss_search(rows: Rows, *, inverted: bool) -> Search:
-    try:
-        import faiss
-    except ImportError as error:
-        raise ImportError(
-            "knn_backend='faiss' needs faiss: pip install 'pyimgano-openclip[faiss]'"
-        ) from error
+    import faiss
+
     stored = np.ascontiguousarray(rows, dtype=np.float32)
     index: Any = faiss.IndexFlatIP(stored.shape[1])
     lists = min(round(IVF_LISTS * len(rows) ** 0.5), len(rows) // IVF_ROWS)
