@@ -58,6 +58,18 @@ def test_a_thinned_bank_grows_within_its_limit(settings):
     assert detector.predict([red_image(seed=60), DAMAGED]).tolist() == [0, 1]
 
 
+def test_the_covering_radius_is_told_and_never_grows_with_the_limit(tmp_path):
+    with pytest.raises(RuntimeError, match="fit"):
+        assert patchknn().covering_radius_
+    fitted = [patchknn(max_patches=most).fit(NORMAL) for most in (10, 40, 100, 192)]
+    radii = [detector.covering_radius_ for detector in fitted]
+    assert radii == sorted(radii, reverse=True)
+    assert radii[0] > radii[-1] == 0
+    path = fitted[0].save_checkpoint(tmp_path / "model")
+    assert patchknn().load_checkpoint(path).covering_radius_ == radii[0]
+    assert f"bank 10 of 192 patches, covering radius {radii[0]:.3g}>" in repr(fitted[0])
+
+
 def test_scores_of_stand_ins_go_when_there_are_other_images():
     detector = patchknn(max_patches=4).fit(NORMAL[:1]).partial_fit(NORMAL[1:4])
     assert detector.decision_scores_.shape == (3,)

@@ -185,6 +185,19 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         return self._bank
 
     @property
+    def covering_radius_(self) -> float:
+        """How far any training patch is from the nearest stored one, at most; 0 if all are stored.
+
+        It falls as ``max_patches`` or ``coreset_sampling_ratio`` rises. A Euclidean distance r of
+        unit-length tokens, a cosine distance of r ** 2 / 2, measured on a random projection to 128
+        numbers. Saved in checkpoints.
+
+        Raises:
+            RuntimeError: Before :meth:`fit`.
+        """
+        return self.memory_bank_.covering_radius
+
+    @property
     def _free_settings(self) -> frozenset[str]:
         # The bank in the file is the outcome of these; they count when it grows.
         free = {"coreset_sampling_ratio", "max_patches", "memory_bank_dtype"}
@@ -311,8 +324,11 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         facts = super()._learnt_facts()
         if self._bank is None:
             return facts
-        count = f"{len(self._bank.images)} images"
-        return {**facts, "fitted on": count, "bank": f"{len(self._bank)} patches"}
+        kept = f"{len(self._bank)} patches"
+        if not self._bank.is_complete:
+            kept = f"{len(self._bank)} of {self._bank.seen} patches"
+            kept += f", covering radius {self.covering_radius_:.3g}"
+        return {**facts, "fitted on": f"{len(self._bank.images)} images", "bank": kept}
 
     def _new_bank(self) -> MemoryBank:
         injected, backend = isinstance(self._embedder, InjectedEmbedder), self.knn_backend
