@@ -136,10 +136,10 @@ class _Cover:
 def _next_farthest(cover: _Cover, most: int) -> Indices:
     """The points that a greedy choice takes next, as many as can be told without all distances."""
     squared, n = cover.squared, len(cover.points)
-    candidates, bar = np.arange(n), np.float32(-np.inf)
+    candidates, least = np.arange(n), np.float32(-np.inf)
     if n > CANDIDATES:
         order = np.argpartition(squared, n - CANDIDATES - 1)
-        candidates, bar = order[n - CANDIDATES :], squared[order[n - CANDIDATES - 1]]
+        candidates, least = order[n - CANDIDATES :], squared[order[n - CANDIDATES - 1]]
         candidates.sort()
     points = cover.points[candidates]
     length = np.einsum("nd,nd->n", points, points)
@@ -148,7 +148,7 @@ def _next_farthest(cover: _Cover, most: int) -> Indices:
     taken: list[int] = []
     while len(taken) < most:
         farthest = int(gap.argmax())
-        if taken and gap[farthest] < bar:
+        if taken and gap[farthest] < least:
             break
         taken.append(farthest)
         np.minimum(gap, between[farthest], out=gap)

@@ -80,8 +80,8 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
             are not affected.
         on_error: What becomes of an image that cannot be read when it is scored: ``"raise"`` a
             ValueError, or ``"nan"``: its score and map are NaN, its label is 1, and one warning
-            counts such images. Training images and references have to be readable. May be set at
-            any time, and is not saved.
+            counts such images. Training images have to be readable. May be set at any time, and is
+            not saved.
 
     Raises:
         ValueError: If an argument is out of range.
