@@ -19,6 +19,7 @@ from .embedding import InjectedEmbedder, PatchEmbedder, Precision, Size
 from .gaps import ON_ERROR, OnError
 from .items import ORDERS, ChannelOrder, Item, as_items
 from .maps import AGGREGATIONS, Aggregation, ImageScores
+from .memory import memory_for
 from .saving import SavedDetector
 from .score_cache import ScoreCache
 from .scoring import Scores, ScoringDetector
@@ -166,7 +167,8 @@ class OpenCLIPDetector(SavedDetector, ShownDetector, ScoringDetector):
         """
         items = as_items(one_of(x, X))
         canvas = self._fit_canvas(items)
-        scores, learnt = self._learn(items, canvas)
+        with memory_for(f"what is learnt from {len(items)} images"):
+            scores, learnt = self._learn(items, canvas)
         self._accept(scores, {**learnt, "canvas_": canvas})
         return self
 

@@ -24,8 +24,9 @@ from .embedding import Attention, Floats, PatchTokens, Precision, Size, unit
 from .features import Projection, fuse_features
 from .fingerprint import fingerprint
 from .frame import Frame, image_size, read_frame
-from .hardware import choose_device, choose_dtype, heed_fork, out_of_memory
+from .hardware import choose_device, choose_dtype, heed_fork
 from .items import Item, as_items
+from .memory import ran_out
 from .read_ahead import in_batches, read_ahead
 from .tower_settings import (
     check_image_size,
@@ -334,7 +335,7 @@ class OpenCLIPPatchEmbedder:
         try:
             return list(self._run(frames, request))
         except (RuntimeError, MemoryError) as error:
-            if not out_of_memory(error):
+            if not ran_out(error):
                 raise
             if len(frames) == 1:
                 raise MemoryError(

@@ -21,6 +21,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from .items import Item, as_array, describe
+from .memory import memory_for
 from .pixels import array_to_rgb, check_array, to_rgb
 from .unreadable import UnreadableError
 
@@ -62,7 +63,8 @@ def read_frame(item: Item, canvas: Size | None, resample: str = "bicubic") -> Fr
     if canvas is None:
         raise UnreadableError(f"{describe(item)} could not be read when it was looked at first.")
     height, width = canvas
-    resized = image.resize((width, height), Image.Resampling[resample.upper()])
+    with memory_for(f"{describe(item)} on a canvas of {height} x {width} pixels"):
+        resized = image.resize((width, height), Image.Resampling[resample.upper()])
     return Frame(pixels=np.asarray(resized), size=(image.height, image.width))
 
 
@@ -186,9 +188,10 @@ def _content(path: Path) -> bytes:
 def _errors_named(item: Item, done: str) -> Iterator[None]:
     """Make an error that names the item of whatever is raised inside."""
     try:
-        yield
-    except MemoryError as error:
-        raise MemoryError(f"There is not enough memory to decode {describe(item)}.") from error
+        with memory_for(describe(item)):
+            yield
+    except MemoryError:
+        raise
     except Exception as error:  # what decoders raise on damaged files is written nowhere
         reason = str(error) or type(error).__name__
         raise UnreadableError(f"{describe(item)} cannot be {done}: {reason}") from error

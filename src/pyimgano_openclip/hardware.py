@@ -75,12 +75,3 @@ def heed_fork() -> None:
     if os.getpid() != _home:
         torch.set_num_threads(1)
         _home = os.getpid()
-
-
-def out_of_memory(error: Exception) -> bool:
-    """Whether an error of torch says that memory ran out; on the CPU only its text does."""
-    return (
-        isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError))
-        or "not enough memory" in str(error)
-        or "can't allocate memory" in str(error)
-    )

@@ -12,6 +12,7 @@ from typing import Literal, get_args
 import numpy as np
 
 from .embedding import Floats, Size
+from .memory import memory_for
 
 SMOOTHING = 0.5  # patches; standard deviation of the Gaussian
 OVERSAMPLING = 8  # samples a patch at which the Gaussian is applied
@@ -43,7 +44,8 @@ class ImageScores:
 
     def anomaly_map(self) -> Floats:
         """The map in pixels of the original image; see :func:`anomaly_map`."""
-        return anomaly_map(self.patches, self.size)
+        with memory_for(f"a map of {self.size[0]} x {self.size[1]} pixels"):
+            return anomaly_map(self.patches, self.size)
 
 
 def anomaly_map(patch_scores: Floats, size: Size) -> Floats:

@@ -15,6 +15,7 @@ from .checkpoint import Checkpoint, CheckpointError
 from .checks import check_count
 from .coreset import BLOCK, k_center, nearest_center, project
 from .embedding import Floats
+from .memory import memory_for
 from .origins import Origin, Origins, StoredImage, in_order, stored_image
 from .search import Found, Indices, Search, build_search
 from .tensor_file import Arrays
@@ -210,10 +211,11 @@ class MemoryBank:
                 "The memory bank holds no patch of another image to compare with; "
                 "fit with more images, or raise max_patches or coreset_sampling_ratio."
             )
-        if self._search is None:
-            self._search = build_search(self.backend, self.tokens, self.device)
-        asked = np.ascontiguousarray(queries, dtype=np.float32)
-        found = self._search(asked, min(n_neighbors, available), hidden)
+        with memory_for(f"a search in {self._n} patches"):
+            if self._search is None:
+                self._search = build_search(self.backend, self.tokens, self.device)
+            asked = np.ascontiguousarray(queries, dtype=np.float32)
+            found = self._search(asked, min(n_neighbors, available), hidden)
         blank = np.flatnonzero(~asked.any(axis=1))
         return self._prefer_blank(found, blank, hidden) if len(blank) else found
 

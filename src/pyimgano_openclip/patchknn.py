@@ -22,6 +22,7 @@ from .explain import Match, patch_box, stored_box
 from .gaps import OnError
 from .items import ChannelOrder, Item, as_items
 from .maps import Aggregation, ImageScores, image_score
+from .memory import memory_for
 from .memory_bank import ROW_TYPES, MemoryBank, RowType
 from .saving import TRAINING_SCORES
 from .scoring import Scores
@@ -249,7 +250,8 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
             return cast(VisionOpenCLIPPatchKNN, self.fit(x, X=X))
         items, bank = as_items(one_of(x, X)), self._bank.copy()
         enrolled = [*self._enrolled, *(self._content_key(item) for item in items)]
-        scored = self._enrol(bank, items, self.canvas_)
+        with memory_for(f"what is learnt from {len(items)} images"):
+            scored = self._enrol(bank, items, self.canvas_)
         scores = _image_scores(scored)
         # Scores of one image's views say nothing any more once there are other images.
         if len(scores) < len(bank.images) and len(self._bank.images) > 1:

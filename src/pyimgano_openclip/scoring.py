@@ -24,6 +24,7 @@ from .embedding import Floats, PatchTokens, Size
 from .gaps import Gaps, OnError, gap
 from .items import ChannelOrder, Item, as_items, content_key, describe, in_rgb
 from .maps import ImageScores
+from .memory import memory_for
 from .score_cache import ScoreCache
 from .unreadable import UnreadableError, or_raise
 
@@ -230,7 +231,8 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         # OpenCV is loaded where images are, not where models are listed.
         from .regions import find_regions
 
-        regions = find_regions(found, hot, limit)
+        with memory_for(f"the regions of {_by(patches.size)} pixels"):
+            regions = find_regions(found, hot, limit)
         return [self._name_region(region, patches, scorer) for region in regions]
 
     def label_threshold(self) -> float:
@@ -292,7 +294,7 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         keys = [(self._content_key(item), canvas, scorer.key) for item in items]
         known = [self._recall(key) for key in keys]
         missing = [item for item, hit in zip(items, known, strict=True) if hit is None]
-        with closing(self._outcomes(missing, canvas)) as fresh:
+        with memory_for("an image's scores"), closing(self._outcomes(missing, canvas)) as fresh:
             for item, key, hit in zip(items, keys, known, strict=True):
                 outcome = next(fresh) if hit is None else hit
                 if isinstance(outcome, PatchTokens):
@@ -333,7 +335,8 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         key, patches = self._last
         if key is not None and key == self._look_key(self._content_key(image), canvas):
             return patches
-        (outcome,) = self._outcomes([image], canvas)
+        with memory_for("an image's tokens"):
+            (outcome,) = self._outcomes([image], canvas)
         if not isinstance(outcome, UnreadableError):
             return outcome
         if self.on_error != "nan":

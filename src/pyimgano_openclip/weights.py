@@ -18,6 +18,7 @@ import open_clip
 import torch
 from torch import nn
 
+from .memory import memory_for
 from .towers.catalogue import Family, family_of
 
 BUNDLED = "bundled"
@@ -169,6 +170,7 @@ def load_model(source: Source) -> nn.Module:
     Raises:
         FileNotFoundError: If the weights are not cached and cannot be fetched.
         ValueError: If a weights file does not fit the model.
+        MemoryError: If the model does not fit into memory.
     """
     arguments: dict[str, Any] = {"force_quick_gelu": True} if source.quick_gelu else {}
     # Base weights of a text tower are never needed: weights of CLIP contain both towers.
@@ -177,13 +179,14 @@ def load_model(source: Source) -> nn.Module:
     with _seeding, torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.manual_seed(source.seed)
         try:
-            model = open_clip.create_model(
-                source.name,
-                pretrained=source.pretrained,
-                load_weights=not source.random,
-                require_pretrained=not source.random,
-                **arguments,
-            )
+            with memory_for(f"the model {source.name}"):
+                model = open_clip.create_model(
+                    source.name,
+                    pretrained=source.pretrained,
+                    load_weights=not source.random,
+                    require_pretrained=not source.random,
+                    **arguments,
+                )
         except (RuntimeError, OSError) as error:
             raise _explained(source, error) from error
     loaded: nn.Module = model.eval().requires_grad_(False)
