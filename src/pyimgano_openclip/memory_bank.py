@@ -63,7 +63,7 @@ class MemoryBank:
         self.device = device
         self.limit = limit
         self.seed = seed
-        self.images: tuple[StoredImage, ...] = ()
+        self.images: list[StoredImage] = []
         self.seen = 0
         self._n = 0
         self._tokens: npt.NDArray[Any] = np.empty((0, 0), dtype=row_type)
@@ -131,7 +131,7 @@ class MemoryBank:
         """
         self._check_width(tokens)
         if turn == 0:
-            self.images = (*self.images, image)
+            self.images.append(image)
         origins = np.empty((len(tokens), 3), dtype=np.int32)
         origins[:, 0], origins[:, 1] = len(self.images) - 1, turn
         origins[:, 2] = np.arange(len(tokens)) if patches is None else patches
@@ -259,7 +259,7 @@ class MemoryBank:
         origins = checkpoint.numbers("origins", 2, "int32")
         reach = checkpoint.numbers("reach", 1, "float32")
         facts = checkpoint.header["state"]
-        images = tuple(stored_image(told) for told in facts["images"])
+        images = [stored_image(told) for told in facts["images"]]
         seen, spread = facts["seen"], float(facts["spread"])
         check_count("seen", seen)
         fitting = origins.shape == (len(rows), 3) and reach.shape == (len(rows),)
@@ -324,8 +324,9 @@ class MemoryBank:
 
     def __getstate__(self) -> dict[str, Any]:
         names = ("_tokens", "_origins", "_reach")
-        trimmed = {name: getattr(self, name)[: self._n] for name in names}
-        return {**self.__dict__, **trimmed, "_points": self._points[:0], "_search": None}
+        own = {name: getattr(self, name)[: self._n] for name in names}
+        own |= {"images": self.images.copy(), "_points": self._points[:0], "_search": None}
+        return {**self.__dict__, **own}
 
 
 def _distance(similarity: Floats) -> Floats:
