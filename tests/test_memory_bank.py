@@ -342,15 +342,18 @@ def test_the_projection_repeats_under_its_seed_and_nearly_keeps_distances():
     np.testing.assert_allclose(between[1], between[0], rtol=0.3)
 
 
-def test_a_spool_gives_back_what_was_written_also_from_disk(monkeypatch):
-    monkeypatch.setattr("pyimgano_openclip.spool.IN_MEMORY", 1000)
-    images = [tokens(n, 8, seed=n) for n in (3, 50, 1)]
-    with TokenSpool() as spool:
+@pytest.mark.parametrize(("dtype", "length"), [("float32", 4), ("float16", 2)])
+def test_a_spool_gives_back_what_was_written_also_from_disk(dtype, length, monkeypatch):
+    monkeypatch.setattr("pyimgano_openclip.spool.IN_MEMORY", 500)
+    images = [tokens(n, 8, seed=n).astype(dtype).astype("float32") for n in (3, 50, 1)]
+    with TokenSpool(dtype) as spool:
         for image in images:
             spool.write(image)
+        assert spool._file.tell() == 54 * 8 * length
         for _ in range(2):
             for found, image in zip(spool, images, strict=True):
                 np.testing.assert_array_equal(found, image)
+                assert found.dtype == np.float32
 
 
 def test_rows_left_out_can_be_searched_in_the_place_of_others():

@@ -153,6 +153,11 @@ class OpenCLIPDetector(SavedDetector, ShownDetector, ScoringDetector):
         interpolated (Weibull, 1939), but at most the highest. If anything fails or is interrupted,
         the detector is left as it was.
 
+        Patch-kNN keeps the tokens of all images until the end: images x patches of one x numbers of
+        a token (384 of open_clip's towers) x 4 bytes, or 2 with ``memory_bank_dtype="float16"``.
+        Beyond 64 MiB they are in an unnamed file in the folder for temporary files, which the
+        environment variable ``TMPDIR`` names.
+
         Args:
             x: Paths, or RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).
             y: Ignored; all images are taken as normal.
@@ -164,6 +169,7 @@ class OpenCLIPDetector(SavedDetector, ShownDetector, ScoringDetector):
         Raises:
             ValueError: If there is no image, or one cannot be read, whatever ``on_error`` says; the
                 message names it.
+            OSError: If the disk with the folder for temporary files is full.
         """
         items = as_items(one_of(x, X))
         canvas = self._fit_canvas(items)

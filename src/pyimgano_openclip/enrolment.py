@@ -57,7 +57,7 @@ class Enrolment:
             before, else of each new image. If the bank has a single image, of several stand-ins
             for further images.
         """
-        with TokenSpool() as spool:
+        with TokenSpool(bank.tokens.dtype) as spool:
             first = 0 if bank.is_complete else len(bank.images)
             for known in range(first, len(bank.images)):
                 spool.write(bank.tokens_of(known))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import numpy.typing as npt
 
 from .embedding import Floats
 
@@ -16,13 +17,17 @@ class TokenSpool:
 
     An image can be scored against the others only when all of them are in the memory bank, which
     by then may have dropped its tokens; this saves encoding it a second time.
+
+    Args:
+        dtype: Type of the numbers in the file.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, dtype: npt.DTypeLike = np.float32) -> None:
         # It brings the libraries of compression along; listing models does not need them.
         from tempfile import SpooledTemporaryFile
 
         self._file = SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - closed in __exit__
+        self._dtype = np.dtype(dtype)
         self._shapes: list[tuple[int, ...]] = []
 
     def __enter__(self) -> TokenSpool:  # noqa: PYI034 - Self is new in Python 3.11
@@ -34,10 +39,10 @@ class TokenSpool:
     def write(self, tokens: Floats) -> None:
         """Append an array of float32."""
         self._shapes.append(tokens.shape)
-        self._file.write(tokens.astype(np.float32, copy=False).tobytes())
+        self._file.write(tokens.astype(self._dtype, copy=False).tobytes())
 
     def __iter__(self) -> Iterator[Floats]:
         self._file.seek(0)
         for shape in self._shapes:
-            data = self._file.read(4 * int(np.prod(shape)))
-            yield np.frombuffer(bytearray(data), dtype=np.float32).reshape(shape)  # writable
+            data = self._file.read(self._dtype.itemsize * int(np.prod(shape)))
+            yield np.frombuffer(data, self._dtype).reshape(shape).astype(np.float32)
