@@ -9,6 +9,7 @@ SIGNS = (
     "can't allocate memory",  # torch on the CPU
     "not enough memory",
     "out of memory",  # torch on a GPU
+    "CUBLAS_STATUS_ALLOC_FAILED",
     "could not create a primitive",  # oneDNN
     "could not create a memory object",
     "Insufficient memory",  # OpenCV
