@@ -200,7 +200,7 @@ def test_results_of_other_settings_are_not_mixed(parts, tmp_path):
     scored(parts, tmp_path / "out")
     other = VisionOpenCLIPPatchKNN(embedder=FileEmbedder(), n_neighbors=2)
     other.fit([red_image(30, 45, seed=seed) for seed in range(5)])
-    with pytest.raises(ValueError, match=r"not the same: n_neighbors.*--overwrite"):
+    with pytest.raises(ValueError, match=r"different: n_neighbors.*--overwrite"):
         scored(parts, tmp_path / "out", other)
     assert scored(parts, tmp_path / "out", other, overwrite=True).tally.scored == 6
 
@@ -217,7 +217,7 @@ def test_results_of_two_thresholds_are_not_mixed(parts, tmp_path):
     assert sum("nearest" in line for line in lines_of(tmp_path / "out")) == 1
     fitted = detector()
     fitted.threshold_ = -1.0
-    with pytest.raises(ValueError, match=r"not the same: threshold\).*--overwrite"):
+    with pytest.raises(ValueError, match=r"different: threshold\).*--overwrite"):
         scored(parts, tmp_path / "out", fitted)
     assert scored(parts, tmp_path / "out", fitted, overwrite=True).tally.scored == 6
     lines = lines_of(tmp_path / "out")
@@ -259,7 +259,7 @@ def test_files_of_one_stem_do_not_overwrite_each_other(parts, tmp_path):
         (["score", "{parts}", "--out", "{out}", "--detector", "{out}/no"], "/no: No such file"),
         (
             ["score", "{parts}", "--out", "{file}", "--class-name", "nut", "--model", "bundled"],
-            "name a folder for the results",
+            "pass a folder for the results",
         ),
         (
             ["fit", "--normal", "{file}", "--out", "{out}", "--model", "bundled"],
@@ -277,7 +277,7 @@ def test_files_of_one_stem_do_not_overwrite_each_other(parts, tmp_path):
                 "--pretrained",
                 "openai",
             ],
-            "brings its weights",
+            "includes its weights",
         ),
         (
             [
@@ -367,7 +367,7 @@ def test_only_score_says_that_it_can_go_on(capsys, monkeypatch):
     stopped = SimpleNamespace(run=interrupted)
     monkeypatch.setattr("pyimgano_openclip.cli.import_module", lambda *_: stopped)
     assert main(["score", "x", "--out", "y"]) == 130
-    assert "goes on" in capsys.readouterr().err
+    assert "again to resume" in capsys.readouterr().err
     assert main(["fit", "--normal", "x", "--out", "y"]) == 130
     assert capsys.readouterr().err == "\nInterrupted.\n"
 
@@ -564,7 +564,7 @@ def test_the_doctor_tells_which_classes_pyimgano_will_use(capsys, monkeypatch):
     facts = json.loads(capsys.readouterr().out)
     assert set(facts["versions"]) >= {"pyimgano", "torch", "numpy", "pyimgano-openclip"}
     assert facts["computing"]["device"]
-    assert facts["bundled model"]["checksums"] == "right"
+    assert facts["bundled model"]["checksums"] == "correct"
     assert code == (1 if facts["problems"] else 0)
     monkeypatch.setenv("PYIMGANO_OPENCLIP_AUTOLOAD", "0")
     assert main(["doctor"]) == 1
@@ -615,7 +615,7 @@ def test_a_downloaded_folder_loads_by_itself_and_scores_the_same(tmp_path, tiny_
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("bundled", "no model name"),
+        ("bundled", "not an open_clip model name"),
         ("xlm-roberta-base-ViT-B-32", "text tower"),
         ("no-model", "no model"),
     ],

@@ -1,6 +1,6 @@
 """The command line ``pyimgano-openclip``.
 
-Nothing heavy is imported before a command runs, so ``--help`` answers at once.
+Heavy modules are imported only when a command runs, so ``--help`` is instant.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from .arguments import ON_ERROR, finite, share
-from .messages import told
+from .messages import error_message
 
 if TYPE_CHECKING:
     from .answer import Answer
 
 FAILED, INTERRUPTED = 1, 130  # exit codes; argparse itself ends with 2
 EXIT_CODES = (
-    "exit codes: 0 done; 1 it failed, stderr says why; 2 wrong usage; 3 done, but some images "
-    "could not be read; 130 interrupted"
+    "exit codes: 0 success; 1 failure, explained on stderr; 2 wrong usage; 3 success, but some "
+    "images could not be read; 130 interrupted"
 )
 
 
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        arguments: What follows the program's name; None for the process's own.
+        arguments: Arguments without the program name; None for those of the process.
 
     Returns:
         The exit code.
@@ -42,17 +42,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         answer: Answer = command.run(options)
     except KeyboardInterrupt:
-        again = " The same command goes on where this one stopped."
+        again = " Run the same command again to resume."
         sys.stderr.write(f"\nInterrupted.{again if options.command == 'score' else ''}\n")
         return INTERRUPTED
     except (ValueError, RuntimeError, OSError, ImportError, MemoryError) as error:
-        sys.stderr.write(f"pyimgano-openclip: {told(error)}\n")
+        sys.stderr.write(f"pyimgano-openclip: {error_message(error)}\n")
         return FAILED
     text = json.dumps(answer.facts, indent=2) if options.json else answer.text
     try:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()
-    except BrokenPipeError:  # as in "towers | head"; Python would complain again at its end
+    except BrokenPipeError:  # as in "towers | head"; Python would complain again at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return answer.code
 
@@ -76,16 +76,16 @@ def _add_demo(commands: argparse._SubParsersAction, common: argparse.ArgumentPar
     parser = commands.add_parser(
         "demo",
         parents=[common],
-        help="both detectors on generated images, offline",
-        description="Both detectors with the bundled model on generated images of leather. Needs "
-        "no network and less than a minute; ends with the path of a report.",
+        help="run both detectors on generated images, offline",
+        description="Run both detectors with the bundled model on generated images of leather. "
+        "Needs no network, takes less than a minute, and prints the path of a report.",
     )
     parser.add_argument(
         "--out",
         type=Path,
         default=Path("pyimgano-openclip-demo"),
         metavar="DIR",
-        help="where to write (default: pyimgano-openclip-demo)",
+        help="output folder (default: pyimgano-openclip-demo)",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
 
@@ -94,28 +94,33 @@ def _add_fit(commands: argparse._SubParsersAction, common: argparse.ArgumentPars
     parser = commands.add_parser(
         "fit",
         parents=[common],
-        help="learn from a folder of normal images",
+        help="fit a detector on normal images",
         description="Fit the patch-kNN detector on normal images and save it as one file. With "
-        "--class-name it is the zero-shot detector, and the images set its threshold.",
+        "--class-name, save the zero-shot detector instead; the images set its threshold.",
         epilog="example: pyimgano-openclip fit --normal good/ --out screw.safetensors",
     )
     parser.add_argument(
-        "--normal", nargs="+", type=Path, required=True, metavar="DIR", help="their folder"
+        "--normal",
+        nargs="+",
+        type=Path,
+        required=True,
+        metavar="IMAGE|DIR",
+        help="normal images, or folders to search for them recursively",
     )
     parser.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="where to save: *.safetensors"
+        "--out", type=Path, required=True, metavar="FILE", help="output file: *.safetensors"
     )
     parser.add_argument(
         "--contamination",
         type=finite,
         default=0.1,
         metavar="SHARE",
-        help="share of normal images that may be flagged (default: 0.1)",
+        help="accepted share of false alarms among normal images (default: 0.1)",
     )
     parser.add_argument(
         "--as-references",
         action="store_true",
-        help="with --class-name: also compare with the normal images, not only with words",
+        help="with --class-name: compare with the normal images as well as with texts",
     )
     share(parser, "model", "words", "working", "settings")
 
@@ -126,42 +131,47 @@ def _add_score(commands: argparse._SubParsersAction, common: argparse.ArgumentPa
         parents=[common],
         help="score images, draw maps, write a report",
         description="Score images with a saved detector, or zero-shot with --class-name. Writes "
-        "scores.csv, scores.jsonl, maps, overlays and report.html. Run again after an "
-        "interruption: images that were scored are not scored again.",
+        "scores.csv, scores.jsonl, maps, overlays and report.html. After an interruption, run the "
+        "same command again: images that are already scored are skipped.",
         epilog="example: pyimgano-openclip score new/ --detector screw.safetensors --out results/",
     )
     parser.add_argument(
-        "images", nargs="+", type=Path, metavar="IMAGE|DIR", help="folders with their subfolders"
+        "images",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE|DIR",
+        help="images, or folders to search for them recursively",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write")
-    parser.add_argument("--detector", type=Path, metavar="FILE", help="saved by the command fit")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
+    parser.add_argument("--detector", type=Path, metavar="FILE", help="file saved by 'fit'")
     parser.add_argument(
         "--threshold",
         type=finite,
         metavar="SCORE",
-        help="label 1 above it (default: the fitted one; without fit 0.5)",
+        help="images with a higher score are anomalous (default: the fitted threshold, or 0.5 "
+        "without one)",
     )
     parser.add_argument(
         "--maps",
         choices=("png", "npy", "none"),
         default="png",
-        help="anomaly maps in the size of the images: 16-bit PNG, or float32 (default: png)",
+        help="format of the anomaly maps: 16-bit PNG or float32 NumPy, both at the size of the "
+        "image (default: png)",
     )
     parser.add_argument(
         "--overlays",
         choices=("all", "flagged", "none"),
         default="all",
-        help="which images to draw with their map on top (default: all)",
+        help="which images to draw with their anomaly map on top (default: all)",
     )
     parser.add_argument(
         "--on-error",
         choices=ON_ERROR,
         default="nan",
-        help="an image that cannot be read: note it, label it 1 and go on, or stop (default: nan)",
+        help="unreadable images: nan records them, labels them 1 and continues; raise stops "
+        "(default: nan)",
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="discard the results of other settings in --out"
-    )
+    parser.add_argument("--overwrite", action="store_true", help="discard earlier results in --out")
     share(parser, "model", "words", "working", "settings")
 
 
@@ -169,23 +179,25 @@ def _add_towers(commands: argparse._SubParsersAction, common: argparse.ArgumentP
     parser = commands.add_parser(
         "towers",
         parents=[common],
-        help="list the models of open_clip and what they can do",
-        description="All models of open_clip. Patch-kNN works with every known family. Listed are: "
-        "whether promptscore works too (prompts), whether the image tower takes images of any "
-        "shape or only of its own, its input size, grid of patches and number of parameters, the "
-        "number of weights, and whether any are cached.",
+        help="list the models of open_clip and what they support",
+        description="List the models of open_clip. All known families support patch-kNN. The "
+        "columns tell whether prompts are supported too, whether the image tower takes images of "
+        "any shape or only its own, its input size, patch grid and number of parameters, the "
+        "number of pretrained weights, and whether any of them are cached.",
     )
-    parser.add_argument("name", nargs="?", metavar="NAME", help="only models with this in the name")
-    parser.add_argument("--cached", action="store_true", help="only models with weights here")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="only models whose name has NAME in it"
+    )
+    parser.add_argument("--cached", action="store_true", help="only models with cached weights")
 
 
 def _add_doctor(commands: argparse._SubParsersAction, common: argparse.ArgumentParser) -> None:  # type: ignore[type-arg]
     commands.add_parser(
         "doctor",
         parents=[common],
-        help="look at what a detector needs on this machine",
-        description="Versions, device, caches, and which detectors pyimgano will use. Ends with "
-        "code 1 if something is wrong.",
+        help="check the installation",
+        description="Show versions, device, caches, and which detectors pyimgano will use. Exits "
+        "with code 1 if there is a problem.",
     )
 
 
@@ -193,11 +205,11 @@ def _add_download(commands: argparse._SubParsersAction, common: argparse.Argumen
     parser = commands.add_parser(
         "download",
         parents=[common],
-        help="put a model into a folder, for a machine without network",
-        description="Write config, weights and checksums of a model of open_clip to a folder, and "
-        "read them back. Elsewhere --model local-dir:DIR loads it without network.",
+        help="save a model to a folder, for machines without network access",
+        description="Save the config, weights and checksums of an open_clip model to a folder and "
+        "verify them. Elsewhere, --model local-dir:DIR loads the model without network access.",
         epilog="example: pyimgano-openclip download ViT-L-14-336 --pretrained openai --to vit-l",
     )
-    parser.add_argument("model", metavar="MODEL", help="a model of open_clip")
+    parser.add_argument("model", metavar="MODEL", help="name of an open_clip model")
     parser.add_argument("--pretrained", required=True, metavar="TAG|FILE", help="its weights")
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
+    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="new folder")

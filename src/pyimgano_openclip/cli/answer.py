@@ -1,4 +1,4 @@
-"""What a command ends with."""
+"""The outcome of a command."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class Answer:
     """The outcome of a command, for people and for programs.
 
     Attributes:
-        text: What is printed.
-        facts: What is printed with ``--json``.
-        code: The exit code.
+        text: Printed without ``--json``.
+        facts: Printed with ``--json``.
+        code: Exit code.
     """
 
     text: str

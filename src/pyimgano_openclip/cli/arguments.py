@@ -1,4 +1,4 @@
-"""Arguments that several commands share."""
+"""Arguments shared by several commands."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def share(parser: argparse.ArgumentParser, *groups: str) -> None:
 
 
 def finite(text: str) -> float:
-    """A finite number, for argparse."""
+    """Parse a finite number for argparse."""
     try:
         number = float(text)
     except ValueError:
@@ -29,14 +29,14 @@ def finite(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A whole number from 1, for argparse."""
+    """Parse a positive integer for argparse."""
     if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
 
 
 def setting(text: str) -> tuple[str, Any]:
-    """``NAME=VALUE`` with a value in JSON; what is no JSON is taken as a string."""
+    """Parse ``NAME=VALUE`` for argparse; a VALUE that is not JSON is taken as a string."""
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
@@ -50,23 +50,25 @@ def _model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="NAME",
-        help="a model of open_clip, local-dir:DIR, hf-hub:ORG/REPO, or bundled "
+        help="name of an open_clip model, local-dir:DIR, hf-hub:ORG/REPO, or bundled "
         "(default: ViT-B-16-plus-240)",
     )
     parser.add_argument(
-        "--pretrained", metavar="TAG|FILE", help="its weights (default model: laion400m_e31)"
+        "--pretrained", metavar="TAG|FILE", help="its weights (of the default model: laion400m_e31)"
     )
 
 
 def _words(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--class-name", metavar="WORD", help="what the images show, such as screw: zero-shot"
+        "--class-name",
+        metavar="WORD",
+        help="what the images show, such as screw; selects the zero-shot detector",
     )
     parser.add_argument(
         "--defects",
         type=lambda text: [word.strip() for word in text.split(",") if word.strip()],
         metavar="A,B",
-        help="kinds of damage to look for and to name: 'scratch,oil stain'",
+        help="defects to look for and to name, such as 'scratch,oil stain'",
     )
 
 
@@ -76,10 +78,14 @@ def _working(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=PRECISIONS,
         default="auto",
-        help="of the tower's arithmetic (default: auto, bfloat16 where the hardware has it)",
+        help="precision of the image tower (default: auto, bfloat16 where the hardware supports "
+        "it)",
     )
     parser.add_argument(
-        "--batch-size", type=count, metavar="N", help="images per pass (default: by device)"
+        "--batch-size",
+        type=count,
+        metavar="N",
+        help="images per forward pass (default: depends on the device)",
     )
 
 
@@ -91,7 +97,7 @@ def _settings(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="settings",
         metavar="NAME=VALUE",
-        help="any further argument of the detector, its value in JSON: max_patches=5000",
+        help="any other argument of the detector, with a JSON value, such as max_patches=5000",
     )
 
 

@@ -17,7 +17,7 @@ from .reporting import write_report
 from .results import REPORT
 from .score import score_folder, section_of, summary
 
-FAMILY = "leather"  # which the bundled model never saw
+FAMILY = "leather"  # never seen by the bundled model in training
 SIZE = (240, 320)
 NORMAL, INTACT = 24, 8  # images to fit with; normal images among those to score
 DEFECTS = ("scratch", "hole", "stain", "cut", "crack", "contamination", "dent", "thread")
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> Answer:
 
 
 def _photograph(folder: Path) -> None:
-    """Make the images; they are the same each time."""
+    """Write the images; they are the same every time."""
     for kind in ("normal", "test"):
         (folder / kind).mkdir(parents=True, exist_ok=True)
     shots: list[tuple[str, int, str | None]]

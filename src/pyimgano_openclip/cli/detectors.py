@@ -1,4 +1,4 @@
-"""From options, or from a saved file alone, to a detector."""
+"""Builds a detector from command-line options or from a saved file."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from ..promptscore import VisionOpenCLIPPromptScore
 
 
 def new_detector(options: argparse.Namespace, **more: Any) -> OpenCLIPDetector:
-    """A detector of the options: zero-shot if there is a class name, else patch-kNN.
+    """Build a detector from options: zero-shot with a class name, patch-kNN without.
 
     Raises:
-        ValueError: If an option or a setting is wrong.
+        ValueError: If an option or a setting is invalid.
     """
     arguments = {**_model(options), **_working(options), **more, **dict(options.settings)}
     if options.class_name is None:
         if options.defects:
-            raise ValueError("--defects name what to look for, so they need --class-name.")
+            raise ValueError("--defects needs --class-name.")
         return make_detector(VisionOpenCLIPPatchKNN, arguments)
     words = {"class_name": options.class_name, "defects": options.defects}
     return make_detector(VisionOpenCLIPPromptScore, {**words, **arguments})
 
 
 def saved_detector(options: argparse.Namespace) -> OpenCLIPDetector:
-    """A detector as it was saved: its class, model and settings come from the file.
+    """Load a saved detector; its class, model and settings come from the file.
 
-    ``--model`` and ``--pretrained`` say where the same weights lie on this machine.
+    ``--model`` and ``--pretrained`` tell where the same weights are on this machine.
 
     Raises:
-        ValueError: If the file is damaged, or its model is not the one found here.
+        ValueError: If the file is damaged, or the weights are not the ones it was fitted with.
     """
     return load_detector(options.detector, **_model(options), **_working(options))
 
@@ -47,12 +47,12 @@ def _model(options: argparse.Namespace) -> dict[str, Any]:
     if options.model is None:
         return chosen
     if options.pretrained is not None and _brings_weights(options.model):
-        raise ValueError(f"--model {options.model} brings its weights; leave out --pretrained.")
+        raise ValueError(f"--model {options.model} includes its weights; omit --pretrained.")
     if options.pretrained is None and options.model == DEFAULT_MODEL:
         return {"openclip_model_name": options.model}
     if options.pretrained is None and not _brings_weights(options.model):
         raise ValueError(
-            f"--model {options.model} needs --pretrained with a tag of open_clip or a weights "
+            f"--model {options.model} needs --pretrained with an open_clip tag or a weights "
             "file; 'pyimgano-openclip towers NAME' lists the tags."
         )
     return {"openclip_model_name": options.model, **chosen}
@@ -68,7 +68,7 @@ def _working(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def settings_of(detector: OpenCLIPDetector) -> dict[str, Any]:
-    """What a reader of results has to know about the detector, as JSON can hold it."""
+    """The detector's settings that a reader of results needs, as JSON values."""
     settings: Mapping[str, Any] = detector.get_params(deep=False)
     left_out = {"embedder", "text_features_normal", "text_features_anomaly", "references"}
     chosen = {
@@ -80,12 +80,12 @@ def settings_of(detector: OpenCLIPDetector) -> dict[str, Any]:
     return facts
 
 
-def told_settings(detector: OpenCLIPDetector, saved: Path | None) -> dict[str, Any]:
-    """The settings in a report: with the tower and the device that there were in the end.
+def report_settings(detector: OpenCLIPDetector, saved: Path | None) -> dict[str, Any]:
+    """The settings shown in a report, with the tower and device actually used.
 
     Args:
-        detector: After scoring.
-        saved: The file that it was loaded from.
+        detector: The detector after scoring.
+        saved: File that it was loaded from, if any.
     """
     source = ("openclip_model_name", "openclip_pretrained", "pretrained", "device", "precision")
     facts = {name: value for name, value in settings_of(detector).items() if name not in source}

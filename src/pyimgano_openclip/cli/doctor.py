@@ -22,7 +22,7 @@ from .reporting import installed, versions
 
 UNHEALTHY = 1  # exit code
 SWITCH = "PYIMGANO_OPENCLIP_AUTOLOAD"
-# What a program gets that knows nothing of this package.
+# Asks which classes a program that does not import this package gets.
 ASK = """
 import json
 import pyimgano.models
@@ -35,8 +35,8 @@ print(json.dumps(found))
 """
 
 
-def run(options: argparse.Namespace) -> Answer:  # noqa: ARG001 - all commands are called alike
-    """Look at everything that a detector needs on this machine."""
+def run(options: argparse.Namespace) -> Answer:  # noqa: ARG001 - all commands share one signature
+    """Check everything that a detector needs on this machine."""
     problems: list[str] = []
     facts: dict[str, dict[str, Any]] = {
         "versions": {"pyimgano-openclip": __version__, **versions()},
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> Answer:  # noqa: ARG001 - all commands a
     }
     _opencv(problems)
     text = [
-        f"{part}\n" + "\n".join(f"  {name:32} {_told(value)}" for name, value in found.items())
+        f"{part}\n" + "\n".join(f"  {name:32} {_shown(value)}" for name, value in found.items())
         for part, found in facts.items()
     ]
     text += [f"problem: {problem}" for problem in problems] or ["No problem found."]
@@ -82,7 +82,7 @@ def _bundled(problems: list[str]) -> dict[str, Any]:
     from ..bundled import weights_dir
 
     try:
-        return {"weights": str(weights_dir()), "checksums": "right"}
+        return {"weights": str(weights_dir()), "checksums": "correct"}
     except (ValueError, OSError) as error:
         problems.append(str(error))
         return {"checksums": "wrong"}
@@ -94,7 +94,7 @@ def _caches() -> dict[str, Any]:
     text = cache_directory()
     return {
         "weights from the hub": _size(Path(HF_HUB_CACHE)),
-        "weights from addresses": _size(Path("~/.cache/clip").expanduser()),
+        "weights from plain URLs": _size(Path("~/.cache/clip").expanduser()),
         "text vectors": "turned off" if text is None else _size(text),
         "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "not set"),
     }
@@ -105,8 +105,8 @@ def _autoload() -> dict[str, Any]:
     places = [Path(entry) / line for entry in (*site.getsitepackages(), site.getusersitepackages())]
     found = [str(place) for place in places if place.is_file()]
     return {
-        "line read at start": found[0] if found else f"not found: no {line} in site-packages",
-        SWITCH: os.environ.get(SWITCH, "not set, which means on"),
+        "startup file": found[0] if found else f"not found: no {line} in site-packages",
+        SWITCH: os.environ.get(SWITCH, "not set (on)"),
         "import hook": "installed" if _is_hooked() else "not installed",
     }
 
@@ -116,9 +116,9 @@ def _is_hooked() -> bool:
 
 
 def _detectors(problems: list[str]) -> dict[str, Any]:
-    """Which classes another program gets from pyimgano; a fresh process has to tell."""
+    """Find out in a fresh process which classes pyimgano creates."""
     ask = ASK % (tuple(DETECTORS),)
-    done = subprocess.run(  # noqa: S603 - this interpreter, and code of ours
+    done = subprocess.run(  # noqa: S603 - this interpreter, running our own code
         [sys.executable, "-c", ask],
         capture_output=True,
         text=True,
@@ -145,13 +145,13 @@ def _detectors(problems: list[str]) -> dict[str, Any]:
 def _why(ours: bool) -> str:
     if ours:
         return "registered when pyimgano.models was imported"
-    return "since nothing registered this package's"
+    return "because this package's was not registered"
 
 
 def _remedy() -> str:
     if os.environ.get(SWITCH) == "0":
-        return f"{SWITCH}=0 turns this package's off; unset it."
-    return "Python did not read the autoload line at start; install with pip into site-packages."
+        return f"{SWITCH}=0 turns automatic registration off; unset it."
+    return "Python did not read the startup file; install the package into site-packages with pip."
 
 
 def _opencv(problems: list[str]) -> None:
@@ -159,8 +159,8 @@ def _opencv(problems: list[str]) -> None:
     found = [wheel for wheel in wheels if installed(wheel)]
     if len(found) > 1:
         problems.append(
-            f"{' and '.join(found)} are both installed, but own the same folder; uninstall both, "
-            "then install one."
+            f"{' and '.join(found)} are installed, but share one folder; uninstall all, then "
+            "install one."
         )
 
 
@@ -175,5 +175,5 @@ def _size(folder: Path) -> str:
     return f"{folder} ({total / 1e6:.1f} MB)"
 
 
-def _told(value: object) -> str:
+def _shown(value: object) -> str:
     return "not installed" if value is None else str(value)

@@ -23,7 +23,7 @@ CONFIG, WEIGHTS, CHECKSUMS = "open_clip_config.json", "open_clip_model.safetenso
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Write a model with its weights to a folder that needs no network to load."""
+    """Save a model with its weights to a folder that loads without network access."""
     folder: Path = options.to
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"{folder} exists and is not empty; choose another folder.")
@@ -48,28 +48,28 @@ def run(options: argparse.Namespace) -> Answer:
         "fingerprint": digest,
     }
     text = (
-        f"{folder}: {size / 1e6:.0f} MB, read back and equal\n"
-        f"After copying it, check it with: cd {folder.name} && sha256sum -c {CHECKSUMS}\n"
-        f"Use it as: --model {LOCAL_DIR}{folder}"
+        f"{folder}: {size / 1e6:.0f} MB, verified\n"
+        f"To check a copy: cd {folder.name} && sha256sum -c {CHECKSUMS}\n"
+        f"To use it: --model {LOCAL_DIR}{folder}"
     )
     return Answer(text, facts)
 
 
 def _source(model: str, pretrained: str) -> Source:
     if model == BUNDLED or model.startswith((LOCAL_DIR, HUB)):
-        raise ValueError(f"{model} is no model name of open_clip; 'towers' lists those.")
+        raise ValueError(f"{model} is not an open_clip model name; 'towers' lists them.")
     source = find_source(model, pretrained)
     text = (source.config or {}).get("text_cfg", {})
     if "hf_model_name" in text:
         raise ValueError(
-            f"The text tower of {model} is built from a config of the Hugging Face hub, which a "
-            "folder cannot hold. Load the model once and copy the hub's cache folder instead."
+            f"The text tower of {model} needs a config from the Hugging Face hub, which cannot be "
+            "saved to a folder. Load the model once and copy the hub's cache folder instead."
         )
     return source
 
 
 def _write(source: Source, folder: Path) -> str:
-    """Fill a folder, and check that what is read from it is what was written."""
+    """Write the files, verify them by loading them back, and return the fingerprint."""
     model: Any = load_model(source)
     preprocessing = open_clip.get_model_preprocess_cfg(model.visual)
     tensors = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
@@ -77,8 +77,8 @@ def _write(source: Source, folder: Path) -> str:
     config = dict(source.config or {})
     if source.quick_gelu:
         config["quick_gelu"] = True
-    told = {"model_cfg": config, "preprocess_cfg": _kept(preprocessing)}
-    (folder / CONFIG).write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+    full = {"model_cfg": config, "preprocess_cfg": _kept(preprocessing)}
+    (folder / CONFIG).write_text(json.dumps(full, indent=2) + "\n", encoding="utf-8")
     if "hf_tokenizer_name" in config.get("text_cfg", {}):
         get_tokenizer(source).save_pretrained(folder)
     sums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
@@ -89,7 +89,7 @@ def _write(source: Source, folder: Path) -> str:
     again: Any = load_model(back)
     read = fingerprint(again.visual, open_clip.get_model_preprocess_cfg(again.visual))
     if written != read or not _same(model, again):
-        raise ValueError(f"What was read back from {folder} is not what was written.")
+        raise ValueError(f"The model loaded back from {folder} differs from the one written.")
     get_tokenizer(back)
     return read
 

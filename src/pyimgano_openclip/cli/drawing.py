@@ -1,4 +1,4 @@
-"""Maps, overlays and thumbnails of a folder of results; those that are there are not made again."""
+"""Draws the maps, overlays and thumbnails that a results folder does not have yet."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ from .results import MAPS, OVERLAYS, THUMBNAILS, Record, Results
 SETTINGS = "pictures.json"
 SCALES = {"probability": (0.0, 1.0), "diff": (-2.0, 2.0), "ratio": (0.0, 1.0)}
 DISTANCES = (0.0, 2.0)  # cosine
-# Longer side of a thumbnail in pixels, by how many images there may be at most; so that the report
-# stays a file that one can send.
+# Longer side of a thumbnail in pixels, by maximum number of images; keeps the report small enough
+# to send.
 THUMBNAIL_SIDES = ((60, 960), (300, 640), (1000, 400))
 SMALLEST_SIDE = 280
-QUALITY = 82  # of JPEG
+QUALITY = 82  # JPEG
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """What pictures look like, the same for all images.
+    """How to draw the pictures, the same for all images.
 
     Attributes:
         maps: ``"png"``, ``"npy"`` or ``"none"``.
         overlays: ``"all"``, ``"flagged"`` or ``"none"``.
-        low: Map value that is shown as nothing.
-        high: Map value that is shown hottest.
+        low: Map value drawn transparent.
+        high: Map value drawn in the hottest colour.
         threshold: Map value above which a pixel may be hot.
-        scale_low: Map value of 0 in a 16-bit map.
-        scale_high: Map value of 65535 in a 16-bit map.
-        thumbnail_side: In pixels.
+        scale_low: Map value stored as 0 in a 16-bit map.
+        scale_high: Map value stored as 65535 in a 16-bit map.
+        thumbnail_side: Longer side of a thumbnail in pixels.
     """
 
     maps: str
@@ -67,24 +67,27 @@ def draw_all(
     maps: str,
     overlays: str,
 ) -> Drawing:
-    """Draw what is missing.
+    """Draw the missing pictures.
 
     Args:
-        results: Where to.
-        detector: Tells the scale of its scores.
-        records: The images; those that could not be read are passed over.
+        results: Results folder to draw into.
+        detector: Detector that computed the scores.
+        records: Records of the images; unreadable ones are skipped.
         maps: See :class:`Drawing`.
         overlays: See :class:`Drawing`.
+
+    Returns:
+        How the pictures are drawn.
     """
     scored = [record for record in records if "score" in record]
     drawing = _choose(results, detector, scored, maps, overlays)
-    told = (json.dumps(asdict(drawing), indent=2) + "\n").encode()
+    content = (json.dumps(asdict(drawing), indent=2) + "\n").encode()
     settings = results.folder / SETTINGS
-    if not settings.is_file() or settings.read_bytes() != told:
-        # A line that was drawn around another threshold would mislead.
+    if not settings.is_file() or settings.read_bytes() != content:
+        # Pictures with other colours could not be compared.
         settings.unlink(missing_ok=True)
         _discard(results, scored)
-        write_atomically(settings, told)
+        write_atomically(settings, content)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         drawn = pool.map(partial(_draw, results, drawing), scored)
         for _ in tqdm(drawn, desc="pictures", total=len(scored), unit="image", disable=None):

@@ -14,9 +14,9 @@ from .images import find_images
 def run(options: argparse.Namespace) -> Answer:
     """Fit a detector on normal images and save it."""
     if options.out.is_dir():
-        raise ValueError(f"{options.out} is a folder; name a file, such as screw.safetensors.")
+        raise ValueError(f"{options.out} is a folder; pass a file name such as screw.safetensors.")
     if options.as_references and options.class_name is None:
-        raise ValueError("--as-references adds images to words, so it needs --class-name.")
+        raise ValueError("--as-references needs --class-name: it compares images as well as texts.")
     sources = find_images(options.normal)
     detector = new_detector(options, contamination=options.contamination)
     paths = [source.path for source in sources]

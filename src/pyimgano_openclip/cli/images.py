@@ -1,4 +1,4 @@
-"""From paths on the command line to images with names."""
+"""Finds and names the images given on the command line."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Source:
     """One image on disk.
 
     Attributes:
-        name: Its path below the folder that all images have in common, with forward slashes.
-        path: Absolute.
+        name: Path relative to the common folder of all images, with forward slashes.
+        path: Absolute path.
     """
 
     name: str
@@ -24,14 +24,14 @@ class Source:
 
 
 def find_images(places: Sequence[Path], *, leave_out: Path | None = None) -> list[Source]:
-    """All images in the places, each once: a folder's in order of name, its subfolders' too.
+    """Find images, each once; those of a folder are sorted by path.
 
     Args:
-        places: Files, which are taken whatever their suffix, and folders.
-        leave_out: Folder whose images are passed over, unless they are named in ``places``.
+        places: Files, whatever their suffix, and folders, which are searched recursively.
+        leave_out: Folder to skip; files in it that are named in ``places`` are kept.
 
     Raises:
-        ValueError: If a place does not exist or there is no image.
+        ValueError: If a place does not exist or no image is found.
     """
     paths: dict[Path, None] = {}
     roots = []
@@ -43,17 +43,17 @@ def find_images(places: Sequence[Path], *, leave_out: Path | None = None) -> lis
             raise ValueError(f"{place} does not exist.")
         elif leave_out is None or not place.resolve().is_relative_to(leave_out.resolve()):
             paths.update(dict.fromkeys(_images_in(place, leave_out)))
-            # The folder itself, so that a name does not depend on what lies in it.
+            # The folder itself, so that names do not depend on what else is in it.
             roots.append(str(place.absolute()))
     if not paths:
         where = ", ".join(str(place) for place in places)
         outside = "" if leave_out is None else f" outside {leave_out}"
         known = ", ".join(sorted(file_suffixes()))
-        raise ValueError(f"There is no image in {where}{outside}; known suffixes: {known}.")
+        raise ValueError(f"There is no image in {where}{outside}; supported suffixes: {known}.")
     try:
         root = Path(os.path.commonpath(roots))
     except ValueError as error:  # on several drives
-        raise ValueError(f"The images have no folder in common: {error}") from error
+        raise ValueError(f"The images have no common folder: {error}") from error
     return [Source(path.relative_to(root).as_posix(), path) for path in paths]
 
 
@@ -62,6 +62,6 @@ def _images_in(folder: Path, leave_out: Path | None) -> list[Path]:
     if leave_out is not None and leave_out.resolve().is_relative_to(folder.resolve()):
         skipped = folder / leave_out.resolve().relative_to(folder.resolve())
         found = (path for path in found if not path.is_relative_to(skipped))
-    # A link to nothing stays: that an image is missing has to be told.
+    # A dangling link stays, so that the missing image is reported.
     images = (path for path in found if path.suffix.lower() in suffixes and not path.is_dir())
     return sorted(path.absolute() for path in images)

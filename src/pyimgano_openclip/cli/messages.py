@@ -1,4 +1,4 @@
-"""Errors of the library in the words of the command line."""
+"""Rephrases the library's errors for the command line."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Sequence
 
 from ..unreadable import UnreadableError
 
-# What the library calls an argument, and what this program calls it.
+# Names in the library's messages, and what they are called on the command line.
 WORDS = {
     "openclip_model_name": "--model",
     "openclip_pretrained": "--pretrained",
     "open_clip.list_models()": "pyimgano-openclip towers",
     "vision_openclip_patchknn": "patch-kNN (no --class-name)",
 }
-SHOWN = 5  # names, before "and 7 more"
+SHOWN = 5  # names listed before "and 7 more"
 
 
-def told(error: Exception) -> str:
-    """What went wrong, for somebody who typed a command."""
+def error_message(error: Exception) -> str:
+    """Describe an error to the user of a command."""
     if isinstance(error, UnreadableError) and isinstance(error.__cause__, UnreadableError):
-        error = error.__cause__  # without the place in a list that nobody typed
+        error = error.__cause__  # without the index in a list that the user never saw
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
     text = str(error)
@@ -29,6 +29,6 @@ def told(error: Exception) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """A few of many names."""
+    """Join names with commas, shortening long lists."""
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")

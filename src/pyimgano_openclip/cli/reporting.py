@@ -1,4 +1,4 @@
-"""From a folder of results to a section of a report."""
+"""Builds report sections from results folders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ..report import Finding, Neighbour, Region, Section, crop, render_report
 from .drawing import Drawing
 from .results import THUMBNAILS, Record, Results
 
-HEAT_SIDE = 112  # pixels, longer side; a browser makes it smooth
+HEAT_SIDE = 112  # pixels, longer side; the browser interpolates
 PACKAGES = ("pyimgano", "open_clip_torch", "torch", "timm", "numpy", "opencv-python", "pillow")
 
 
@@ -32,7 +32,7 @@ def build_section(
     records: Sequence[Record],
     settings: dict[str, Any],
 ) -> Section:
-    """One detector's part of the report."""
+    """Build the section of one detector."""
     scored = [record for record in records if "score" in record]
     training = getattr(detector, "decision_scores_", ())
     return Section(
@@ -48,7 +48,7 @@ def build_section(
 def write_report(
     path: Path, title: str, sections: Sequence[Section], folders: Sequence[Results]
 ) -> None:
-    """Write the file; the thumbnails are those of the first folder that has them."""
+    """Write the report; thumbnails come from the first folder that has them."""
     pictures: dict[str, bytes] = {}
     for section, results in zip(sections, folders, strict=True):
         for finding in section.findings:
@@ -60,14 +60,14 @@ def write_report(
 
 
 def versions() -> dict[str, str]:
-    """What computes, with versions; what is not installed is left out."""
+    """Names and versions of the installed software that affects scores."""
     found = {"Python": platform.python_version(), "platform": platform.platform(terse=True)}
     known = {package: installed(package) for package in PACKAGES}
     return {**found, **{name: number for name, number in known.items() if number is not None}}
 
 
 def installed(package: str) -> str | None:
-    """The version of an installed package."""
+    """Version of a package; None if it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -115,7 +115,7 @@ def _neighbours(record: Record) -> list[Neighbour]:
 
 
 def _normal_patch(found: Record) -> bytes | None:
-    """The normal patch, if its image still lies where it was when the detector was fitted."""
+    """The normal patch, if its image is still where it was during fit."""
     if found["path"] is None or not Path(found["path"]).is_file():
         return None
     try:

@@ -1,8 +1,8 @@
-"""A folder of results that survives interruption.
+"""A results folder that survives interruptions.
 
-``scores.jsonl`` is the journal: a line is appended once everything about its image is on disk, so
-a run that was cut off goes on after the last whole line. ``run.json`` says what the scores depend
-on; results of other settings are never mixed.
+``scores.jsonl`` is the journal: a line is appended once everything else about its image is on disk,
+so an interrupted run resumes after the last complete line. ``run.json`` records what the results
+depend on, so that results of different settings are never mixed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .images import Source
 JOURNAL, TABLE, RUN, REPORT = "scores.jsonl", "scores.csv", "run.json", "report.html"
 PATCHES, MAPS, OVERLAYS, THUMBNAILS = "patches", "maps", "overlays", "thumbnails"
 COLUMNS = ("image", "score", "label", "percentile", "regions", "hottest", "defect", "error")
-# What is drawn from an image and its patch scores.
+# Files drawn from an image and its patch scores.
 PICTURES = ((MAPS, "png"), (MAPS, "npy"), (OVERLAYS, "jpg"), (THUMBNAILS, "jpg"))
 
 Record = dict[str, Any]
@@ -33,18 +33,18 @@ class Results:
     """The results of one detector in one folder.
 
     Args:
-        folder: Where; made if need be.
-        identity: Everything that the scores depend on, as JSON holds it.
-        overwrite: Discard results of another identity instead of refusing.
+        folder: Path of the folder; created when needed.
+        identity: Everything that the results depend on, as JSON values.
+        overwrite: Whether to discard earlier results.
 
     Attributes:
-        folder: Where.
-        canvas: (height, width) that the images are read at, once that is known.
-        records: What is known, by the name of the image.
+        folder: Path of the folder.
+        canvas: (height, width) in pixels to which the images are resized; None until known.
+        records: Records by image name.
 
     Raises:
-        ValueError: If the folder holds results of another identity, or is no folder of results,
-            or a file.
+        ValueError: If the folder holds results of another identity or another program's
+            ``run.json``, or is a file.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class Results:
         self._identity = dict(identity)
         self._stream: io.BufferedWriter | None = None
         if folder.exists() and not folder.is_dir():
-            raise ValueError(f"{folder} is a file; name a folder for the results.")
+            raise ValueError(f"{folder} is a file; pass a folder for the results.")
         earlier = _read_json(folder / RUN)
         if overwrite or earlier is None:
             (folder / JOURNAL).unlink(missing_ok=True)
@@ -67,17 +67,17 @@ class Results:
             if earlier["identity"].get(name) != self._identity.get(name)
         )
         if changed:
-            # Of another detector nearly everything is different.
-            told = "detector" if "detector" in changed else ", ".join(changed)
+            # Of another detector nearly everything differs.
+            names = "detector" if "detector" in changed else ", ".join(changed)
             raise ValueError(
-                f"{folder} holds results of other settings (not the same: {told}). Choose another "
-                "folder, or --overwrite to discard them."
+                f"{folder} holds results of other settings (different: {names}). Choose another "
+                "folder, or discard them with --overwrite."
             )
         self.canvas = tuple(earlier["canvas"]) if earlier["canvas"] else None
         self._read_journal()
 
     def is_done(self, source: Source) -> bool:
-        """Whether an image was scored, and its file is the same as then."""
+        """Whether an image is scored and its file has not changed since."""
         record = self.records.get(source.name)
         return (
             record is not None and "score" in record and record["file"] == _file_facts(source.path)
@@ -89,7 +89,7 @@ class Results:
         return self._stream is not None
 
     def start(self, canvas: tuple[int, int] | None) -> None:
-        """Open the journal; the canvas has to be the same whenever the run goes on."""
+        """Open the journal; a resumed run uses the same canvas."""
         self.close()
         self.folder.mkdir(parents=True, exist_ok=True)
         self.canvas = canvas
@@ -97,16 +97,16 @@ class Results:
         write_atomically(self.folder / RUN, (json.dumps(run, indent=2) + "\n").encode())
         journal = self.folder / JOURNAL
         if journal.is_file():
-            # A line that was cut off would swallow the next one.
+            # An incomplete line would swallow the next one.
             whole = journal.read_bytes()
             with journal.open("r+b") as file:
                 file.truncate(whole.rfind(b"\n") + 1)
         self._stream = journal.open("ab")
 
     def add(self, source: Source, record: Record, patches: Floats | None) -> None:
-        """Keep what was found in an image; patch scores (rows, cols) first, the line last."""
+        """Store a record and the patch scores (rows, cols); the journal line is written last."""
         if self._stream is None:
-            raise RuntimeError("The results were not started.")
+            raise RuntimeError("Call start() before add().")
         for kind, suffix in PICTURES:
             self.place(kind, source.name, suffix).unlink(missing_ok=True)
         if patches is not None:
@@ -125,7 +125,7 @@ class Results:
             self._stream = None
 
     def finish(self, records: Iterable[Record]) -> None:
-        """Write the table and the journal, each record once and in order."""
+        """Write the journal anew, each record once and in order, and the table."""
         self.close()
         records = list(records)
         lines = "".join(json.dumps(record) + "\n" for record in records)
@@ -143,7 +143,7 @@ class Results:
         )
 
     def place(self, kind: str, name: str, suffix: str) -> Path:
-        """Where a file about an image lies; its own suffix stays, since a.jpg is not a.png."""
+        """Path of a file about an image; it keeps the image's suffix, since a.jpg is not a.png."""
         return self.folder / kind / f"{name}.{suffix}"
 
     def _read_journal(self) -> None:
@@ -163,16 +163,16 @@ def _read_json(path: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it or use --overwrite.") from error
+        raise ValueError(f"{path} is damaged ({error}); remove it.") from error
     if not isinstance(found, dict) or not {"identity", "canvas"} <= set(found):
-        raise ValueError(f"{path} is not of this program; choose another folder.")
+        raise ValueError(f"{path} was not written by this program; choose another folder.")
     return found
 
 
 def _file_facts(path: Path) -> list[Any]:
     try:
         status = path.stat()
-    except OSError:  # gone since the folder was listed
+    except OSError:  # deleted since the folder was listed
         return [str(path), None, None]
     return [str(path), status.st_size, status.st_mtime_ns]
 

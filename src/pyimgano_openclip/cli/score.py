@@ -12,7 +12,7 @@ from typing import Any
 from ..detector import OpenCLIPDetector
 from ..report import Section
 from .answer import Answer
-from .detectors import new_detector, saved_detector, settings_of, told_settings
+from .detectors import new_detector, report_settings, saved_detector, settings_of
 from .drawing import Drawing, draw_all
 from .images import Source, find_images
 from .messages import listed
@@ -25,7 +25,7 @@ SOME_UNREADABLE = 3  # exit code
 
 @dataclass(frozen=True)
 class Run:
-    """A folder of results with everything in it but the report."""
+    """A results folder, complete except for the report."""
 
     results: Results
     detector: OpenCLIPDetector
@@ -35,7 +35,7 @@ class Run:
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Score images into a folder, draw them, write the report."""
+    """Score images into a folder, draw the pictures and write the report."""
     sources = find_images(options.images, leave_out=options.out)  # an earlier run's pictures
     detector = _detector(options)
     detector.on_error = options.on_error
@@ -67,16 +67,17 @@ def score_folder(
     overlays: str = "all",
     overwrite: bool = False,
 ) -> Run:
-    """Score and draw images; what an earlier run of equal settings did is kept.
+    """Score and draw images, keeping what an earlier run with equal settings did.
 
     Args:
-        detector: Ready to score; see :func:`~.scoring.score_into` for its ``on_error``.
-        sources: The images.
-        out: The folder; see :class:`~.results.Results`.
-        saved: The file that the detector was loaded from.
+        detector: Detector that is ready to score; see :func:`~.scoring.score_into` for its
+            ``on_error``.
+        sources: Images to score.
+        out: Results folder; see :class:`~.results.Results`.
+        saved: File that the detector was loaded from, if any.
         maps: See :class:`~.drawing.Drawing`.
         overlays: See :class:`~.drawing.Drawing`.
-        overwrite: Discard results of other settings.
+        overwrite: Whether to discard earlier results.
     """
     settings = settings_of(detector)
     results = Results(out, _identity(detector, settings, saved), overwrite=overwrite)
@@ -85,18 +86,18 @@ def score_folder(
     finally:
         results.close()
     drawing = draw_all(results, detector, tally.records, maps=maps, overlays=overlays)
-    return Run(results, detector, drawing, tally, told_settings(detector, saved))
+    return Run(results, detector, drawing, tally, report_settings(detector, saved))
 
 
 def section_of(title: str, run: Run) -> Section:
-    """The section of the report about a run."""
+    """Build the report section of a run."""
     return build_section(
         title, run.results, run.detector, run.drawing, run.tally.records, dict(run.settings)
     )
 
 
 def summary(run: Run) -> dict[str, Any]:
-    """What is printed about a run."""
+    """Collect the facts that are printed about a run."""
     labels = [record["label"] for record in run.tally.records if "score" in record]
     return {
         "images": len(run.tally.records),
@@ -111,23 +112,23 @@ def summary(run: Run) -> dict[str, Any]:
 
 def _detector(options: argparse.Namespace) -> OpenCLIPDetector:
     if (options.detector is None) == (options.class_name is None):
-        raise ValueError("Choose one: --detector FILE, or --class-name WORD for zero-shot scores.")
+        raise ValueError("Pass either --detector FILE, or --class-name WORD for zero-shot scores.")
     if options.detector is None:
         return new_detector(options)
     if options.defects or options.settings:
-        raise ValueError("--defects and --set change scores; a saved detector has its own.")
+        raise ValueError("--defects and --set cannot change the settings of a saved detector.")
     return saved_detector(options)
 
 
 def _identity(
     detector: OpenCLIPDetector, settings: Mapping[str, Any], saved: Path | None
 ) -> dict[str, Any]:
-    """Everything that a result depends on; how fast it is computed is left out."""
+    """Everything that a result depends on, without settings that only affect speed."""
     working = {"device", "precision", "batch_size", "contamination", "pretrained", "on_error"}
     identity = {name: value for name, value in settings.items() if name not in working}
-    identity["threshold"] = detector.label_threshold()  # regions and neighbours depend on it
+    identity["threshold"] = detector.label_threshold()  # decides on regions and neighbours
     if detector.embedder is None:
-        # It brings torch, which an embedder of the caller's does without.
+        # Imports torch, which a custom embedder does not need.
         from ..weights import find_source
 
         identity["weights"] = find_source(
@@ -153,8 +154,8 @@ def _text(facts: Mapping[str, Any]) -> str:
         f"anomalous (threshold {facts['threshold']:.4g})"
     ]
     if facts["kept"]:
-        lines.append(f"{facts['kept']} were scored by an earlier run, {facts['scored']} now")
+        lines.append(f"{facts['kept']} scored by an earlier run, {facts['scored']} by this one")
     if facts["unreadable"]:
-        lines.append(f"could not be read, labelled 1: {listed(facts['unreadable'])}")
+        lines.append(f"unreadable, labelled 1: {listed(facts['unreadable'])}")
     lines += [f"scores: {facts['scores']}", f"report: {facts['report']}"]
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""Score a list of images into a folder of results, going on where an earlier run stopped."""
+"""Scores images into a results folder, resuming an earlier run where it stopped."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from ..regions import Region, find_regions
 from .images import Source
 from .results import Record, Results
 
-REGIONS = 10  # most that are listed of an image
-HALF_PEAK = 0.5  # of the highest map value; what is weaker surrounds a defect, it is none
-NEIGHBOURS = 3  # hottest patches of a flagged image that are shown beside a normal one
+REGIONS = 10  # maximum number of regions per image
+HALF_PEAK = 0.5  # of the highest map value; weaker pixels surround a defect
+NEIGHBOURS = 3  # hottest patches of a flagged image, shown beside their nearest normal patch
 
 
 @dataclass
 class Tally:
-    """What a run did.
+    """Summary of a run.
 
     Attributes:
-        scored: Images scored in this run.
-        kept: Images scored by an earlier run.
-        unreadable: Names of those that cannot be read.
-        records: One for each image, in order.
+        scored: Number of images scored in this run.
+        kept: Number of images scored by an earlier run.
+        unreadable: Names of the images that cannot be read.
+        records: One record per image, in order.
     """
 
     scored: int = 0
@@ -42,16 +42,16 @@ class Tally:
 
 
 def score_into(results: Results, detector: OpenCLIPDetector, sources: Sequence[Source]) -> Tally:
-    """Score what is not scored yet; afterwards every image has one record.
+    """Score the images that have no scores yet, so that every image has one record.
 
     Args:
-        results: Where to. A canvas found there is the detector's from now on.
-        detector: Ready to score. Its ``on_error`` says what becomes of an image that cannot be
-            read; the record of such an image has ``error`` in place of scores.
-        sources: The images.
+        results: Results to add to. If they have a canvas, the detector takes it over.
+        detector: Detector that is ready to score. With ``on_error="nan"`` the record of an
+            unreadable image has ``error`` in place of scores.
+        sources: Images to score.
 
     Raises:
-        ValueError: If an image cannot be read and the detector raises.
+        ValueError: If an image cannot be read and the detector's ``on_error`` is ``"raise"``.
     """
     if results.canvas is not None:
         detector.canvas_ = results.canvas
@@ -63,7 +63,7 @@ def score_into(results: Results, detector: OpenCLIPDetector, sources: Sequence[S
         ) as bar,
         warnings.catch_warnings(),
     ):
-        # Those images are told of in the results and in the answer.
+        # Those images are reported in the results and in the answer.
         warnings.simplefilter("ignore", UnreadableImageWarning)
         scores = detector.score_iter([source.path for source in todo])
         for source, found in zip(todo, scores, strict=True):
@@ -84,7 +84,7 @@ def score_into(results: Results, detector: OpenCLIPDetector, sources: Sequence[S
 
 
 def _record(detector: OpenCLIPDetector, source: Source, scored: ImageScores) -> Record:
-    """What goes into the journal of an image that was read."""
+    """The journal entry of a readable image."""
     flagged = scored.image > detector.label_threshold()
     found = scored.anomaly_map()
     hot = max(detector.region_threshold(), HALF_PEAK * float(found.max()))
@@ -125,9 +125,9 @@ def _region(region: Region) -> dict[str, Any]:
 
 
 def _labelled(record: Record, detector: OpenCLIPDetector, threshold: float) -> Record:
-    """The record with its label and percentile, which depend on more than its image."""
+    """The record with its label and percentile."""
     if "score" not in record:
-        return {**record, "label": 1}  # what could not be inspected does not pass
+        return {**record, "label": 1}  # an image that was not inspected does not pass
     labelled = {**record, "label": int(record["score"] > threshold)}
     if hasattr(detector, "decision_scores_"):
         labelled["percentile"] = float(detector.score_percentile(np.array([record["score"]]))[0])

@@ -15,7 +15,7 @@ from ..towers.catalogue import family_of
 from ..towers.sizes import TowerSize, known_sizes, measure
 from .answer import Answer
 
-URL_CACHE = "~/.cache/clip"  # open_clip's own, for weights from plain addresses
+URL_CACHE = "~/.cache/clip"  # open_clip's own cache of weights from plain URLs
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 HEADER = (
     "model",
@@ -31,28 +31,28 @@ HEADER = (
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """List the models of open_clip and what can be done with them."""
+    """List the models of open_clip and what they support."""
     wanted = (options.name or "").lower()
     names = [name for name in open_clip.list_models() if wanted in name.lower()]
     if not names:
         raise ValueError(
-            f"open_clip has no model with {options.name!r} in its name; 'towers' lists all."
+            f"open_clip has no model with {options.name!r} in its name; 'towers' lists them all."
         )
     sizes = known_sizes()
     rows = [describe(name, sizes) for name in names]
     if options.cached:
         rows = [row for row in rows if row["cached"]]
         if not rows:
-            return Answer("No weights of these models are cached here.", {"towers": []})
+            return Answer("No weights of these models are cached.", {"towers": []})
     return Answer(_table(rows, with_tags=bool(wanted) or options.cached), {"towers": rows})
 
 
 def describe(name: str, sizes: Mapping[str, TowerSize]) -> dict[str, Any]:
-    """What is known of a model without its weights.
+    """Describe a model without loading its weights.
 
     Args:
-        name: Of open_clip.
-        sizes: What :func:`~..towers.sizes.known_sizes` knows; another model is measured.
+        name: Name of an open_clip model.
+        sizes: Table from :func:`~..towers.sizes.known_sizes`; other models are measured.
     """
     config = open_clip.get_model_config(name)
     row: dict[str, Any] = {
@@ -77,21 +77,21 @@ def describe(name: str, sizes: Mapping[str, TowerSize]) -> dict[str, Any]:
         "why_not": None,
     }
     if not family.aligned:
-        row["why_not"] = f"patches of a {family.name} tower cannot be compared with texts"
+        row["why_not"] = f"patches of {family.name} towers cannot be compared with texts"
     return row
 
 
 def cached_tags(name: str) -> list[str]:
-    """The weights of a model that are on this machine."""
+    """Tags of the weights of a model that are cached on this machine."""
     tags = open_clip.list_pretrained_tags_by_model(name)
     return [tag for tag in tags if is_cached(open_clip.get_pretrained_cfg(name, tag))]
 
 
 def is_cached(weights: dict[str, Any]) -> bool:
-    """Whether open_clip would find these weights without a network.
+    """Whether open_clip finds these weights without network access.
 
     Args:
-        weights: An entry of open_clip's catalogue of weights.
+        weights: Entry of open_clip's table of pretrained weights.
     """
     hub, address = weights.get("hf_hub"), weights.get("url")
     if hub:
@@ -121,8 +121,8 @@ def _table(rows: list[dict[str, Any]], *, with_tags: bool) -> str:
     if not with_tags:
         usable = sum(row["family"] is not None for row in rows)
         aligned = sum(row["prompts"] for row in rows)
-        text.append(f"{len(rows)} models: patch-kNN reads {usable} of them, prompts {aligned}.")
-        text.append("'towers NAME' lists the weights of the models with NAME in their name.")
+        text.append(f"{len(rows)} models: {usable} support patch-kNN, {aligned} support prompts.")
+        text.append("'towers NAME' lists the weights of all models with NAME in their name.")
     return "\n".join(text)
 
 
