@@ -13,9 +13,12 @@ from pyimgano_openclip.regions import Region, find_regions, patches_inside
 from embedders import GREEN, RED, ColourEmbedder, red_image, with_green
 
 
-def promptscore():
+def promptscore(**settings):
     return VisionOpenCLIPPromptScore(
-        embedder=ColourEmbedder(8, 16), text_features_normal=RED, text_features_anomaly=GREEN
+        embedder=ColourEmbedder(8, 16),
+        text_features_normal=RED,
+        text_features_anomaly=GREEN,
+        **settings,
     )
 
 
@@ -97,3 +100,48 @@ def test_an_image_that_was_just_scored_is_explained_without_reading_it_again():
     assert found == expected
     fresh.channel_order = "bgr"
     assert fresh.explain(images[-1]) != expected[-1][0]
+
+
+HOLE = with_green(red_image(80, 160, seed=9), 50, 120, 20)
+FLAWLESS = [red_image(80, 160, seed=seed) for seed in range(5)]
+
+
+def hits_the_hole(regions):
+    (region,) = regions
+    left, top, right, bottom = region.box
+    return left <= 130 <= right and top <= 60 <= bottom
+
+
+@pytest.mark.parametrize("options", [{}, {"use_as_references": True}])
+def test_after_fit_the_regions_are_what_training_maps_do_not_reach(options):
+    detector = promptscore().fit(FLAWLESS, **options)
+    assert hits_the_hole(detector.explain(HOLE))
+    peaks = [found.max() for found in detector.iter_anomaly_maps(FLAWLESS)]
+    assert detector.region_threshold() == pytest.approx(max(peaks))
+    assert [detector.explain(image) for image in FLAWLESS] == [[]] * 5
+
+
+def test_references_set_both_thresholds_before_fit():
+    detector = promptscore(references=FLAWLESS)
+    fitted = promptscore().fit(FLAWLESS, use_as_references=True)
+    assert hits_the_hole(detector.explain(HOLE))
+    assert detector.predict([HOLE, *FLAWLESS]).tolist() == [1, 0, 0, 0, 0, 0]
+    assert detector.label_threshold() == fitted.threshold_
+    assert detector.region_threshold() == fitted.region_threshold()
+    assert not hasattr(detector, "threshold_")
+    calls = detector.embedder.calls
+    detector.predict([HOLE])
+    assert detector.embedder.calls == calls
+    assert promptscore(references=FLAWLESS[:1]).region_threshold() == 0.5
+    assert promptscore().label_threshold() == 0.5
+
+
+@pytest.mark.parametrize("fit", [True, False])
+def test_both_thresholds_travel_with_the_checkpoint(fit, tmp_path):
+    detector = promptscore(references=FLAWLESS)
+    if fit:
+        detector.fit(FLAWLESS[::-1])
+    loaded = promptscore().load_checkpoint(detector.save_checkpoint(tmp_path / "d"))
+    assert loaded.label_threshold() == detector.label_threshold() != 0.5
+    assert loaded.explain(HOLE) == detector.explain(HOLE)
+    assert loaded.fit(FLAWLESS).region_threshold() != detector.region_threshold()

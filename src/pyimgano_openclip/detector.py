@@ -220,10 +220,13 @@ class OpenCLIPDetector(SavedDetector, ShownDetector, ScoringDetector):
         """
         super()._process_decision_scores()
         if self.threshold_method in ("quantile", "percentile"):
-            scores, share = self.decision_scores_, 1 - self.contamination
-            self.threshold_ = float(np.quantile(scores, share, method="weibull"))
-            self.labels_ = (scores > self.threshold_).astype(np.int64)
+            self.threshold_ = self._upper_quantile(self.decision_scores_)
+            self.labels_ = (self.decision_scores_ > self.threshold_).astype(np.int64)
         return self
+
+    def _upper_quantile(self, scores: Scores) -> float:
+        """What a further such score exceeds with a chance of ``contamination``."""
+        return float(np.quantile(scores, 1 - self.contamination, method="weibull"))
 
     def __getstate__(self) -> dict[str, Any]:
         left_out = ("_canvas_choice", "_last")

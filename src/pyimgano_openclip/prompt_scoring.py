@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,18 @@ TEMPERATURE = 0.07  # of the two-class softmax, as in WinCLIP (Jeong et al., CVP
 Mode = Literal["probability", "diff", "ratio"]
 MODES: tuple[str, ...] = get_args(Mode)
 NEUTRAL = {"probability": 0.5, "diff": 0.0, "ratio": 0.5}  # neither text is closer
+
+
+class Thresholds(NamedTuple):
+    """What normal images exceed with a chance of ``contamination``.
+
+    Attributes:
+        label: As an image score.
+        region: As the highest value of their maps.
+    """
+
+    label: float
+    region: float
 
 
 @dataclass(frozen=True, eq=False)

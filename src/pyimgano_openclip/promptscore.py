@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
@@ -11,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .checkpoint import Checkpoint, CheckpointError
-from .checks import check_choice, one_of
+from .checks import check_choice, check_number, one_of
 from .detector import (
     DEFAULT_MODEL,
     DEFAULT_PRETRAINED,
@@ -41,13 +43,14 @@ from .prompt_scoring import (
     Mode,
     PromptScorer,
     TextVectors,
+    Thresholds,
     prompt_patch_scores,
     text_vectors,
 )
 from .prompts import Defects, Wording
 from .references import References, gather_references
 from .saving import as_canvas
-from .scoring import Labels, Scores
+from .scoring import Labels, Scorer, Scores
 from .tensor_file import Arrays
 
 if TYPE_CHECKING:
@@ -64,7 +67,7 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
     The image score is half the score of the whole image's embedding and half that of the highest
     patches (WinCLIP, Jeong et al., CVPR 2023); the patch tokens come from a side path of value
     attention (see ``towers/side_path.py``). It scores without :meth:`fit`; :meth:`fit` on normal
-    images only replaces the threshold. With a few normal images as references, half of every score
+    images only replaces the thresholds. With a few normal images as references, half of every score
     is the distance to them (WinCLIP+).
 
     Args:
@@ -204,6 +207,8 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         self.defects = defects
         self.references = references
         self._gathered: tuple[Size | None, References] | None = None
+        self._thresholds: Thresholds | None = None
+        self._of_references: tuple[Scorer, Thresholds] | None = None
         self.text_features_normal = text_features_normal
         self.text_features_anomaly = text_features_anomaly
         self.attention = attention
@@ -240,7 +245,7 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         X: object = None,
         use_as_references: bool = False,
     ) -> VisionOpenCLIPPromptScore:
-        """Set the threshold on normal images; if asked to, also compare with them from now on.
+        """Set the thresholds on normal images; if asked to, also compare with them from now on.
 
         The proportions that images are resized to are chosen from these images, or stay those of
         references out of a checkpoint.
@@ -274,14 +279,41 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
     ) -> Labels | tuple[Labels, Scores]:
         """Labels: 1 for an image whose score is above the threshold, else 0.
 
-        Before :meth:`fit` the threshold is the neutral score, where neither text is closer: 0.5,
-        or 0 with ``mode="diff"``. The confidence of a label needs :meth:`fit`.
+        Before :meth:`fit`, two or more ``references`` set the threshold as fitting them would,
+        which reads them once more. Without them it is the neutral score, where neither text is
+        closer: 0.5, or 0 with ``mode="diff"``; with a single reference that is too high for most
+        damage. The confidence of a label needs :meth:`fit`.
         """
         return super().predict(x, return_confidence, X=X)
 
     def label_threshold(self) -> float:
-        """Image score above which :meth:`predict` gives the label 1: the neutral score if unset."""
-        return float(getattr(self, "threshold_", NEUTRAL[self.mode]))
+        """Image score above which :meth:`predict` gives the label 1; see there."""
+        if hasattr(self, "threshold_"):
+            return float(self.threshold_)
+        learnt = self._learnt_thresholds()
+        return NEUTRAL[self.mode] if learnt is None else learnt.label
+
+    def region_threshold(self) -> float:
+        """Map value above which :meth:`explain` counts a pixel as hot.
+
+        After :meth:`fit` the quantile of the training maps' peaks, as ``threshold_`` is that of
+        their scores. Before, as for :meth:`predict`: two or more ``references`` set it, else it is
+        the neutral score.
+        """
+        learnt = self._learnt_thresholds()
+        return NEUTRAL[self.mode] if learnt is None else learnt.region
+
+    def _learnt_thresholds(self) -> Thresholds | None:
+        """Those of :meth:`fit`, or what it would set on the references; None without either."""
+        references = self.references or ()
+        if self._thresholds is not None or len(references) < 2:
+            return self._thresholds
+        canvas, scorer = self._frozen(references)
+        found = self._of_references
+        if found is None or found[0] != scorer:
+            _, learnt = self._learn(references, canvas)
+            found = self._of_references = scorer, learnt["_thresholds"]
+        return found[1]
 
     def _check_text_features(self) -> TextVectors | None:
         normal, anomaly = self.text_features_normal, self.text_features_anomaly
@@ -310,18 +342,27 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         text = self._text()
         named = {f"text_defect_{name}": vector for name, vector in text.defects.items()}
         arrays = {"text_normal": text.normal, "text_anomaly": text.anomaly, **named}
+        if self.references is not None:
+            self._fix_canvas(self.references)
+        learnt = self._learnt_thresholds()
+        facts = {} if learnt is None else {"thresholds": learnt._asdict()}
         references = self._references_on(self.canvas_)
         if references is None:
-            return arrays, {}
-        rows, facts = references.bank.state()
-        return {**arrays, **rows}, facts
+            return arrays, facts
+        rows, told = references.bank.state()
+        return {**arrays, **rows}, {**facts, **told}
 
     def _restored(self, checkpoint: Checkpoint) -> dict[str, Any]:
         normal, anomaly = (_text_vector(checkpoint, side) for side in ("normal", "anomaly"))
         named = {name: _text_vector(checkpoint, f"defect_{name}") for name in self._prompts.defects}
         saved, own = TextVectors(normal, anomaly, named), self._own_text
-        restored: dict[str, Any] = {"references": None, "_gathered": None}
-        if checkpoint.header["state"]:
+        facts = dict(checkpoint.header["state"])
+        told = facts.pop("thresholds", None)
+        learnt = None if told is None else Thresholds(**told)
+        for threshold in learnt or ():
+            check_number("thresholds", threshold, above=-math.inf, most=sys.float_info.max)
+        restored: dict[str, Any] = {"references": None, "_gathered": None, "_thresholds": learnt}
+        if facts:
             bank = MemoryBank()
             bank.restore(checkpoint)
             restored["_gathered"] = as_canvas(checkpoint.header["canvas"]), References(bank)
@@ -397,11 +438,14 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         scorer = self._scorer(canvas)
         with closing(self._stream(items, canvas)) as stream:
             read = bar("encoding", "image", total=len(items), items=stream)
-            scores = [
-                self._score(scorer, patches, item, self._content_key(item)).image
+            scored = [
+                self._score(scorer, patches, item, self._content_key(item))
                 for item, patches in zip(items, read, strict=True)
             ]
-        return np.array(scores, dtype=np.float64), {}
+        scores = np.array([found.image for found in scored], dtype=np.float64)
+        peaks = np.array([found.anomaly_map().max() for found in scored], dtype=np.float64)
+        learnt = Thresholds(self._upper_quantile(scores), self._upper_quantile(peaks))
+        return scores, {"_thresholds": learnt}
 
     def _score(
         self, scorer: PromptScorer, patches: PatchTokens, item: Item, content: Hashable | None
@@ -412,13 +456,11 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
 
     def _learnt_facts(self) -> dict[str, str]:
         facts = {"class": self.class_name, **super()._learnt_facts()}
-        if not hasattr(self, "threshold_"):
-            facts["threshold"] = f"{NEUTRAL[self.mode]:g}"
-        return facts
-
-    def region_threshold(self) -> float:
-        """Map value above which :meth:`explain` counts a pixel as hot: the neutral score."""
-        return NEUTRAL[self.mode]
+        if hasattr(self, "threshold_"):
+            return facts
+        if self._thresholds is None and len(self.references or ()) > 1:
+            return {**facts, "threshold": "from the references"}
+        return {**facts, "threshold": f"{self.label_threshold():.4g}"}
 
     def _name_region(self, region: Region, patches: PatchTokens, scorer: PromptScorer) -> Region:
         """Compare the region's mean token with the texts of the named defects."""

@@ -209,7 +209,8 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
 
         Args:
             image: A path, or an RGB array (H, W, 3) of uint8.
-            threshold: Map value above which a pixel is hot; None for the detector's own.
+            threshold: Map value above which a pixel is hot; None for :meth:`region_threshold`,
+                which comparing with texts has before :meth:`fit` too.
             limit: Most regions to return.
 
         Returns:
