@@ -16,12 +16,11 @@ import numpy.typing as npt
 
 from .embedding import Floats
 from .progress import bar
+from .search import Indices
 
 DIMENSION = 128  # of the random projection
 CANDIDATES = 512  # tokens among which the next ones are looked for
 BLOCK = 8192  # tokens that are compared at once
-
-Indices = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)

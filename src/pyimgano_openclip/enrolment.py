@@ -24,7 +24,7 @@ from .search import distance_within
 from .spool import TokenSpool
 from .unreadable import attempt, or_raise
 
-OVERSAMPLING = 2  # pixels of an image that is to be turned, for each of the canvas
+TURN_OVERSAMPLING = 2  # pixels of an image that is to be turned, for each of the canvas
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class Enrolment:
             yield item
             if self.canvas is not None:
                 height, width = self.canvas
-                pixels = shrink(pixels, (OVERSAMPLING * height, OVERSAMPLING * width))
+                pixels = shrink(pixels, (TURN_OVERSAMPLING * height, TURN_OVERSAMPLING * width))
             for number in range(1, self.rotations):
                 yield turn(pixels, 360 * number / self.rotations)
 

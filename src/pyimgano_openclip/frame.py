@@ -14,18 +14,17 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .embedding import Size
 from .items import Item, as_array, describe
 from .memory import memory_for
 from .pixels import array_to_rgb, check_array, to_rgb
 from .unreadable import UnreadableError
-
-Size: TypeAlias = tuple[int, int]  # (height, width)
 
 EXIF_ORIENTATION = 0x0112
 TIFF_WIDTH, TIFF_HEIGHT = 0x0100, 0x0101

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .embedding import Size
+from .pixels import Pixels
 
-Pixels = npt.NDArray[np.uint8]
 Points = npt.NDArray[np.float64]
 
 # (shift right, shift down, rotation, brightness): shares of the side, degrees, factor
