@@ -44,6 +44,7 @@ def load_detector(path: str | os.PathLike[str], **overrides: Any) -> OpenCLIPDet
         ValueError: If the file is damaged or foreign, or an argument is unknown or would change a
             score, or the weights here are not those that it was fitted with.
         OSError: If the file cannot be opened.
+        ImportError: If open_clip, or the library of ``knn_backend``, is needed and missing.
     """
     path = Path(path)
     if "contamination" in overrides:
