@@ -257,3 +257,13 @@ def test_what_is_not_the_images_fault_is_raised(build, error):
     detector = build(embedder=Failing(), on_error="nan").fit(NORMAL)
     with pytest.raises(error):
         detector.decision_function([NORMAL[0], np.zeros((7, 9, 3), np.uint8)])
+
+
+@slow
+def test_a_stream_gives_the_images_before_the_first_that_cannot_be_read():
+    stream = VisionOpenCLIPPromptScore(**MODEL).score_iter([*GOOD, "nothing.png", *GOOD])
+    given = [next(stream), next(stream)]
+    with pytest.raises(ValueError, match=r"x\[2\]: nothing\.png"):
+        next(stream)
+    expected = VisionOpenCLIPPromptScore(**MODEL).decision_function(GOOD)
+    assert [scored.image for scored in given] == pytest.approx(expected, abs=1e-6)

@@ -93,6 +93,9 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         Raises:
             ValueError: If an image cannot be read; the message names it. Those before it have been
                 given.
+
+        A detector that has not chosen the proportions to read images at yet chooses them by the
+        readable ones of the first 64; see the argument ``resize``.
         """
         if isinstance(x, (str, bytes, os.PathLike)):
             as_items(x)  # says what is wrong with a single path
@@ -379,8 +382,8 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         """Choose the canvas once, so that all scores of a detector can be compared."""
         with self._canvas_choice:
             if self.canvas_ is None:
-                skip = self.on_error == "nan"
-                self.canvas_ = self._embedder.choose_canvas(items, skip_unreadable=skip)
+                # An image that cannot be read is told of in its turn.
+                self.canvas_ = self._embedder.choose_canvas(items, skip_unreadable=True)
 
 
 def _by(size: Size) -> str:
