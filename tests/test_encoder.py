@@ -1,9 +1,12 @@
 # ruff: noqa: E402 - torch and open_clip are asked for before they are imported
 """The default embedder on real open_clip models with seeded random weights."""
 
+import io
 import pickle
 import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -190,7 +193,7 @@ def test_eight_threads_get_the_scores_of_one():
 @pytest.mark.parametrize(
     ("name", "pretrained", "message"),
     [
-        ("ViT-B-23", None, "Similar names: .*ViT-B-32"),
+        ("ViT-B-23", None, "did you mean .*ViT-B-32"),
         ("ViT-B-32", "laion2b", "known: openai"),
         ("ViT-B-32", "no/such/file.pt", "neither a file"),
         ("local-dir:no/such/place", None, r"open_clip_config\.json"),
@@ -235,6 +238,22 @@ def test_weights_of_another_model_are_refused(tmp_path):
     save_file({"visual.conv1.weight": torch.zeros(3)}, file)
     with pytest.raises(ValueError, match="cannot be loaded"):
         OpenCLIPPatchEmbedder(TINY, str(file)).embed(photograph())
+
+
+@pytest.mark.parametrize("name", ["photograph.png", "empty.pt", "cut.safetensors", "evil.pt"])
+def test_a_file_that_holds_no_weights_is_named_without_advice_to_run_it(tmp_path, name):
+    file, image = tmp_path / name, io.BytesIO()
+    Image.fromarray(photograph()).save(image, "PNG")
+    content = {".png": image.getvalue(), ".safetensors": b"\x10" + bytes(7) + b"{"}
+    file.write_bytes(content.get(file.suffix, b""))
+    if name == "evil.pt":
+        file.write_bytes(pickle.dumps(Path.cwd, protocol=2))
+    with pytest.raises(ValueError, match=r"is not a weights file that open_clip") as refused:
+        weights.load_model(weights.find_source(TINY, str(file)))
+    shown = "".join(traceback.format_exception(refused.value))
+    assert str(file) in str(refused.value)
+    assert "weights_only=False" not in shown
+    assert "weights_only`" not in shown
 
 
 def test_without_network_the_error_says_where_weights_would_be(monkeypatch):

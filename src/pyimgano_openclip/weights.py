@@ -8,14 +8,18 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import pickle
+import struct
 import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import open_clip
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
 from .memory import memory_for
@@ -24,6 +28,11 @@ from .towers.catalogue import Family, family_of
 BUNDLED = "bundled"
 LOCAL_DIR = "local-dir:"
 HUB = "hf-hub:"
+# What open_clip and torch raise at a file that holds no weights, or more than weights.
+NO_WEIGHTS = (
+    pickle.UnpicklingError, SafetensorError, BadZipFile, struct.error, EOFError, LookupError,
+    AttributeError, TypeError, StopIteration,
+)  # fmt: skip
 
 _seeding = threading.Lock()  # the generator of random weights is one for all threads
 
@@ -110,10 +119,10 @@ def find_source(
 def _find_builtin(name: str, pretrained: str | None, *, download: bool, seed: int) -> Source:
     known = open_clip.list_models()
     if name not in known:
-        near = difflib.get_close_matches(name, known, n=5, cutoff=0.4)
+        near = difflib.get_close_matches(name, [BUNDLED, *known], n=5, cutoff=0.4)
+        hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else "."
         raise ValueError(
-            f"open_clip has no model {name!r}. Similar names: {', '.join(near) or 'none'}. "
-            "All names: open_clip.list_models()."
+            f"open_clip has no model {name!r}{hint} All names: open_clip.list_models()."
         )
     if pretrained is not None and Path(pretrained).is_file():
         return Source(name, pretrained, random=False)
@@ -169,7 +178,7 @@ def load_model(source: Source) -> nn.Module:
 
     Raises:
         FileNotFoundError: If the weights are not cached and cannot be fetched.
-        ValueError: If a weights file does not fit the model.
+        ValueError: If a weights file does not fit the model, or is none.
         MemoryError: If the model does not fit into memory.
     """
     arguments: dict[str, Any] = {"force_quick_gelu": True} if source.quick_gelu else {}
@@ -189,6 +198,11 @@ def load_model(source: Source) -> nn.Module:
                 )
         except (RuntimeError, OSError) as error:
             raise _explained(source, error) from error
+        except NO_WEIGHTS:
+            if source.random:
+                raise
+            # Torch would advise to run what is in the file.
+            raise ValueError(_no_weights(source)) from None
     loaded: nn.Module = model.eval().requires_grad_(False)
     return loaded
 
@@ -227,10 +241,23 @@ def _refuse_programs(name: str) -> None:
         )
 
 
+def _no_weights(source: Source) -> str:
+    told = "is not a weights file that open_clip can read safely."
+    if _is_local(source):
+        return f"{source.pretrained or f'What is in {source.name}'} {told}"
+    return (
+        f"What is cached for {source.name}, {source.pretrained} {told} Remove it from "
+        f"{cache_directory(source)}, so that it is fetched again."
+    )
+
+
+def _is_local(source: Source) -> bool:
+    return source.name.startswith(LOCAL_DIR) or os.path.isfile(source.pretrained or "")  # noqa: PTH113
+
+
 def _explained(source: Source, error: Exception) -> Exception:
     where = source.name if source.pretrained is None else f"{source.name}, {source.pretrained}"
-    local = source.name.startswith(LOCAL_DIR) or os.path.isfile(source.pretrained or "")  # noqa: PTH113
-    if source.random or local:
+    if source.random or _is_local(source):
         return ValueError(f"The weights of {where} cannot be loaded: {error}")
     return FileNotFoundError(
         f"The weights of {where} are not cached and could not be fetched: {error}\n"
