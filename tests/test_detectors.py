@@ -1,4 +1,4 @@
-"""Both detectors with an embedder of the caller's: no torch, no open_clip, no weights."""
+"""Both detectors with a custom embedder: no torch, no open_clip, no weights."""
 
 import inspect
 import pickle

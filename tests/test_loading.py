@@ -64,7 +64,7 @@ def test_a_file_of_no_known_detector_is_refused(change, tmp_path):
     path = patchknn().fit(NORMAL).save_checkpoint(tmp_path / "saved.safetensors")
     saved = read_checkpoint(path)
     write_checkpoint(path, {**saved.header, **change}, saved.arrays)
-    with pytest.raises(ValueError, match="names no detector known here"):
+    with pytest.raises(ValueError, match="names an unknown detector"):
         load_detector(path, embedder=ColourEmbedder())
 
 

@@ -1,4 +1,4 @@
-"""Patch-kNN with an embedder of the caller's: growing, turning, explaining, counting shares."""
+"""Patch-kNN with a custom embedder: growing, turning, explaining, counting shares."""
 
 import sys
 

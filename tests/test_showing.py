@@ -35,7 +35,7 @@ def test_the_arguments_that_were_chosen_and_the_state_are_told():
         detector
     )
     seen = text_of(detector._repr_html_())
-    assert "tower an embedder of the caller's" in seen
+    assert "tower custom embedder" in seen
     assert "fitted on 4 images" in seen
     assert "n_neighbors 2" in seen
 

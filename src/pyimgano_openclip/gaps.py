@@ -1,4 +1,4 @@
-"""Gaps in the results where images could not be read, and the one warning about them."""
+"""Results of unreadable images, and the warning about them."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .unreadable import UnreadableError
 OnError = Literal["raise", "nan"]
 ON_ERROR: tuple[str, ...] = get_args(OnError)
 
-NAMED = 3  # unreadable images that the warning names
-UNKNOWN: Size = (1, 1)  # of an image whose size nothing tells
+NAMED = 3  # maximum number of unreadable images that the warning names
+UNKNOWN: Size = (1, 1)  # for an image of unknown size
 
 
 class UnreadableImageWarning(RuntimeWarning):
@@ -25,11 +25,11 @@ class UnreadableImageWarning(RuntimeWarning):
 
 
 def gap(item: Item, error: UnreadableError) -> ImageScores:
-    """What stands in the results for an image that cannot be read: all NaN.
+    """Scores of an image that cannot be read: all NaN.
 
-    Its size is that of the file's header or of the array's shape, 1 x 1 if neither can be told.
+    Its size is taken from the file header or the array's shape; it is 1 x 1 if neither is known.
     """
-    # Pillow is loaded where images are, not where models are listed.
+    # Imports Pillow, which listing models does not need.
     from .frame import image_size
 
     try:
@@ -47,27 +47,27 @@ class Gaps:
         self._named: list[str] = []
 
     def add(self, error: UnreadableError) -> None:
-        """Note an image; the error has its place."""
+        """Record an image by its error, which includes its index."""
         self.count += 1
         if len(self._named) < NAMED:
             self._named.append(str(error))
 
     def warn(self) -> None:
-        """Warn of all of them at once, if there are any."""
+        """Issue one warning about all recorded images, if there are any."""
         if not self.count:
             return
         more = self.count - len(self._named)
         named = "; ".join(self._named) + (f"; and {more} more" if more else "")
         what = "1 image" if self.count == 1 else f"{self.count} images"
         warnings.warn(
-            f"{what} could not be read, so the score is NaN: {named}",
+            f"{what} could not be read and scored NaN: {named}",
             UnreadableImageWarning,
             stacklevel=_callers_level(),
         )
 
 
 def _callers_level() -> int:
-    """How far up the stack the caller of the package is, counted as by :func:`warnings.warn`."""
+    """Stack level of the code that called this package, as :func:`warnings.warn` counts."""
     level, frame = 0, sys._getframe(1)
     while frame.f_back and frame.f_globals.get("__package__") == __package__:
         level, frame = level + 1, frame.f_back

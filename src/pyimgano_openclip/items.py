@@ -1,4 +1,4 @@
-"""What callers pass in: a list of paths or arrays, told apart without decoding anything."""
+"""Handles the paths, arrays and tensors that callers pass in, without decoding any image."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from .unreadable import UnreadableError
 
 Item: TypeAlias = Any  # str, os.PathLike, or an array or tensor of one image
 
-ChannelOrder = Literal["rgb", "bgr"]  # of arrays and tensors; files say it themselves
+ChannelOrder = Literal["rgb", "bgr"]  # of arrays and tensors; files know their own
 ORDERS: tuple[str, ...] = get_args(ChannelOrder)
 CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 REVERSED = {3: [2, 1, 0], 4: [2, 1, 0, 3]}  # BGR and BGRA, by the number of channels
 
 
 def as_items(x: object, argument: str = "x") -> list[Item]:
-    """Return the images to work on as a list.
+    """Return the images in ``x`` as a list.
 
     Args:
-        x: A list, tuple or other iterable of paths and arrays, a column of them (an array of one
-            dimension, a pandas Series), or one stacked array (N, H, W, 3) or tensor (N, 3, H, W).
-        argument: How the caller's argument is called, for messages.
+        x: A list, tuple or other iterable of paths and arrays; a one-dimensional array or pandas
+            Series of them; or one stacked array (N, H, W, 3) or tensor (N, 3, H, W).
+        argument: Name of the caller's argument, for messages.
 
     Raises:
         ValueError: If ``x`` is empty, None, or a single image instead of a list of images.
@@ -49,7 +49,7 @@ def as_items(x: object, argument: str = "x") -> list[Item]:
 
 
 def describe(item: Item) -> str:
-    """Name an item in a message: its path, or the shape and type of an array."""
+    """Name an item in a message by its path, or by the shape and type of an array."""
     if isinstance(item, (str, os.PathLike)):
         return str(item) or "''"
     if hasattr(item, "shape") and hasattr(item, "dtype"):
@@ -59,13 +59,13 @@ def describe(item: Item) -> str:
 
 
 def as_array(item: Item) -> npt.NDArray[Any] | None:
-    """An item as an array with channels last, or None if it is none.
+    """Return an item as an array with channels last; None if it is not an array or tensor.
 
-    Tensors of torch have their channels first: (C, H, W).
+    Torch tensors have their channels first: (C, H, W).
 
     Raises:
-        UnreadableError: If it is a tensor with its channels last, or one that has no equal in
-            NumPy, such as a sparse one.
+        UnreadableError: If a tensor has its channels last, or cannot be converted to NumPy, such
+            as a sparse one.
     """
     if isinstance(item, np.ndarray):
         return np.asarray(item)  # not a masked array or a matrix
@@ -78,20 +78,20 @@ def as_array(item: Item) -> npt.NDArray[Any] | None:
         array: npt.NDArray[Any] = tensor.numpy()
     except (TypeError, RuntimeError) as error:
         raise UnreadableError(
-            f"{describe(item)} cannot be made an array of NumPy: {error}"
+            f"{describe(item)} cannot be converted to a NumPy array: {error}"
         ) from error
     if array.ndim != 3:
         return array
     if array.shape[0] not in CHANNELS and array.shape[2] in CHANNELS:
         raise UnreadableError(
-            f"{describe(item)} has its channels last; those of a tensor come first: "
+            f"{describe(item)} has its channels last; expected a tensor with channels first: "
             "tensor.permute(2, 0, 1)."
         )
     return np.moveaxis(array, 0, -1)
 
 
 def in_rgb(item: Item) -> Item:
-    """An array or tensor of BGR or BGRA as RGB or RGBA; anything else as it is."""
+    """Convert an array or tensor from BGR(A) to RGB(A); return anything else unchanged."""
     if getattr(item, "ndim", 0) != 3:
         return item
     if isinstance(item, np.ndarray) and item.shape[2] == 3:
@@ -104,16 +104,16 @@ def in_rgb(item: Item) -> Item:
 
 
 def content_key(item: Item) -> Hashable | None:
-    """Something that changes whenever the pixels of an item may have changed.
+    """Return a key that changes whenever the pixels of an item may have changed.
 
     Returns:
-        For a file its path, size and time of modification; for an array a digest of its content;
-        None if neither can be had.
+        For a file its path, size, modification time and inode; for an array a digest of its
+        content; None if there is neither.
     """
     if isinstance(item, (str, os.PathLike)):
         try:
             status = Path(item).stat()
-        except (OSError, ValueError):  # not there, or no path at all
+        except (OSError, ValueError):  # missing, or not a valid path
             return None
         return (str(Path(item).absolute()), status.st_size, status.st_mtime_ns, status.st_ino)
     try:
@@ -122,7 +122,7 @@ def content_key(item: Item) -> Hashable | None:
         return None
     if array is None or array.dtype.hasobject or not array.nbytes:
         return None
-    import hashlib  # with OpenSSL; listing models does not need it
+    import hashlib  # loads OpenSSL, which listing models does not need
 
     content = np.ascontiguousarray(array).reshape(-1).view(np.uint8)
     digest = hashlib.blake2b(content.data, digest_size=16).digest()
@@ -130,8 +130,8 @@ def content_key(item: Item) -> Hashable | None:
 
 
 def _is_column(x: object) -> bool:
-    """True for paths or objects in one dimension, such as a column of a table."""
-    kind = getattr(getattr(x, "dtype", None), "kind", "")  # as NumPy and pandas tell it
+    """Whether ``x`` holds strings or objects in one dimension, like a column of a table."""
+    kind = getattr(getattr(x, "dtype", None), "kind", "")  # in NumPy and pandas
     return getattr(x, "ndim", 0) == 1 and kind in ("O", "T", "U")
 
 

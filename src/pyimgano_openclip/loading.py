@@ -1,4 +1,4 @@
-"""From a saved file alone to a detector that scores as the saved one did."""
+"""Loads a detector from a checkpoint alone."""
 
 from __future__ import annotations
 
@@ -19,49 +19,48 @@ CLASSES: dict[str, type[OpenCLIPDetector]] = {
 
 
 def load_detector(path: str | os.PathLike[str], **overrides: Any) -> OpenCLIPDetector:
-    """Load what ``save_checkpoint`` wrote; class, model and settings come from the file.
+    """Load a detector saved with ``save_checkpoint``; class, model and settings come from the file.
 
     ```python
     detector = load_detector("screw.safetensors", device="cuda", batch_size=64)
     labels = detector.predict(["part1.png", "part2.png"])
     ```
 
-    To a loaded patch-kNN a training image is like any other: it finds its own patches in the bank,
-    so its score is near zero. Judge training images by ``decision_scores_``.
+    A loaded patch-kNN detector does not recognise its training images: they find their own patches
+    in the bank, so their scores are near zero. Use ``decision_scores_`` for training images.
 
     Args:
-        path: A file of ``save_checkpoint``.
-        overrides: Arguments of the detector that belong to this machine: ``device``,
-            ``precision``, ``batch_size``; ``openclip_model_name`` and ``openclip_pretrained`` where
-            the same weights have another name here; ``embedder`` where the detector was fitted with
-            one of the caller's. Arguments that change no score, such as ``knn_backend``, may be
-            given too.
+        path: File written by ``save_checkpoint``.
+        overrides: Detector arguments that depend on the machine: ``device``, ``precision``,
+            ``batch_size``; ``openclip_model_name`` and ``openclip_pretrained`` if the same weights
+            have another name here; ``embedder`` if the detector was fitted with a custom embedder.
+            Arguments that change no score, such as ``knn_backend``, are accepted too.
 
     Returns:
-        A detector of the class in the file, with the saved threshold.
+        A detector of the saved class, with the saved threshold.
 
     Raises:
-        ValueError: If the file is damaged or foreign, or an argument is unknown or would change a
-            score, or the weights here are not those that it was fitted with.
+        ValueError: If the file is damaged or not a checkpoint, an argument is unknown or would
+            change scores, or the weights are not the ones the detector was fitted with.
         OSError: If the file cannot be opened.
         ImportError: If open_clip, or the library of ``knn_backend``, is needed and missing.
     """
     path = Path(path)
     if "contamination" in overrides:
         raise ValueError(
-            f"contamination and threshold come from {path}; fit again, or set threshold_ "
-            "afterwards."
+            f"contamination and threshold come from {path}; fit again, or set threshold_ after "
+            "loading."
         )
     checkpoint = read_checkpoint(path)
     try:
         found = CLASSES[checkpoint.header["detector"]]
         saved = _arguments(checkpoint, found)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path} names no detector known here: {error!r}") from error
+        raise CheckpointError(f"{path} names an unknown detector: {error!r}") from error
     if "openclip_model_name" not in saved:
         if "embedder" not in overrides:
             raise ValueError(
-                f"{path} was fitted with an embedder of its user's own, a "
+                f"{path} was fitted with a custom embedder, a "
                 f"{checkpoint.header['model'].get('embedder')}; pass it: "
                 "load_detector(path, embedder=...)."
             )
@@ -70,7 +69,7 @@ def load_detector(path: str | os.PathLike[str], **overrides: Any) -> OpenCLIPDet
 
 
 def make_detector(found: type[OpenCLIPDetector], arguments: Mapping[str, Any]) -> OpenCLIPDetector:
-    """A detector of a class with arguments out of JSON.
+    """Create a detector from arguments that were read from JSON.
 
     Raises:
         ValueError: If an argument is unknown, of the wrong type or out of range.
@@ -80,12 +79,12 @@ def make_detector(found: type[OpenCLIPDetector], arguments: Mapping[str, Any]) -
         raise ValueError(f"{found.__name__} has no argument {', '.join(unknown)}.")
     try:
         return found(**arguments)
-    except TypeError as error:  # such as a number where a list belongs
+    except TypeError as error:  # such as a number instead of a list
         raise ValueError(f"{found.__name__} has an argument of the wrong type: {error}.") from error
 
 
 def _arguments(checkpoint: Checkpoint, found: type[OpenCLIPDetector]) -> dict[str, Any]:
-    """The arguments in the header; what else it tells is compared when the file is loaded."""
+    """The constructor arguments in the header; the rest is compared when the file is loaded."""
     known, model = signature(found).parameters, checkpoint.header["model"]
     settings = {
         name: value for name, value in checkpoint.header["settings"].items() if name in known
@@ -97,7 +96,7 @@ def _arguments(checkpoint: Checkpoint, found: type[OpenCLIPDetector]) -> dict[st
 
 
 def _text_features(checkpoint: Checkpoint, found: type[OpenCLIPDetector]) -> dict[str, Any]:
-    """Text vectors, which a detector with an embedder of the caller's cannot make itself."""
+    """The text vectors, which a detector with a custom embedder cannot encode itself."""
     if found is not VisionOpenCLIPPromptScore:
         return {}
     return {

@@ -1,4 +1,4 @@
-"""Anomaly maps as pictures."""
+"""Draws anomaly maps."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from .frame import read_pixels
 from .items import Item, as_array
 
 OPACITY = 0.55  # of the hottest colour over the image
-HEADROOM = 2.0  # times the distance from usual to threshold, at which colours end at the earliest
-LEVELS = 64  # colours of a map
-CONTOUR = (255, 255, 255)  # colour of the line around what is above the threshold
+HEADROOM = 2.0  # minimum colour range, as a multiple of the distance from median to threshold
+LEVELS = 64  # number of colours of a map
+CONTOUR = (255, 255, 255)  # colour of the line around pixels above the threshold
 HATCH = 128  # grey level of the stripes where a map is NaN
 
 
@@ -28,32 +28,31 @@ def overlay(
     low: float | None = None,
     high: float | None = None,
 ) -> Image.Image:
-    """Lay an anomaly map over its image: the hotter, the brighter and the more opaque.
+    """Draw an anomaly map over its image; hotter pixels are brighter and more opaque.
 
     ```python
     overlay("part.png", detector.get_anomaly_map("part.png"), detector.threshold_)
     ```
 
-    One map value has one colour whatever else is in the map, so overlays drawn with equal
-    ``threshold``, ``low`` and ``high`` can be compared. Colours run evenly from ``low``, which
-    leaves the image as it is, over violet and orange to pale yellow at ``high`` and above.
+    The colour of a map value does not depend on the rest of the map, so overlays drawn with equal
+    ``threshold``, ``low`` and ``high`` can be compared. Colours run linearly from ``low``, which
+    leaves the image unchanged, over violet and orange to pale yellow at ``high`` and above.
 
     Args:
-        image: A path, an array, a tensor or a Pillow image, as the detectors take them.
-        anomaly_map: Shape (H, W) of the image, as of ``get_anomaly_map``; higher is more anomalous.
-            Where it is NaN the image is hatched: nothing is known there.
-        threshold: Map value to draw a white line around; what is below it is left as it is, unless
-            ``low`` says otherwise.
-        low: Map value from which on there is colour; None for the threshold, or 0 without one.
-        high: Map value of the last colour; None for twice the threshold (for ``low + 1`` if that
-            is not above ``low``), or 1 without one.
+        image: A path, array, tensor or Pillow image, as the detectors accept them.
+        anomaly_map: Map from ``get_anomaly_map``, shape (H, W) of the image; higher is more
+            anomalous. Pixels that are NaN are hatched.
+        threshold: Map value above which regions are outlined in white; None for no outline.
+        low: Map value at which colours start; None for the threshold, or 0 without one.
+        high: Map value of the hottest colour; None for twice the threshold (``low + 1`` if that is
+            not above ``low``), or 1 without one.
 
     Returns:
-        RGB, of the size of the image.
+        RGB image of the same size.
 
     Raises:
-        ValueError: If the image cannot be read, image and map differ in size, or low is not below
-            high.
+        ValueError: If the image cannot be read, image and map differ in size, or ``low`` is not
+            below ``high``.
     """
     pixels, found = read_pixels(image), _as_map(anomaly_map)
     if found.shape != pixels.shape[:2]:
@@ -81,7 +80,7 @@ def _as_map(anomaly_map: npt.ArrayLike) -> Floats:
 
 
 def _ends(threshold: float | None, low: float | None, high: float | None) -> tuple[float, float]:
-    """The map values of the first and the last colour; see :func:`overlay`."""
+    """Map values of the first and the last colour; see :func:`overlay`."""
     if low is None:
         low = 0.0 if threshold is None else threshold
     if high is None:
@@ -105,15 +104,15 @@ def _hatch(picture: npt.NDArray[np.uint8], where: npt.NDArray[np.bool_]) -> None
 
 
 def colour_range(patch_scores: Sequence[Floats], threshold: float) -> tuple[float, float]:
-    """One range of colours for all images that are to be compared.
+    """Choose one colour range for all images that are to be compared.
 
     Args:
-        patch_scores: The patch scores of the images, each of shape (rows, cols).
-        threshold: A map value above it is anomalous.
+        patch_scores: Patch scores of each image, shape (rows, cols).
+        threshold: Map value above which a pixel is anomalous.
 
     Returns:
-        (low, high) for :func:`overlay`. What is usual is shown as nothing; the hottest colour is
-        well above the threshold, so that a set of normal images does not look ablaze.
+        (low, high) for :func:`overlay`. Usual values are transparent; the hottest colour is well
+        above the threshold, so that normal images do not look hot.
     """
     values = np.concatenate([scores.ravel() for scores in patch_scores])
     low, high = (float(value) for value in np.quantile(values, [0.5, 0.999]))
@@ -123,15 +122,15 @@ def colour_range(patch_scores: Sequence[Floats], threshold: float) -> tuple[floa
 
 
 def heat_picture(anomaly_map: Floats, *, low: float, high: float) -> Image.Image:
-    """A map alone: the hotter, the brighter and the more opaque; for laying over its image.
+    """Draw a map alone, to be laid over its image; hotter pixels are brighter and more opaque.
 
     Args:
         anomaly_map: Shape (H, W); higher is more anomalous.
-        low: Map value that is shown as nothing.
-        high: Map value that is shown hottest.
+        low: Map value drawn transparent.
+        high: Map value drawn in the hottest colour.
 
     Returns:
-        A picture with a palette of few colours, which makes a small file.
+        Image with a palette of few colours, for a small file.
     """
     heat = np.clip((anomaly_map - low) / (high - low), 0, 1)
     levels = np.rint(heat * (LEVELS - 1)).astype(np.uint8)
@@ -144,13 +143,13 @@ def heat_picture(anomaly_map: Floats, *, low: float, high: float) -> Image.Image
 
 
 def thumbnail(image: npt.NDArray[np.uint8], side: int) -> Image.Image:
-    """The image, shrunk so that its longer side has at most ``side`` pixels."""
+    """Shrink an image so that its longer side has at most ``side`` pixels."""
     picture = Image.fromarray(image)
     picture.thumbnail((side, side), Image.Resampling.LANCZOS)
     return picture
 
 
 def map_to_16_bits(anomaly_map: Floats, *, low: float, high: float) -> Image.Image:
-    """A map as 16-bit grey: 0 is ``low``, 65535 is ``high``, the ends of the detector's scale."""
+    """Convert a map to 16-bit grey: 0 is ``low``, 65535 is ``high``."""
     share = np.clip((anomaly_map - low) / (high - low), 0, 1)
     return Image.fromarray(np.rint(share * 65535).astype(np.uint16))

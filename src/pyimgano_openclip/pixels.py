@@ -1,9 +1,10 @@
-"""Every kind of pixels to 8-bit RGB.
+"""Converts pixels of any kind to 8-bit RGB.
 
-Files: 1-bit, 8-bit and 16-bit grey, palette, RGB, CMYK and what else Pillow converts; transparent
-pixels are laid over white; of several pages or moving pictures the first is taken. Arrays and torch
-tensors: grey (H, W) or (H, W, 1), RGB (H, W, 3), RGBA (H, W, 4), tensors with channels first; bool,
-uint8, uint16 (scaled by 1 / 257, never clipped), or floating point in [0, 1], of either byte order.
+Files may be 1-bit, 8-bit or 16-bit grey, palette, RGB, CMYK, or any other mode that Pillow
+converts; transparent pixels are blended with white, and only the first page or frame is used.
+Arrays and torch tensors may be grey (H, W) or (H, W, 1), RGB (H, W, 3) or RGBA (H, W, 4), tensors
+with channels first; bool, uint8, uint16 (scaled by 1 / 257, never clipped), or floating point in
+[0, 1], in either byte order.
 """
 
 from __future__ import annotations
@@ -21,14 +22,14 @@ Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 BACKGROUND = 255  # grey level under transparent pixels
 DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's names for 16-bit grey
-ROUNDING = 1e-3  # by which interpolated values may leave [0, 1]; half a grey level is 2e-3
+ROUNDING = 1e-3  # by which interpolated values may exceed [0, 1]; half a grey level is 2e-3
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image of Pillow; see the module for the kinds.
+    """Convert a Pillow image; see the module docstring for the supported kinds.
 
     Raises:
-        ValueError: If it holds floating-point numbers outside [0, 1] or integers outside 16 bits.
+        ValueError: If it has floating-point values outside [0, 1] or integers outside 16 bits.
     """
     if image.mode in DEEP_MODES:
         deep = _sixteen_bits(np.asarray(image))
@@ -49,17 +50,17 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def array_to_rgb(array: npt.NDArray[Any], name: str) -> Pixels:
-    """Convert an array; see the module for the kinds.
+    """Convert an array; see the module docstring for the supported kinds.
 
     Args:
         array: Shape (H, W) or (H, W, C).
-        name: How to call it in a message.
+        name: Name of the array in messages.
 
     Returns:
-        Shape (H, W, 3).
+        RGB, shape (H, W, 3).
 
     Raises:
-        UnreadableError: If shape, type or values are of another kind; it says what to pass.
+        UnreadableError: If shape, type or values are not supported.
     """
     check_array(array, name)
     native = array.astype(array.dtype.newbyteorder("="), copy=False)
@@ -77,10 +78,10 @@ def array_to_rgb(array: npt.NDArray[Any], name: str) -> Pixels:
 
 
 def check_array(array: npt.NDArray[Any], name: str) -> tuple[int, int]:
-    """(height, width) of an array that can be converted, without looking at its values.
+    """Check shape and type of an array, but not its values; return (height, width).
 
     Raises:
-        UnreadableError: If shape or type are of another kind; the message says what to pass.
+        UnreadableError: If shape or type are not supported.
     """
     shape, kind = array.shape, array.dtype.newbyteorder("=")
     grey_or_colour = array.ndim == 2 or (array.ndim == 3 and shape[2] in CHANNELS)
@@ -88,7 +89,8 @@ def check_array(array: npt.NDArray[Any], name: str) -> tuple[int, int]:
         first = array.ndim == 3 and shape[0] in CHANNELS
         remedy = " Move its channels last: array.transpose(1, 2, 0)." if first else ""
         raise UnreadableError(
-            f"{name} is no image; expected grey (H, W), RGB (H, W, 3) or RGBA (H, W, 4).{remedy}"
+            f"{name} is not an image; expected grey (H, W), RGB (H, W, 3) or RGBA (H, W, 4)."
+            f"{remedy}"
         )
     if kind not in (np.uint8, np.uint16, np.bool_) and kind.kind != "f":
         raise UnreadableError(
@@ -100,11 +102,11 @@ def check_array(array: npt.NDArray[Any], name: str) -> tuple[int, int]:
 
 def _unit_interval(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     if not np.isfinite(values).all():
-        raise ValueError("it holds NaN or infinite values.")
+        raise ValueError("it has NaN or infinite values.")
     low, high = float(values.min()), float(values.max())
     if low < -ROUNDING or high > 1 + ROUNDING:
         raise ValueError(
-            f"floating-point values must lie in [0, 1], but these reach from {low:g} to {high:g}."
+            f"floating-point values must be in [0, 1], but these range from {low:g} to {high:g}."
         )
     return np.asarray(np.clip(values, 0, 1), dtype=np.float32)
 
@@ -112,7 +114,7 @@ def _unit_interval(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 def _sixteen_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint16]:
     low, high = int(values.min()), int(values.max())
     if low < 0 or high > np.iinfo(np.uint16).max:
-        raise ValueError(f"integers must fit into 16 bits, but these reach from {low} to {high}.")
+        raise ValueError(f"integers must fit into 16 bits, but these range from {low} to {high}.")
     return values.astype(np.uint16)
 
 

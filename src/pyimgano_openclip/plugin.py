@@ -1,7 +1,7 @@
-"""Registration: both detectors into the registry of the host. Both entry-point groups end here.
+"""Registers both detectors with the host; both entry-point groups lead here.
 
-This module imports neither torch nor open_clip, and the detectors' modules do not either, so
-registering costs a few milliseconds.
+Neither this module nor the detectors' modules import torch or open_clip, so registration takes a
+few milliseconds.
 """
 
 from __future__ import annotations
@@ -10,40 +10,40 @@ from importlib import import_module
 from threading import Lock
 from typing import Any
 
-# Registry name -> module, class. The entry points name the same classes.
+# Registry name -> (module, class); the entry points name the same classes.
 DETECTORS = {
     "vision_openclip_patchknn": ("pyimgano_openclip.patchknn", "VisionOpenCLIPPatchKNN"),
     "vision_openclip_promptscore": ("pyimgano_openclip.promptscore", "VisionOpenCLIPPromptScore"),
 }
 
-_LOCK = Lock()  # around the registry only, never around an import
+_LOCK = Lock()  # held around registry access only, never around an import
 
 
 def register() -> None:
-    """Register both detectors in place of the host's own of the same names.
+    """Register both detectors in place of the host's own detectors of the same names.
 
-    Calling it again, or beside the automatic registration, changes nothing.
+    Calling it repeatedly, or in addition to automatic registration, has no further effect.
 
     Raises:
         ImportError: If pyimgano is not installed.
     """
     import pyimgano.models  # noqa: F401
 
-    # From here on, a first import or a reload of the host's own OpenCLIP module must not collide
-    # with our entries; the finder sees to it.
+    # The finder keeps a first import or a reload of the host's own OpenCLIP module from colliding
+    # with our entries from here on.
     import_module("_pyimgano_openclip_autoload").install()
     register_detectors()
 
 
 def register_detectors() -> None:
-    """Put the real classes into the registry, unless they are just being imported.
+    """Put the classes into the registry, unless they are still being imported.
 
-    Their modules are watched, so this is called again when that import is done.
+    Their modules are watched, so this is called again once that import is complete.
     """
-    # The statement waits for a thread that is still filling the registry.
+    # This statement waits for a thread that is still filling the registry.
     import pyimgano.models
 
-    # Next, and alone: a thread that holds this module up holds nothing of ours.
+    # Imported separately: a thread that blocks this import holds none of our locks.
     import_module("pyimgano.models.base_detector")
 
     detectors = _import_detectors()
@@ -67,20 +67,20 @@ def register_detectors() -> None:
 def make_way_for_host() -> None:
     """Let the host's own OpenCLIP module register its detectors without a name collision.
 
-    The host lets a real class replace an entry marked as a lazy placeholder; ours come back when
-    that module has been executed.
+    The host lets a real class replace an entry marked as a lazy placeholder; our classes are
+    registered again after that module has been executed.
     """
-    register_detectors()  # From here on no other thread replaces the marked entries.
+    register_detectors()  # from here on no other thread replaces the marked entries
     registry = import_module("pyimgano.models.registry").MODEL_REGISTRY
     for name in set(DETECTORS).intersection(registry.available()):
         metadata = registry.info(name).metadata
-        # A host that reads our entry points itself says so, and keeps its own modules off.
+        # A host that reads our entry points itself sets this key and keeps its own modules away.
         if "entry_point" not in metadata:
             metadata["_lazy_placeholder"] = True
 
 
 def _import_detectors() -> dict[str, Any]:
-    """Both classes by registry name, or none while this thread is amid importing one."""
+    """Both classes by registry name; empty while this thread is still importing one of them."""
     detectors: dict[str, Any] = {}
     if hasattr(import_module("pyimgano_openclip.detector"), "OpenCLIPDetector"):
         for name, (module, class_name) in DETECTORS.items():

@@ -1,7 +1,7 @@
-"""One HTML file that shows what a detector found: no network, no other file.
+"""Builds the HTML report, one file that needs neither network nor other files.
 
-The page is a Jinja2 template with its style and its script inside. Images are data of a script
-element and become pictures only where they are scrolled into view, so thousands stay fluid.
+The page is a Jinja2 template that includes its style and script. Images are stored as data of a
+script element and shown only when scrolled into view, so pages with thousands stay fast.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Region:
     Attributes:
         box: (left, top, right, bottom) in pixels of the image.
         peak: Highest map value inside; higher is more anomalous.
-        defect: The named defect that it resembles most, if any is known.
-        probability: Of that defect among the named ones.
+        defect: Named defect that it resembles most, if any.
+        probability: Probability of that defect among the named ones.
     """
 
     box: Sequence[int]
@@ -45,7 +45,7 @@ class Neighbour:
     Attributes:
         distance: Cosine distance between them.
         patch: Picture of the patch.
-        normal: Picture of the normal patch; None if its image is not at hand.
+        normal: Picture of the normal patch; None if its image is not available.
         source: Name of the image that the normal patch comes from.
     """
 
@@ -60,13 +60,13 @@ class Finding:
     """One image of a report.
 
     Attributes:
-        name: Of the image; unique within a :class:`Section`.
+        name: Name of the image, unique within a :class:`Section`.
         score: Image score; higher is more anomalous.
         size: (height, width) of the image in pixels.
-        heat: Picture of the anomaly map, transparent where nothing was found.
+        heat: PNG of the anomaly map, transparent where it is low.
         percentile: Share of the training scores below the score, if there are any.
         regions: Hot regions, hottest first.
-        neighbours: Hot patches beside normal ones.
+        neighbours: Hottest patches, each with its nearest normal patch.
     """
 
     name: str
@@ -80,15 +80,15 @@ class Finding:
 
 @dataclass(frozen=True)
 class Section:
-    """What one detector found.
+    """Results of one detector.
 
     Attributes:
-        title: Shown on the tab of the section, if there are several.
-        threshold: An image is anomalous if its score is higher.
+        title: Title of the section's tab, if there are several.
+        threshold: Image score above which an image is anomalous.
         findings: The images.
-        training: Scores of normal images, shown beside those of the findings; may be empty.
-        unreadable: Names of images that could not be read, with the reason.
-        settings: What the scores depend on.
+        training: Scores of the normal training images, shown in the histogram; may be empty.
+        unreadable: For each image that could not be read, the reason.
+        settings: Settings that the scores depend on.
     """
 
     title: str
@@ -108,13 +108,13 @@ def render_report(
     """Build the report.
 
     Args:
-        title: Of the page.
-        sections: One for each detector, at least one.
-        pictures: The images as JPEG, by name; sections may share them.
-        versions: Names and versions of what computed the scores.
+        title: Title of the page.
+        sections: One section per detector, at least one.
+        pictures: JPEG images by name; sections may share them.
+        versions: Names and versions of the software that computed the scores.
 
     Returns:
-        The text of an HTML file.
+        Text of an HTML file.
 
     Raises:
         ValueError: If there is no section, or a finding has no picture.
@@ -139,12 +139,12 @@ def render_report(
 
 
 def crop(image: Image.Image, box: Sequence[int], margin: float = 1.0, side: int = 120) -> bytes:
-    """A JPEG of a box of an image, outlined, with its surroundings.
+    """Crop an image to an outlined box and its surroundings, as JPEG.
 
     Args:
-        image: RGB.
+        image: RGB image.
         box: (left, top, right, bottom) in pixels.
-        margin: What is shown around the box, in sides of the box.
+        margin: Width of the surroundings as a multiple of the box's longer side.
         side: Longer side of the picture in pixels.
     """
     left, top, right, bottom = box
@@ -209,6 +209,6 @@ def _uri(picture: bytes, kind: str = "jpeg") -> str:
 
 
 def _for_script(data: object) -> str:
-    """JSON that no name of a file can break out of its script element."""
+    """Serialise to JSON in which no file name can close the script element."""
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")

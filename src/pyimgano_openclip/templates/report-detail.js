@@ -1,4 +1,4 @@
-// One image, large, with what was found in it.
+// The detail view: one image, large, with its regions and neighbours.
 
 function open(index) {
   state.open = index;
@@ -65,7 +65,7 @@ function pair(found) {
   const element = make("div", "pair");
   const side = (source, caption) => {
     const figure = make("figure");
-    const shown = source ? picture("", caption) : make("div", "missing", "not on the machine that wrote this");
+    const shown = source ? picture("", caption) : make("div", "missing", "image not available");
     if (source) shown.src = source;
     figure.append(shown, make("figcaption", "", caption));
     return figure;

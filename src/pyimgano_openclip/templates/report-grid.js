@@ -1,4 +1,4 @@
-// The cards of the images: which are shown, in which order, and which are on the page.
+// The image cards: which are shown, in which order, and which are in the document.
 
 function makeCard(index) {
   const image = section().images[index], card = make("button", "card");
@@ -20,8 +20,8 @@ function mark(card, flagged) {
   card.querySelector(".score").classList.toggle("bad", flagged);
 }
 
-// Only the cards about the window are on the page, between paddings as high as all the others;
-// with thousands of them every step of scrolling would be slow. All cards are equally high.
+// Only the cards near the viewport are in the document, between paddings as high as all the others:
+// with thousands of cards, scrolling would be slow. All cards have the same height.
 const AHEAD = 600; // pixels
 function put(wanted) {
   const kept = new Set(wanted), before = new Set(placed);
@@ -68,7 +68,7 @@ function goTo(index) {
   cards[index].focus({ preventScroll: true });
   cards[index].scrollIntoView({ block: "nearest" });
 }
-// Once a frame: sliders and wheels tell of more steps than can be shown.
+// Once per frame: sliders and wheels fire more often than the page can be drawn.
 const waiting = new Set();
 function soon(task) {
   if (waiting.has(task)) return;

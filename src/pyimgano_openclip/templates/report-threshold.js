@@ -1,8 +1,8 @@
-// The threshold, its histogram and its counts.
+// The threshold, the histogram and the counts.
 const BINS = 48;
 
-// Even around the usual scores and logarithmic far from them: most images are normal, and their
-// scores lie close together, where the threshold has to be set.
+// Linear around the usual scores and logarithmic far from them: most images are normal, and their
+// scores are close together, where the threshold has to be set.
 function makeAxis() {
   const { images, training, threshold } = section();
   const scores = images.map((image) => image.score).concat(training).sort((a, b) => a - b);
@@ -30,7 +30,7 @@ function drawHistogram() {
   const highest = Math.max(1, ...own), usual = Math.max(1, ...training);
   box.replaceChildren();
   own.forEach((count, bin) => {
-    const height = 72 * Math.sqrt(count / highest); // a few images among thousands can be seen
+    const height = 72 * Math.sqrt(count / highest); // keeps a few images among thousands visible
     const bar = svg("rect", { x: bin * width + 0.5, width: width - 1, y: 72 - height, height }, box);
     bar.dataset.middle = axis.score(low + (bin + 0.5) / BINS * (high - low));
     svg("title", {}, bar).textContent = `${count} image${count === 1 ? "" : "s"}`;
