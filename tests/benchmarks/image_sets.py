@@ -1,7 +1,7 @@
 """Normal and defective images to measure with: solar cells, textile, generated products.
 
-Needs the extra ``examples``. The generated products are of families that the bundled model was not
-trained on.
+Needs the extra ``examples``, and scikit-image for the photographs. The generated products are of
+families that the bundled model was not trained on. Nothing was ever chosen by the photographs.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 
+import cv2
 import numpy as np
 from PIL import Image
 
@@ -17,6 +18,8 @@ from pyimgano_openclip import samples
 
 TRAIN, TEST = 50, 150  # images to fit with, and to test with of each kind
 PRODUCT_TRAIN, PRODUCT_TEST = 16, 24  # the same, of a generated product
+CROPS = {"square": (160, 160), "wide": (80, 320)}  # pixels, of a photograph
+DAMAGE = ("stain", "scratch", "patch")  # of a photograph
 SHAPES = {"square": (192, 192), "wide": (96, 288), "high": (288, 96)}  # pixels
 
 
@@ -105,6 +108,57 @@ def product(family: str, seed: int, shape: str = "square", grey: bool = False) -
     return image_set(pixels[:PRODUCT_TRAIN], test[:PRODUCT_TEST], test[PRODUCT_TEST:], masks)
 
 
+def photograph(name: str, seed: int, shape: str = "square") -> ImageSet:
+    """Pieces of a photograph of scikit-image, of other halves to fit and to test with.
+
+    Damage is painted into them: a dark stain, a bright scratch, a patch of another photograph.
+    """
+    from skimage import data
+
+    draw = np.random.default_rng(seed)
+    whole = _rgb(getattr(data, name)())
+    upper, lower = np.array_split(whole, 2)
+    foreign = _rgb(data.camera() if name != "camera" else data.brick())
+    train = [_piece(upper, draw, CROPS[shape]) for _ in range(PRODUCT_TRAIN)]
+    normal, sound = (
+        [_piece(lower, draw, CROPS[shape]) for _ in range(PRODUCT_TEST)] for _ in range(2)
+    )
+    kinds = [DAMAGE[index % len(DAMAGE)] for index in range(PRODUCT_TEST)]
+    masks = [_damage(kind, draw, CROPS[shape]) for kind in kinds]
+    bad = []
+    for kind, image, mask in zip(kinds, sound, masks, strict=True):
+        other = _piece(foreign, draw, CROPS[shape])
+        painted = {"stain": image * 0.6, "scratch": image + 70.0, "patch": other}[kind]
+        bad.append(np.where(mask[..., None] > 0, painted.clip(0, 255), image).astype(np.uint8))
+    return image_set(train, normal, bad, [np.zeros_like(mask) for mask in masks] + masks)
+
+
+def _rgb(pixels: np.ndarray) -> np.ndarray:
+    return np.asarray(Image.fromarray(pixels).convert("RGB"))
+
+
+def _piece(image: np.ndarray, draw: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    top, left = (
+        draw.integers(side - part + 1) for side, part in zip(image.shape[:2], size, strict=True)
+    )
+    return image[top : top + size[0], left : left + size[1]].copy()
+
+
+def _damage(kind: str, draw: np.random.Generator, size: tuple[int, int]) -> np.ndarray:
+    """Where the damage is: an ellipse, a line or a disc."""
+    mask = np.zeros(size, dtype=np.uint8)
+    x, y = (int(draw.integers(20, side - 20)) for side in reversed(size))
+    radius = int(draw.integers(6, 14))
+    if kind == "stain":
+        cv2.ellipse(mask, (x, y), (radius, radius // 2), draw.uniform(0, 180), 0, 360, 1, -1)
+    elif kind == "scratch":
+        far_x, far_y = (int(draw.integers(-40, 40)) for _ in range(2))
+        cv2.line(mask, (x, y), (x + far_x, y + far_y), 1, 2)
+    else:
+        cv2.circle(mask, (x, y), radius, 1, -1)
+    return mask
+
+
 def _grey(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(image).convert("L").convert("RGB"))
 
@@ -124,4 +178,9 @@ VARIANTS: dict[str, Callable[[int], ImageSet]] = {
         "high": {"shape": "high"},
         "grey": {"grey": True},
     }.items()
+}
+PHOTOGRAPHS: dict[str, Callable[[int], ImageSet]] = {
+    f"{name}, {shape}": partial(photograph, name, shape=shape)
+    for name in ("brick", "grass", "gravel", "immunohistochemistry")
+    for shape in CROPS
 }

@@ -1,6 +1,7 @@
 """What patch-kNN is worth beside the host's own, on the same tower and the same weights.
 
     python tests/benchmarks/quality.py --seeds 2
+    python tests/benchmarks/quality.py --photographs --seeds 3
     python tests/benchmarks/quality.py --layers 0.25 0.5 0.75 --neighbourhoods 1
 
 Image AUROC, and pixel AUROC where masks are known: ours, the host's, and the difference in points,
@@ -13,7 +14,7 @@ import argparse
 import warnings
 
 import numpy as np
-from image_sets import SETS, VARIANTS, ImageSet
+from image_sets import PHOTOGRAPHS, SETS, VARIANTS, ImageSet
 from pyimgano.models import openclip_backend
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
@@ -21,6 +22,8 @@ from tqdm import tqdm
 from pyimgano_openclip import VisionOpenCLIPPatchKNN, weights
 
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="pyimgano")
+
+KNOWN = {**SETS, **VARIANTS, **PHOTOGRAPHS}
 
 
 def host_embedder(model_name: str, pretrained: str | None) -> object:
@@ -59,7 +62,14 @@ def main() -> None:
     parser.add_argument("--model", default="bundled")
     parser.add_argument("--pretrained")
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--sets", nargs="+", default=[*SETS, *VARIANTS])
+    parser.add_argument("--sets", nargs="+", choices=KNOWN, default=[*SETS, *VARIANTS])
+    parser.add_argument(
+        "--photographs",
+        dest="sets",
+        action="store_const",
+        const=[*PHOTOGRAPHS],
+        help="sets of real photographs with painted damage; needs scikit-image",
+    )
     parser.add_argument("--layers", nargs="+", type=float)
     parser.add_argument("--neighbourhoods", nargs="+", type=int)
     parser.add_argument("--topk", type=float)
@@ -77,7 +87,7 @@ def main() -> None:
     for name in options.sets:
         by_seed = []
         for seed in tqdm(range(options.seeds), desc=name, leave=False):
-            images = {**SETS, **VARIANTS}[name](seed)
+            images = KNOWN[name](seed)
             ours = VisionOpenCLIPPatchKNN(
                 openclip_model_name=options.model,
                 openclip_pretrained=options.pretrained,
