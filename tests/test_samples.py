@@ -106,8 +106,8 @@ def test_families_and_defects_are_named_once_and_some_are_held_out() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"family": "unicorn"}, "'unicorn' is no family"),
-        ({"defect": "rust"}, "'rust' is no defect of 'leather'"),
+        ({"family": "unicorn"}, "'unicorn' is not a family"),
+        ({"defect": "rust"}, "'rust' is not a defect of 'leather'"),
         ({"defect": "missing part"}, "no defect of 'leather'"),
         ({"size": (8, 96)}, "at least 16"),
         ({"seed": -1}, "neither may be negative"),

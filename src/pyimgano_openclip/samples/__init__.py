@@ -1,4 +1,4 @@
-"""Sample inspection images with exact defect masks, made from a seed.
+"""Generated inspection images with exact defect masks, reproducible from a seed.
 
 Surfaces and simple objects are rendered with NumPy and OpenCV under the light, blur and noise of an
 inspection station. They need no download, and the bundled model was trained on such images.

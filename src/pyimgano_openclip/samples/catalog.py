@@ -1,4 +1,4 @@
-"""The families and defects there are, and the functions that photograph them."""
+"""All families and defects, and the functions that generate images of them."""
 
 from __future__ import annotations
 
@@ -103,13 +103,13 @@ DEFECTS: tuple[str, ...] = tuple(_DEFECTS)
 HELD_OUT_FAMILIES: tuple[str, ...] = (
     "leather", "tile", "carpet", "cork", "gear", "screw", "capsule", "circuit board",
 )  # fmt: skip
-"""Families that the bundled model never saw in training."""
+"""Families never used to train the bundled model."""
 HELD_OUT_DEFECTS: tuple[str, ...] = ("cut", "contamination")
-"""Defect types that the bundled model never saw in training."""
+"""Defect types never used to train the bundled model."""
 
-_VISIBLE = 0.035  # least change of a channel that belongs to a defect, full scale = 1
-_LEAST_AREA = 0.0015  # of the picture
-_LEAST_PEAK = 0.12  # largest change of a channel that a visible defect must reach
+_VISIBLE = 0.035  # minimum change of a channel inside a defect's mask, full scale = 1
+_LEAST_AREA = 0.0015  # minimum share of the image that a defect covers
+_LEAST_PEAK = 0.12  # minimum peak change of a channel in a visible defect, full scale = 1
 _TRIES = 8
 
 
@@ -119,7 +119,7 @@ class Sample:
 
     Attributes:
         image: RGB, uint8, shape (H, W, 3).
-        mask: True where the defect changed the picture, shape (H, W).
+        mask: True where the defect changed the image, bool, shape (H, W).
         family: Name of the product family.
         defect: Name of the defect, or None for a normal image.
     """
@@ -131,10 +131,10 @@ class Sample:
 
 
 def defects_of(family: str) -> tuple[str, ...]:
-    """Return the defect types that a family can have: a surface has no outline to break.
+    """Return the defect types of a family; surfaces have no outline, so no missing part.
 
     Raises:
-        ValueError: If there is no such family.
+        ValueError: If the family is unknown.
     """
     _known("family", family, FAMILIES)
     return DEFECTS if family in _OBJECTS else tuple(d for d in DEFECTS if d != "missing part")
@@ -148,17 +148,17 @@ def make_sample(
     defect: str | None = None,
     product: int = 0,
 ) -> Sample:
-    """Photograph one normal or defective instance.
+    """Generate an image of a normal or defective instance.
 
     Args:
         family: One of `FAMILIES`.
-        seed: Decides position, grain, noise and the defect of this shot; not negative.
-        size: Height and width in pixels, each at least 16.
+        seed: Seed of position, grain, noise and defect; not negative.
+        size: (height, width) in pixels, each at least 16.
         defect: One of `defects_of(family)`, or None for a normal image.
-        product: Decides colour, scale, layout and light; not negative.
+        product: Seed of colour, scale, layout and light; not negative.
 
     Returns:
-        The same image for the same arguments.
+        A sample, equal for equal arguments.
 
     Raises:
         ValueError: If a name is unknown, the family cannot have the defect, or the size or a seed
@@ -179,7 +179,7 @@ def make_pair(
     size: tuple[int, int] = (96, 96),
     product: int = 0,
 ) -> tuple[Sample, Sample]:
-    """Photograph one instance without and with a defect: the same light, the same noise.
+    """Generate images of one instance without and with a defect, in equal light and noise.
 
     Args:
         family: One of `FAMILIES`.
@@ -189,8 +189,8 @@ def make_pair(
         product: As for `make_sample`.
 
     Returns:
-        The normal and the defective sample. The mask is where the two pictures differ visibly
-        before the sensor adds its noise; it is never empty.
+        The normal and the defective sample. The mask is True where the two differ visibly before
+        sensor noise is added; it is never empty.
 
     Raises:
         ValueError: As for `make_sample`.
@@ -216,7 +216,7 @@ def make_pair(
 
 
 def _difference(clean: Floats, damaged: Floats) -> tuple[NDArray[np.bool_], bool]:
-    """Mask of the visible change, and whether it is large and strong enough to be found."""
+    """Return the mask of the visible change, and whether it is large and strong enough."""
     change = np.abs(damaged - clean).max(axis=2)
     reach = max(3, min(change.shape) // 48 * 2 + 1)
     seen = cv2.morphologyEx(
@@ -249,4 +249,4 @@ def _rng(name: str, *numbers: int) -> Rng:
 
 def _known(what: str, name: str, names: tuple[str, ...]) -> None:
     if name not in names:
-        raise ValueError(f"{name!r} is no {what}. There are: {', '.join(names)}.")
+        raise ValueError(f"{name!r} is not a {what}; choose from {', '.join(names)}.")

@@ -1,9 +1,9 @@
-"""Dense tokens of an image tower: one forward pass, everything a detector reads from it.
+"""Reads everything that a detector needs from an image tower in one forward pass.
 
-A tower gives three things: the pooled embedding that CLIP itself would give, patch tokens in the
-joint image-text space ("aligned": their dot product with a text vector means something), and
-patch tokens after chosen depths ("features": for comparing images with images). There is one file
-per family of towers; `catalogue.py` knows from a model's config which family it is.
+A tower returns the pooled embedding of CLIP itself; "aligned" patch tokens, which are in the joint
+image-text space and can be compared with text vectors; and "features", patch tokens from chosen
+depths, for comparing images with images. Each family of towers has its own file;
+``catalogue.py`` derives the family from a model's config.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ def make_tower(visual: Any) -> Tower:
     """Wrap the image tower of a loaded open_clip model.
 
     Args:
-        visual: ``model.visual`` of an open_clip model. It is neither changed nor copied.
+        visual: ``model.visual`` of an open_clip model; it is neither changed nor copied.
 
     Raises:
-        ValueError: If no patch tokens can be read from this kind of tower.
+        ValueError: If this kind of tower is not supported.
     """
     for family in (
         VisionTransformerTower,
@@ -39,7 +39,7 @@ def make_tower(visual: Any) -> Tower:
         if family.fits(visual):
             return family(visual)
     raise ValueError(
-        f"The image tower {_name(visual)} gives no patch tokens that this package can read."
+        f"The image tower {_name(visual)} is not supported: it returns no known patch tokens."
     )
 
 

@@ -1,4 +1,4 @@
-"""Which family a model belongs to, told from its config alone, before anything is downloaded."""
+"""Finds a model's family from its config alone, before anything is downloaded."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ EXAMPLES = "ViT-B-16-plus-240, ViT-B-32, ViT-L-14, ViT-B-16-SigLIP2, convnext_ba
 
 @dataclass(frozen=True)
 class Family:
-    """What a family of towers can do; the patches of all can be compared with patches.
+    """What a family of towers supports; ``vision_openclip_patchknn`` works with all of them.
 
     Attributes:
-        name: What the family is called.
-        aligned: True if patches can be compared with texts (``vision_openclip_promptscore``).
-        side_path: True if the aligned tokens come from value attention by default.
-        any_shape: True if the tower takes images of any proportions.
+        name: Name of the family.
+        aligned: Whether patches can be compared with texts (``vision_openclip_promptscore``).
+        side_path: Whether the aligned tokens come from value attention by default.
+        any_shape: Whether the tower takes images of any aspect ratio.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Family:
 
 OPEN_CLIP_VIT = Family("open_clip ViT", side_path=True)
 MODIFIED_RESNET = Family("CLIP ResNet")
-# by the start of timm's model name
+# by the start of the timm model's name
 TIMM = {
     "eva_giant": Family("EVA-01", side_path=True),
     "eva02": Family("EVA-02"),
@@ -43,13 +43,13 @@ TIMM = {
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
-    """The family of a model.
+    """Find the family of a model.
 
     Args:
-        config: An open_clip model config, with an entry ``vision_cfg``.
+        config: An open_clip model config with an entry ``vision_cfg``.
 
     Raises:
-        ValueError: If its tower is of no known family.
+        ValueError: If the family is unknown.
     """
     vision = config["vision_cfg"]
     trunk = vision.get("timm_model_name")
@@ -57,5 +57,5 @@ def family_of(config: Mapping[str, Any]) -> Family:
         for start, family in TIMM.items():
             if trunk.startswith(start):
                 return family
-        raise ValueError(f"The image tower {trunk!r} is of no known family; try {EXAMPLES}.")
+        raise ValueError(f"The image tower {trunk!r} belongs to no known family; try {EXAMPLES}.")
     return MODIFIED_RESNET if isinstance(vision.get("layers"), (list, tuple)) else OPEN_CLIP_VIT

@@ -1,4 +1,4 @@
-"""Convolutional towers: the ResNets of CLIP, ConvNeXt, and feature maps of any other timm trunk."""
+"""Convolutional towers: CLIP's ResNets, ConvNeXt, and feature maps of any other timm trunk."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from torch.func import functional_call
 from ..embedding import Size
 from .base import Request, Tower, TowerOutput, depths, resample_positions, unit_length
 
-FEATURE_STRIDE = 16  # pixels a feature token; maps of other strides are resized to it
+FEATURE_STRIDE = 16  # pixels per feature token; maps with other strides are resized to it
 
 
 class ConvolutionalTower(Tower):
-    """Base of towers without blocks of attention."""
+    """Base class of towers without attention blocks."""
 
     @property
     def feature_stride(self) -> Size:
-        """(height, width) in pixels that a feature token stands for."""
+        """(height, width) in pixels covered by a feature token."""
         return FEATURE_STRIDE, FEATURE_STRIDE
 
     def _refuse_transformer_settings(self, request: Request) -> None:
@@ -30,7 +30,7 @@ class ConvolutionalTower(Tower):
 
 
 class ModifiedResNetTower(ConvolutionalTower):
-    """The ResNets of CLIP. Aligned tokens are the value path of the attention pool, per cell."""
+    """CLIP's ResNets; aligned tokens are the value path of the attention pool, per cell."""
 
     @staticmethod
     def fits(visual: Any) -> bool:
@@ -44,13 +44,13 @@ class ModifiedResNetTower(ConvolutionalTower):
 
     @property
     def native_size(self) -> Size:
-        """(height, width) in pixels that the tower was made for."""
+        """(height, width) of the tower's own input in pixels."""
         side = self.visual.image_size
         height, width = (side, side) if isinstance(side, int) else side
         return height, width
 
     def __call__(self, images: Tensor, request: Request) -> TowerOutput:
-        """Run the stages as far as they are needed; see :class:`~.base.Tower`."""
+        """Run the stages as deep as needed; see :class:`~.base.Tower`."""
         visual = self.visual
         stages = [visual.layer1, visual.layer2, visual.layer3, visual.layer4]
         taken = depths(request.layers, len(stages))
@@ -69,7 +69,7 @@ class ModifiedResNetTower(ConvolutionalTower):
         return output
 
     def _pooled(self, plane: Tensor) -> Tensor:
-        """The attention pool with position embeddings for the plane's own grid."""
+        """Apply the attention pool with position embeddings for the plane's own grid."""
         pool = self.visual.attnpool
         learned: Tensor = pool.positional_embedding
         side = round((len(learned) - 1) ** 0.5)
@@ -80,10 +80,10 @@ class ModifiedResNetTower(ConvolutionalTower):
 
 
 class FeatureMapTower(ConvolutionalTower):
-    """Feature maps of any timm trunk that gives them: FastViT, ViTamin, Swin and others.
+    """Feature maps of any timm trunk that returns them, such as FastViT or Swin.
 
-    For comparing images with images only: such trunks end in a global pooling or mix cells so that
-    no cell can be compared with a text.
+    They are for comparing images with images only: such trunks end in global pooling or mix cells,
+    so that no cell can be compared with a text.
     """
 
     aligned: ClassVar[bool] = False
@@ -91,17 +91,17 @@ class FeatureMapTower(ConvolutionalTower):
 
     @staticmethod
     def fits(visual: Any) -> bool:
-        """True for trunks of timm with ``forward_intermediates``."""
+        """True for timm trunks with ``forward_intermediates``."""
         return hasattr(getattr(visual, "trunk", None), "forward_intermediates")
 
     @property
     def patch_size(self) -> Size:
-        """Coarsest stride of a feature map in pixels."""
+        """Stride of the coarsest feature map in pixels."""
         return 32, 32
 
     @property
     def native_size(self) -> Size:
-        """(height, width) in pixels that the tower was made for."""
+        """(height, width) of the tower's own input in pixels."""
         height, width = self.visual.image_size
         return int(height), int(width)
 
@@ -110,7 +110,7 @@ class FeatureMapTower(ConvolutionalTower):
         if request.aligned and not self.aligned:
             raise ValueError(
                 f"The patch tokens of {type(self.visual.trunk).__name__} cannot be compared with "
-                "texts; this tower serves vision_openclip_patchknn only."
+                "texts; use this tower with vision_openclip_patchknn."
             )
         self._refuse_transformer_settings(request)
         last, planes = self.visual.trunk.forward_intermediates(images, output_fmt="NCHW")
@@ -126,14 +126,14 @@ class FeatureMapTower(ConvolutionalTower):
 
 
 class ConvNeXtTower(FeatureMapTower):
-    """ConvNeXt. Aligned tokens are the last cells, each alone through the tower's own head."""
+    """ConvNeXt; aligned tokens are the last cells, each passed through the head by itself."""
 
     aligned: ClassVar[bool] = True
     any_canvas: ClassVar[bool] = True
 
     @staticmethod
     def fits(visual: Any) -> bool:
-        """True for trunks of timm's ``ConvNeXt``."""
+        """True for timm's ``ConvNeXt`` trunks."""
         return type(getattr(visual, "trunk", None)).__name__ == "ConvNeXt"
 
     def _align(self, last: Tensor, output: TowerOutput) -> None:
@@ -150,7 +150,7 @@ def _feature_grid(images: Tensor) -> Size:
 
 
 def _resized(plane: Tensor, grid: Size) -> Tensor:
-    """A feature map (B, C, h, w) as tokens (B, rows, cols, C) of another grid."""
+    """Resize a feature map (B, C, h, w) to a grid of tokens (B, rows, cols, C)."""
     if plane.shape[-2] > grid[0]:
         plane = F.adaptive_avg_pool2d(plane, grid)
     elif (plane.shape[-2], plane.shape[-1]) != grid:

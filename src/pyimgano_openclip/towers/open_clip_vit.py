@@ -1,4 +1,4 @@
-"""open_clip's own ``VisionTransformer``: token, average and attentional pooling."""
+"""open_clip's own ``VisionTransformer`` with token, average or attentional pooling."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class VisionTransformerTower(TransformerTower):
 
     @property
     def native_size(self) -> Size:
-        """(height, width) in pixels that the tower was made for, in whole patches."""
+        """(height, width) of the tower's own input in pixels, rounded to whole patches."""
         (rows, cols), (height, width) = self.visual.grid_size, self.patch_size
         return int(rows) * height, int(cols) * width
 
@@ -66,7 +66,7 @@ class VisionTransformerTower(TransformerTower):
     def _project(self, tokens: Tensor) -> Tensor:
         visual = self.visual
         if visual.attn_pool is None and visual.proj is not None:
-            # What the general way gives for token and average pooling, at half the cost.
+            # Equal to the general method for token and average pooling, at half the cost.
             projected: Tensor = visual.ln_post(tokens) @ visual.proj
             return projected
         return super()._project(tokens)

@@ -1,10 +1,10 @@
-"""Text-aligned patch tokens by attention of values with values.
+"""Text-aligned patch tokens from value-value attention.
 
-The plain last-layer patch tokens of CLIP compare badly with text: their attention gathers global
-information. The side path runs beside the network: in every block, values attend to values instead
-of queries to keys, without residual and MLP, summed over each of several stages (CLIP Surgery,
-Li et al. 2023; the depths follow AnomalyCLIP, Zhou et al., ICLR 2024). No hook is set and no weight
-is touched: queries, keys and values are computed from the blocks' own weights.
+CLIP's last-layer patch tokens do not align well with texts, since attention mixes global
+information into them. The side path runs in parallel to the network: in each block, values attend
+to values instead of queries to keys, without residual and MLP, and the outputs are summed per stage
+(CLIP Surgery, Li et al. 2023; the depths follow AnomalyCLIP, Zhou et al., ICLR 2024). It uses no
+hooks and changes no weights: queries, keys and values are computed from the blocks' own weights.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 
 class SidePath:
-    """Sums the self-self attention of the blocks over equal stages of the network.
+    """Sums the self-self attention of the blocks over stages of equal depth.
 
     Args:
         kind: ``"vv"``, ``"qq"``, ``"kk"``, or ``"none"`` for no side path.
         stages: Number of stages.
-        n_blocks: Number of blocks of the tower.
+        n_blocks: Number of blocks in the tower.
 
     Attributes:
         stages: One sum per stage, shape (B, N, C), in order of depth; empty for ``"none"``.
@@ -43,21 +43,21 @@ class SidePath:
         self.stages: list[Tensor] = []
 
     def through(self, block: Any, tokens: Tensor, index: int, keywords: dict[str, Any]) -> Tensor:
-        """Pass a block, and add its self-self attention to the stage it belongs to.
+        """Run a block and add its self-self attention to its stage.
 
         Args:
-            block: The block that comes next.
-            tokens: What enters it, shape (B, N, C).
-            index: Number of the block, from 0.
-            keywords: What the block takes beside tokens, if it has no side path.
+            block: The next block.
+            tokens: Input of the block, shape (B, N, C).
+            index: Index of the block, from 0.
+            keywords: Further arguments of a block without side path.
 
         Returns:
-            What leaves the block, shape (B, N, C).
+            Output of the block, shape (B, N, C).
         """
         if self._kind == "none":
             passed: Tensor = block(tokens, **keywords)
             return passed
-        # Queries, keys and values serve both: the side path costs an attention and a projection.
+        # Both share queries, keys and values: the side path adds one attention and projection.
         own, attended = attention_outputs(block, tokens, ("qk", self._kind))
         if index in self._starts:
             self.stages.append(attended)
@@ -67,7 +67,7 @@ class SidePath:
 
 
 def has_side_path(block: Any) -> bool:
-    """True if the attention of a block can be rebuilt from its weights, by either library."""
+    """Whether the attention of an open_clip or timm block can be rebuilt from its weights."""
     attention = getattr(block, "attn", None)
     if hasattr(block, "ln_1"):  # open_clip
         return isinstance(attention, nn.MultiheadAttention)
@@ -81,16 +81,16 @@ def has_side_path(block: Any) -> bool:
 
 
 def attention_outputs(block: Any, tokens: Tensor, kinds: Sequence[str]) -> list[Tensor]:
-    """What a residual block would add to its input, with a choice of what attends to what.
+    """Compute the attention outputs of a residual block for different kinds of attention.
 
     Args:
-        block: A residual attention block of open_clip or timm.
+        block: Residual attention block of open_clip or timm.
         tokens: Input of the block, shape (B, N, C).
-        kinds: Two letters of q, k, v each: what asks and what is asked. ``"qk"`` is the block's
-            own attention, ``"vv"`` compares values with values. Values are what is gathered.
+        kinds: Each two letters of q, k and v: what attends, and to what. ``"qk"`` is the block's
+            own attention, ``"vv"`` lets values attend to values. The values are averaged.
 
     Returns:
-        For each kind ``scale * out(softmax(a b^T / sqrt(h)) v)``, h being the head width; shape
+        For each kind ``scale * out(softmax(a b^T / sqrt(h)) v)``, where h is the head width; shape
         (B, N, C).
     """
     rebuild = _open_clip_attention if hasattr(block, "ln_1") else _timm_attention
@@ -118,7 +118,7 @@ def _timm_attention(block: Any, tokens: Tensor, kinds: Sequence[str]) -> list[Te
 
 
 def _rest_of_block(block: Any, tokens: Tensor) -> Tensor:
-    """The second half of a block, after its attention has been added to its input."""
+    """Run the second half of a block, after its attention has been added to its input."""
     if hasattr(block, "ln_2"):  # open_clip
         added: Tensor = block.ls_2(block.mlp(block.ln_2(tokens)))
     elif hasattr(block, "ls2"):
@@ -130,7 +130,7 @@ def _rest_of_block(block: Any, tokens: Tensor) -> Tensor:
 
 
 def _heads(projected: Tensor, count: int) -> dict[str, Tensor]:
-    """Queries, keys and values of all heads: (B, N, 3 C) -> each (B, heads, N, head width)."""
+    """Split into queries, keys and values: (B, N, 3 C) -> each (B, heads, N, head width)."""
     parts = projected.chunk(3, dim=-1)
     return {
         name: part.unflatten(-1, (count, -1)).transpose(1, 2)
@@ -139,7 +139,7 @@ def _heads(projected: Tensor, count: int) -> dict[str, Tensor]:
 
 
 def _gather(heads: dict[str, Tensor], kind: str) -> Tensor:
-    """Softmax attention of what asks over what is asked, heads side by side: (B, N, C)."""
-    asks, asked = (heads[name] for name in kind)
-    gathered: Tensor = F.scaled_dot_product_attention(asks, asked, heads["v"])
+    """Softmax attention with the chosen queries and keys, heads concatenated: (B, N, C)."""
+    queries, keys = (heads[name] for name in kind)
+    gathered: Tensor = F.scaled_dot_product_attention(queries, keys, heads["v"])
     return gathered.transpose(1, 2).flatten(2)

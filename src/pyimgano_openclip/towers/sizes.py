@@ -1,7 +1,7 @@
-"""How large the image towers are, told without their weights.
+"""Sizes of image towers, known without their weights.
 
-Building all of them takes half a minute even on torch's meta device, so the sizes of the models of
-open_clip are kept in ``sizes.json``, written by ``tests/benchmarks/tower_sizes.py``.
+Building all of them takes half a minute even on torch's meta device, so the sizes of open_clip's
+models are stored in ``sizes.json``, written by ``tests/benchmarks/tower_sizes.py``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from ..embedding import Size
 
 TABLE = "sizes.json"
-# The smallest text tower there can be: a model of open_clip has to have one.
+# The smallest possible text tower; open_clip builds no model without one.
 TEXT = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
 
 
@@ -24,8 +24,8 @@ class TowerSize:
     """The size of an image tower.
 
     Attributes:
-        parameters: How many numbers its weights are; the text tower's are not counted.
-        input: (height, width) in pixels that the tower was made for.
+        parameters: Number of parameters, without the text tower.
+        input: (height, width) of the tower's own input in pixels.
         patch: (height, width) in pixels of a patch that is compared with texts.
         stride: (height, width) in pixels of a patch that is compared with patches.
     """
@@ -37,17 +37,17 @@ class TowerSize:
 
     @property
     def aligned_grid(self) -> Size:
-        """(rows, cols) of patches that are compared with texts, at the tower's own size."""
+        """(rows, cols) of the patches that are compared with texts, at the tower's own size."""
         return self.input[0] // self.patch[0], self.input[1] // self.patch[1]
 
     @property
     def feature_grid(self) -> Size:
-        """(rows, cols) of patches that are compared with patches, at the tower's own size."""
+        """(rows, cols) of the patches that are compared with patches, at the tower's own size."""
         return self.input[0] // self.stride[0], self.input[1] // self.stride[1]
 
 
 def known_sizes() -> dict[str, TowerSize]:
-    """The sizes in the table, by the model's name."""
+    """Read the table of sizes, by model name."""
     table = json.loads(files(__package__).joinpath(TABLE).read_text(encoding="utf-8"))
     return {name: TowerSize(count, *map(tuple, sizes)) for name, (count, *sizes) in table.items()}
 
@@ -59,7 +59,7 @@ def measure(config: Mapping[str, Any]) -> TowerSize:
         config: An open_clip model config.
 
     Raises:
-        ValueError: If it is of no known family.
+        ValueError: If the tower is not supported.
     """
     # Importing torch and open_clip takes seconds.
     import torch

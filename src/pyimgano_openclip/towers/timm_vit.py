@@ -1,4 +1,4 @@
-"""Transformers of timm inside open_clip: SigLIP, SigLIP 2, EVA, PE-Core, MobileCLIP-B, ViTamin."""
+"""timm transformers in open_clip: SigLIP, SigLIP 2, EVA, PE-Core, MobileCLIP-B, ViTamin."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from .transformer import TransformerTower
 
 
 class TimmTransformerTower(TransformerTower):
-    """A ``VisionTransformer`` or ``Eva`` trunk of timm with open_clip's head behind it.
+    """A timm ``VisionTransformer`` or ``Eva`` trunk followed by open_clip's head.
 
-    Rotary position embeddings are built anew for every grid. Rotary and post-norm blocks have no
-    side path: there ``"auto"`` reads the plain last tokens.
+    Rotary position embeddings are rebuilt for each grid. Rotary and post-norm blocks have no side
+    path; for them ``"auto"`` means the plain last tokens.
     """
 
     def __init__(self, visual: Any) -> None:
@@ -41,13 +41,13 @@ class TimmTransformerTower(TransformerTower):
 
     @property
     def native_size(self) -> Size:
-        """(height, width) in pixels that the tower was made for, in whole patches."""
+        """(height, width) of the tower's own input in pixels, rounded to whole patches."""
         (rows, cols), (height, width) = self._native_grid, self.patch_size
         return rows * height, cols * width
 
     @property
     def rotary(self) -> bool:
-        """True if the trunk has rotary position embeddings."""
+        """Whether the trunk has rotary position embeddings."""
         return getattr(self.trunk, "rope", None) is not None
 
     @property
@@ -91,7 +91,7 @@ class TimmTransformerTower(TransformerTower):
         return torch.cat([learned[:prefix], plane])
 
     def _rotary(self, grid: Size) -> dict[str, Tensor]:
-        """Rotary embeddings as the keyword that the blocks take, if they take any."""
+        """Rotary embeddings as a keyword argument for the blocks; empty if there are none."""
         if not self.rotary:
             return {}
         rope = self.trunk.rope

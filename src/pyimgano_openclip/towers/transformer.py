@@ -1,4 +1,4 @@
-"""The pass through a transformer tower, the same for open_clip's own and timm's."""
+"""The forward pass of transformer towers, shared by open_clip's own and timm's."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from ..embedding import Size
 from .base import Request, Tower, TowerOutput, depths, unit_length
 from .side_path import SidePath
 
-WINDOW_BATCH = 512  # windows that pass the tower at once
+WINDOW_BATCH = 512  # windows per forward pass
 
 
 class TransformerTower(Tower):
-    """A tower that is one sequence of blocks over prefix tokens and patches."""
+    """A tower that is a sequence of blocks over prefix tokens and patches."""
 
     @property
     @abstractmethod
@@ -31,14 +31,14 @@ class TransformerTower(Tower):
 
     @abstractmethod
     def _embed(self, images: Tensor) -> tuple[Tensor, Size, dict[str, Any]]:
-        """Pixels to the tokens that enter the first block, their grid, keywords for the blocks."""
+        """Return the tokens that enter the first block, their grid, and keywords for blocks."""
 
     @abstractmethod
     def _head(self, tokens: Tensor) -> Tensor:
-        """The tower's own norm, pooling and projection: (B, N, C) -> (B, D)."""
+        """Apply the tower's own norm, pooling and projection: (B, N, C) -> (B, D)."""
 
     def __call__(self, images: Tensor, request: Request) -> TowerOutput:
-        """Run the blocks as far as they are needed; see :class:`~.base.Tower`."""
+        """Run the blocks as deep as needed; see :class:`~.base.Tower`."""
         tokens, grid, keywords = self._embed(images)
         blocks, prefix = self._blocks, self._prefix
         output = TowerOutput()
@@ -58,16 +58,16 @@ class TransformerTower(Tower):
         return output
 
     def _project(self, tokens: Tensor) -> Tensor:
-        """Every token alone through the tower's own head: (B, N, C) -> (B, N, D)."""
-        # Repeated, so that any pooling sees nothing but this token, whatever prefix it skips.
+        """Pass each token through the tower's own head by itself: (B, N, C) -> (B, N, D)."""
+        # Repeated, so that any kind of pooling sees only this token, whatever prefix it skips.
         alone = tokens.flatten(0, 1)[:, None].expand(-1, self._prefix + 1, -1)
         projected: Tensor = self._head(alone).unflatten(0, tokens.shape[:2])
         return projected
 
     def _embed_windows(self, tokens: Tensor, grid: Size, side: int) -> Tensor:
-        """Embed every window of side x side patches as if the image showed nothing else.
+        """Embed each window of side x side patches as if it were the whole image.
 
-        WinCLIP (Jeong et al., CVPR 2023): the other patches are left out before the first block.
+        The other patches are dropped before the first block (WinCLIP, Jeong et al., CVPR 2023).
         """
         if side > min(grid):
             raise ValueError(
@@ -91,5 +91,5 @@ class TransformerTower(Tower):
 
     @property
     def rotary(self) -> bool:
-        """True if the blocks get positions as a keyword instead of added to the tokens."""
+        """Whether the blocks get positions as a keyword instead of added to the tokens."""
         return False
