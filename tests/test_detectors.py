@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from pyimgano.models.base_detector import BaseDetector
+from sklearn.base import clone
 
 from pyimgano_openclip import VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore
 
@@ -296,10 +297,11 @@ def test_wrong_settings_of_patchknn_are_refused(settings, message):
         ({"text_features_normal": None}, "text_features_normal is missing"),
         ({"text_features_normal": None, "text_features_anomaly": None}, "embedder of your own"),
         ({"text_features_normal": [1, 0]}, "differ in length"),
-        ({"text_prompts": {"normal": ["a {}"]}}, "'normal' and 'anomaly'"),
-        ({"text_prompts": {"normal": ["a {}"], "anomaly": []}}, "empty"),
-        ({"text_prompts": {"normal": "a {}", "anomaly": ["a broken {}"]}}, "list of strings"),
-        ({"text_prompts": {"normal": ["{colour}"], "anomaly": ["a"]}}, "cannot be filled"),
+        ({"normal_states": ["good {}"]}, "normal_states are sentences to encode"),
+        ({"templates": ["a {}"]}, "templates are sentences to encode"),
+        ({"windows": np.array([2, 0])}, "windows=0"),
+        ({"windows": np.array([2, 3]), "mode": "diff"}, r"windows=\(2, 3\) need mode"),
+        ({"text_prompts": {"normal": ["a"], "anomaly": ["b"]}}, "text_prompts are sentences"),
     ],
 )
 def test_wrong_settings_of_promptscore_are_refused(settings, message):
@@ -317,6 +319,30 @@ def test_a_threshold_that_is_set_decides_labels_and_only_of_distances_the_region
     for detector, region in ((unfitted, 0.2), (words, 0.0)):
         detector.threshold_ = 0.2
         assert (detector.label_threshold(), detector.region_threshold()) == (0.2, region)
+
+
+@BOTH
+def test_numbers_of_numpy_become_those_of_python(build, tmp_path):
+    share = np.float32(0.25)
+    detector = build(contamination=share, aggregation_topk=share, batch_size=np.int64(2))
+    assert type(detector.contamination) is type(detector.aggregation_topk) is float
+    path = detector.fit(NORMAL).save_checkpoint(tmp_path / "d")
+    assert build(aggregation_topk=0.25).load_checkpoint(path).contamination == 0.25
+    for wrong in (np.float32("nan"), np.True_, "0.1", None):
+        with pytest.raises(ValueError, match="contamination"):
+            build(contamination=wrong)
+
+
+@BOTH
+def test_scikit_learn_clones_a_detector(build):
+    settings = {"contamination": np.float32(0.25), "openclip_pretrained": Path("w.pt")}
+    if build is promptscore:
+        settings["windows"] = np.array([2, 3])
+    detector = build(**settings)
+    twin = clone(detector)
+    assert twin.openclip_pretrained == "w.pt"
+    assert repr(twin.get_params()["contamination"]) == "0.25"
+    assert getattr(twin, "windows", (2, 3)) == (2, 3)
 
 
 @BOTH

@@ -39,6 +39,12 @@ def test_defects_are_named_or_described():
     }
 
 
+def test_templates_beside_whole_sentences_are_for_the_defects():
+    texts = {"normal": ["ok"], "anomaly": ["broken"]}
+    wording = Wording(text_prompts=texts, templates=["my {}"], defects={"dent": ["dented {}"]})
+    assert wording.prompts_for("nut").defects == {"dent": ("my dented nut",)}
+
+
 def test_equal_prompts_have_equal_keys():
     assert Wording().prompts_for("nut").key == Wording().prompts_for("nut").key
     assert Wording().prompts_for("nut").key != Wording().prompts_for("bolt").key
@@ -50,11 +56,20 @@ def test_equal_prompts_have_equal_keys():
     [
         ({"normal_states": []}, "normal_states is empty"),
         ({"templates": "a photo of {}"}, "templates must be a list"),
+        ({"templates": []}, "templates is empty"),
         ({"templates": ["{a}"]}, "cannot be filled"),
+        ({"defects": {"dent", "scratch"}}, "defects must be a list"),
+        (
+            {"text_prompts": {"normal": ["a"], "anomaly": ["b"]}, "templates": ["my {}"]},
+            "templates would change nothing",
+        ),
         ({"anomalous_states": ["{", "{}"]}, "cannot be filled"),
         ({"defects": "scratch"}, "defects must be a list"),
         ({"defects": {"scratch": []}}, "scratch.* is empty"),
         ({"text_prompts": {"normal": ["a"]}}, "exactly 'normal' and 'anomaly'"),
+        ({"text_prompts": {"normal": ["a {}"], "anomaly": []}}, "empty"),
+        ({"text_prompts": {"normal": "a {}", "anomaly": ["a broken {}"]}}, "list of strings"),
+        ({"text_prompts": {"normal": ["{colour}"], "anomaly": ["a"]}}, "cannot be filled"),
         (
             {"text_prompts": {"normal": ["a"], "anomaly": ["b"]}, "normal_states": ["c {}"]},
             "not both",

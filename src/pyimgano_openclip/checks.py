@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -16,10 +17,12 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise ValueError(f"{name}={value!r} is unknown; choose from {', '.join(choices)}.")
 
 
-def check_number(name: str, value: float, *, above: float, most: float) -> None:
-    """Raise a ValueError unless above < value <= most."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not above < value <= most:
+def check_number(name: str, value: Any, *, above: float, most: float) -> float:
+    """The number as a float of Python's; raise a ValueError unless above < value <= most."""
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    if not real or not above < value <= most:
         raise ValueError(f"{name}={value!r}; it must be a number in ({above}, {most}].")
+    return float(value)
 
 
 def check_count(name: str, value: Any, *, least: int = 1, most: int | None = None) -> None:
@@ -36,11 +39,13 @@ def check_seed(value: Any) -> None:
 
 
 def as_list(name: str, value: object, most: int) -> tuple[Any, ...]:
-    """The entries of a list or a tuple.
+    """The entries of a list, a tuple or an array.
 
     Raises:
         ValueError: If it is none, or has more entries than ``most``.
     """
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
     if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
         raise ValueError(f"{name}={value!r}; it must be a list.")
     entries = tuple(value)

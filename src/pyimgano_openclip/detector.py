@@ -5,6 +5,7 @@ How they score is in ``scoring.py``, how they are saved in ``saving.py``.
 
 from __future__ import annotations
 
+import os
 import threading
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -61,7 +62,7 @@ class OpenCLIPDetector(SavedDetector, ShownDetector, ScoringDetector):
         tokens: Literal["aligned", "features"],
         embedder: PatchEmbedder | None,
         openclip_model_name: str,
-        openclip_pretrained: str | None,
+        openclip_pretrained: str | os.PathLike[str] | None,
         pretrained: bool,
         device: str,
         force_image_size: int | Size | None,
@@ -77,9 +78,9 @@ class OpenCLIPDetector(SavedDetector, ShownDetector, ScoringDetector):
         on_error: OnError,
         **reading: Any,
     ) -> None:
-        check_number("contamination", contamination, above=0, most=0.5)
+        contamination = check_number("contamination", contamination, above=0, most=0.5)
         check_choice("aggregation_method", aggregation_method, AGGREGATIONS)
-        check_number("aggregation_topk", aggregation_topk, above=0, most=1)
+        aggregation_topk = check_number("aggregation_topk", aggregation_topk, above=0, most=1)
         if batch_size is not None:
             check_count("batch_size", batch_size)
         check_choice("channel_order", channel_order, ORDERS)
@@ -88,6 +89,8 @@ class OpenCLIPDetector(SavedDetector, ShownDetector, ScoringDetector):
         super().__init__(contamination=contamination)
         self.embedder = embedder
         self.openclip_model_name = openclip_model_name
+        if isinstance(openclip_pretrained, os.PathLike):
+            openclip_pretrained = os.fspath(openclip_pretrained)
         self.openclip_pretrained = openclip_pretrained
         self.pretrained = pretrained
         self.device = device

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
@@ -111,7 +112,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         *,
         embedder: PatchEmbedder | None = None,
         openclip_model_name: str = DEFAULT_MODEL,
-        openclip_pretrained: str | None = DEFAULT_PRETRAINED,
+        openclip_pretrained: str | os.PathLike[str] | None = DEFAULT_PRETRAINED,
         pretrained: bool = True,
         device: str = "auto",
         force_image_size: int | Size | None = None,
@@ -135,7 +136,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         on_error: OnError = "raise",
     ) -> None:
         check_backend(knn_backend)
-        check_number("coreset_sampling_ratio", coreset_sampling_ratio, above=0, most=1)
+        ratio = check_number("coreset_sampling_ratio", coreset_sampling_ratio, above=0, most=1)
         check_choice("memory_bank_dtype", memory_bank_dtype, ROW_TYPES)
         check_count("n_neighbors", n_neighbors)
         check_count("rotations", rotations, most=360)
@@ -168,7 +169,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         self.n_neighbors = n_neighbors
         self.knn_backend = knn_backend
         self.memory_bank_dtype = memory_bank_dtype
-        self.coreset_sampling_ratio = coreset_sampling_ratio
+        self.coreset_sampling_ratio = ratio
         self.max_patches = max_patches
         self._bank: MemoryBank | None = None
         self._enrolled: list[Hashable | None] = []  # keys of the images in the bank

@@ -6,7 +6,7 @@ is put into every template, and each ensemble becomes one text vector.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
 
@@ -107,9 +107,10 @@ class Wording:
 
         Raises:
             ValueError: If a list is empty or a bare string, a placeholder is unknown, a side is
-                missing, or whole sentences are given together with states.
+                missing, or whole sentences are given together with states, or with templates that
+                nothing is put into.
         """
-        templates = _sentences("templates", self.templates or TEMPLATES)
+        templates = _sentences("templates", TEMPLATES if self.templates is None else self.templates)
         named = {
             name: _compose(f"defects[{name!r}]", states, templates, class_name)
             for name, states in self._defect_states().items()
@@ -133,6 +134,8 @@ class Wording:
             return Prompts(normal, anomaly, named)
         if self.normal_states is not None or self.anomalous_states is not None:
             raise ValueError("text_prompts are whole sentences; pass them or states, not both.")
+        if self.templates is not None and self.defects is None:
+            raise ValueError("text_prompts are whole sentences; templates would change nothing.")
         sides = self.text_prompts if isinstance(self.text_prompts, Mapping) else {}
         if set(sides) != {"normal", "anomaly"}:
             raise ValueError(
@@ -168,7 +171,7 @@ def _compose(
 
 
 def _sentences(argument: str, given: Sequence[str]) -> Sequence[str]:
-    listed = isinstance(given, Collection) and not isinstance(given, (str, bytes, Mapping))
+    listed = isinstance(given, Sequence) and not isinstance(given, (str, bytes))
     if not listed or not all(isinstance(text, str) for text in given):
         raise ValueError(f"{argument} must be a list of strings: {given!r}.")
     if not given:

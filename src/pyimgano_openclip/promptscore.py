@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import closing
@@ -52,6 +53,7 @@ from .references import References, gather_references
 from .saving import as_canvas
 from .scoring import Labels, Scorer, Scores
 from .tensor_file import Arrays
+from .tower_settings import check_windows
 
 if TYPE_CHECKING:
     from .regions import Region
@@ -152,7 +154,7 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         text_features_normal: npt.ArrayLike | None = None,
         text_features_anomaly: npt.ArrayLike | None = None,
         openclip_model_name: str = DEFAULT_MODEL,
-        openclip_pretrained: str | None = DEFAULT_PRETRAINED,
+        openclip_pretrained: str | os.PathLike[str] | None = DEFAULT_PRETRAINED,
         pretrained: bool = True,
         device: str = "auto",
         force_image_size: int | Size | None = None,
@@ -173,8 +175,9 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
     ) -> None:
         check_choice("mode", mode, MODES)
         check_choice("attention", attention, ATTENTIONS)
+        windows = check_windows(windows)
         if windows and mode != "probability":
-            raise ValueError(f"windows={tuple(windows)} need mode='probability', not {mode!r}.")
+            raise ValueError(f"windows={windows} need mode='probability', not {mode!r}.")
         if references is not None:
             references = self._check_references(references, mode)
         self._wording = Wording(text_prompts, normal_states, anomalous_states, templates, defects)
@@ -327,9 +330,10 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
                     "since this package cannot know its text encoder."
                 )
             return None
-        if self.defects is not None:
+        words = ("text_prompts", "normal_states", "anomalous_states", "templates", "defects")
+        if given := [name for name in words if getattr(self, name) is not None]:
             raise ValueError(
-                "defects are sentences to encode; text features leave no room for them."
+                f"{given[0]} are sentences to encode; text features leave no room for them."
             )
         return text_vectors(normal, anomaly)
 
