@@ -136,6 +136,15 @@ def test_references_set_both_thresholds_before_fit():
     assert promptscore().label_threshold() == 0.5
 
 
+def test_another_class_name_keeps_the_thresholds_and_other_settings_discard_them():
+    detector = promptscore().fit(FLAWLESS)
+    thresholds = detector.label_threshold(), detector.region_threshold()
+    detector.set_class_name("plate")
+    assert (detector.label_threshold(), detector.region_threshold()) == thresholds
+    detector.set_params(class_name="plate")
+    assert (detector.label_threshold(), detector.region_threshold()) == (0.5, 0.5)
+
+
 @pytest.mark.parametrize("fit", [True, False])
 def test_both_thresholds_travel_with_the_checkpoint(fit, tmp_path):
     detector = promptscore(references=FLAWLESS)

@@ -198,8 +198,9 @@ class OpenCLIPDetector(SavedDetector, ShownDetector, ScoringDetector):
     def set_params(self, **params: Any) -> OpenCLIPDetector:
         """Change settings.
 
-        ``on_error`` may change at any time. With any other setting the detector starts anew and has
-        to be fitted again.
+        ``on_error`` may change at any time. With any other setting the detector starts anew: all
+        that was fitted or loaded is discarded, a ``threshold_`` set from outside and the choice of
+        ``use_pot_thresholding()`` too.
 
         Raises:
             ValueError: If a name is unknown or a value out of range; nothing is changed then.

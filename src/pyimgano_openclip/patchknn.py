@@ -51,9 +51,11 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
             weights.
         pretrained: False never downloads; weights that would have to be are replaced by random
             ones.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ...
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, ..., or ``"auto"``: CUDA if torch
+            finds it, else Apple's MPS, else the CPU.
         force_image_size: Side in pixels of the tower's input, or (height, width).
-        resize: ``"keep"`` keeps the images' proportions, ``"squash"`` makes them square.
+        resize: ``"keep"`` reads all images at the median proportions of those of :meth:`fit`,
+            ``"squash"`` makes them square.
         max_tokens: Most patches of an image; None for four times the tower's own number.
         layers: Relative depths that feature tokens are taken at, each in (0, 1]. The tower is not
             run any deeper.

@@ -96,9 +96,14 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
             weights.
         pretrained: False never downloads; weights that would have to be are replaced by random
             ones.
-        device: ``"auto"``, ``"cpu"``, ``"cuda"``, ...
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, ..., or ``"auto"``: CUDA if torch
+            finds it, else Apple's MPS, else the CPU.
         force_image_size: Side in pixels of the tower's input, or (height, width).
-        resize: ``"keep"`` keeps the images' proportions, ``"squash"`` makes them square.
+        resize: ``"keep"`` reads all images at the median proportions of those of :meth:`fit`, or of
+            the references. A detector that has neither takes those of the images that it scores
+            first (while streaming, of the first 64), and keeps them, so that scores stay
+            comparable: fit it, or fix a size by ``force_image_size=(height, width)`` or
+            ``"squash"``, which makes all images square, if those may not be typical.
         max_tokens: Most patches of an image; None for four times the tower's own number.
         attention: Side path of the patch tokens: ``"vv"``, ``"qq"``, ``"kk"``, or ``"none"`` for
             the plain last tokens; ``"auto"`` is ``"vv"`` where the tower has a side path.
@@ -225,8 +230,9 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
     def set_class_name(self, class_name: str) -> VisionOpenCLIPPromptScore:
         """Look for damage of another kind of object.
 
-        Texts already encoded for a class are kept; the threshold of an earlier :meth:`fit` is not
-        touched.
+        Texts already encoded for a class are kept, and so are the thresholds of an earlier
+        :meth:`fit`, which ``set_params(class_name=...)`` discards: fit again, or set
+        ``threshold_``, where they do not go with the new class.
 
         Args:
             class_name: What the images show: ``"screw"``, ``"leather"``.

@@ -82,6 +82,9 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
     def score_iter(self, x: Iterable[Item]) -> Iterator[ImageScores]:
         """Score images one by one, for folders and streams that do not fit into memory.
 
+        A detector that has not chosen the proportions to read images at yet chooses them by the
+        readable ones of the first 64; see the argument ``resize``.
+
         Args:
             x: Paths or arrays; a generator is read as it is used, a few images ahead.
 
@@ -93,9 +96,6 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         Raises:
             ValueError: If an image cannot be read; the message names it. Those before it have been
                 given.
-
-        A detector that has not chosen the proportions to read images at yet chooses them by the
-        readable ones of the first 64; see the argument ``resize``.
         """
         if isinstance(x, (str, bytes, os.PathLike)):
             as_items(x)  # says what is wrong with a single path
@@ -221,7 +221,7 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
             ``on_error="nan"`` and a warning, if the image cannot be read.
 
         Raises:
-            RuntimeError: If the detector has no threshold yet.
+            RuntimeError: If the detector has no threshold yet; never with texts.
             ValueError: If the image cannot be read.
         """
         hot = self.region_threshold() if threshold is None else threshold
