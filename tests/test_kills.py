@@ -58,11 +58,19 @@ def test_whenever_it_is_killed_the_file_is_the_old_or_the_new_one(tmp_path, tell
     )
 
 
+def partial_of(path):
+    """What a process would leave that is killed while it writes."""
+    with atomic.replacing(path):
+        (partial,) = path.parent.iterdir()
+    path.unlink()
+    return partial
+
+
 def test_what_killed_processes_leave_is_removed_an_hour_later(tmp_path):
     path = tmp_path / "model"
     detector = patchknn().fit(NORMAL)
-    old, young = tmp_path / ".model.0badcafe.tmp", tmp_path / ".model.1badcafe.tmp"
-    others = [tmp_path / ".other.0badcafe.tmp", tmp_path / "model.txt", tmp_path / ".model.tmp.bak"]
+    old, young = partial_of(path), partial_of(path)
+    others = [partial_of(tmp_path / "other"), tmp_path / "model.txt", tmp_path / ".model.tmp"]
     for file in (old, young, *others):
         file.write_bytes(b"half a file")
     past = time.time() - atomic.ABANDONED - 60

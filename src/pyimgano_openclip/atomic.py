@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +25,7 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
         OSError: If it cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.urandom(4).hex()}.tmp")
+    partial = path.with_name(f"{_start(path)}{os.urandom(4).hex()}.tmp")
     try:
         with partial.open("xb") as file:
             yield file
@@ -47,9 +48,14 @@ def remove_abandoned(path: Path) -> None:
     if not path.parent.is_dir():
         return
     for partial in path.parent.iterdir():
-        if partial.name.startswith(f".{path.name}.") and partial.name.endswith(".tmp"):
+        if partial.name.startswith(_start(path)) and partial.name.endswith(".tmp"):
             try:
                 if time.time() - partial.stat().st_mtime > ABANDONED:
                     partial.unlink()
             except OSError:
                 continue  # somebody else's, or gone
+
+
+def _start(path: Path) -> str:
+    """Prefix of the temporary files of a path; its name may already have the maximum length."""
+    return f".{zlib.crc32(os.fsencode(path.name)):08x}."
