@@ -59,7 +59,10 @@ def read_tensors(file: BinaryIO) -> tuple[dict[str, npt.NDArray[Any]], dict[str,
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
-    if size < 8 or not 0 < length <= min(size - 8, LARGEST_HEADER):
+    if file.read(1) != b"{":
+        raise ValueError("it is not a safetensors file")
+    file.seek(8)
+    if not 0 < length <= min(size - 8, LARGEST_HEADER):
         raise ValueError(f"it announces a header of {length} bytes and has {size}")
     header = strict_json(file.read(length).decode())
     if not isinstance(header, dict):
