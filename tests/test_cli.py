@@ -3,7 +3,9 @@
 import csv
 import hashlib
 import json
+import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -126,6 +128,7 @@ def test_a_second_run_does_not_score_the_pictures_of_the_first(parts, tmp_path, 
         assert main([*command, "--out", str(tmp_path / "results")]) == 0
         facts = json.loads(capsys.readouterr().out)
         assert (facts["images"], facts["kept"]) == (6, kept)
+        assert facts["anomalous"] + facts["normal"] == 6
 
 
 def test_a_folder_of_results_is_complete(parts, tmp_path):
@@ -217,7 +220,8 @@ def test_results_of_two_thresholds_are_not_mixed(parts, tmp_path):
     assert sum("nearest" in line for line in lines_of(tmp_path / "out")) == 1
     fitted = detector()
     fitted.threshold_ = -1.0
-    with pytest.raises(ValueError, match=r"different: threshold\).*--overwrite"):
+    refused = r"different: threshold\).*--out.*--overwrite\. The slider"
+    with pytest.raises(ValueError, match=refused):
         scored(parts, tmp_path / "out", fitted)
     assert scored(parts, tmp_path / "out", fitted, overwrite=True).tally.scored == 6
     lines = lines_of(tmp_path / "out")
@@ -252,92 +256,52 @@ def test_files_of_one_stem_do_not_overwrite_each_other(parts, tmp_path):
     assert sorted(maps) == ["part-0.jpg.png", "part-0.png.png"]
 
 
+FIT = "fit --normal {parts} --out {saved}"
+SCORE = "score {parts} --out {out}"
+FAILURES = {
+    SCORE + " --detector {out}/no": "/no: No such file",
+    SCORE + " --detector {parts}/part-0.png": "part-0.png is damaged or no checkpoint: it is not a",
+    "score {parts} --out {file} --class-name nut --model bundled": "pass a folder for the results",
+    "score {parts}/none --out {out} --class-name nut": "does not exist",
+    "fit --normal {file} --out {saved} --model bundled": ": {file} cannot be opened",
+    "fit --normal {parts} --out {parts}": "is a folder",
+}
+WRONG_USAGE = {
+    SCORE: "--detector FILE, or --class-name",
+    SCORE + " --detector {out} --class-name nut": "--detector FILE, or --class-name",
+    SCORE + " --detector {out} --model RN50": "A saved detector has its own model; omit --model",
+    SCORE + " --detector {out} --set k=3": "of a saved detector",
+    SCORE + " --class-name nut --model bundle": "no model 'bundle'; did you mean 'bundled'",
+    "fit --normal {parts} --out detector.pt": "must end in .safetensors",
+    FIT + " --as-references": "--class-name",
+    FIT + " --defects dent": "--class-name",
+    FIT + " --contamination 5 --model bundled": "contamination",
+    FIT + " --set foo=1 --model bundled": "no argument foo",
+    FIT + " --set layers=3 --model bundled": "it must be a list",
+    FIT + " --device gpu": "such as 'cpu'",
+    FIT + " --model bundled --pretrained openai": "includes its weights",
+    FIT + " --model RN50": "--model RN50 needs --pretrained",
+    FIT + " --model RN50 --pretrained no": "--pretrained='no'",
+    FIT + " --model RN5 --pretrained openai": "pyimgano-openclip towers",
+}
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["score", "{parts}", "--out", "{out}"], "--detector FILE, or --class-name"),
-        (["score", "{parts}", "--out", "{out}", "--detector", "{out}/no"], "/no: No such file"),
-        (
-            ["score", "{parts}", "--out", "{file}", "--class-name", "nut", "--model", "bundled"],
-            "pass a folder for the results",
-        ),
-        (
-            ["fit", "--normal", "{file}", "--out", "{out}", "--model", "bundled"],
-            "pyimgano-openclip: {file} cannot be opened",
-        ),
-        (
-            [
-                "fit",
-                "--normal",
-                "{parts}",
-                "--out",
-                "{out}",
-                "--model",
-                "bundled",
-                "--pretrained",
-                "openai",
-            ],
-            "includes its weights",
-        ),
-        (
-            [
-                "fit",
-                "--normal",
-                "{parts}",
-                "--out",
-                "{out}",
-                "--model",
-                "RN5",
-                "--pretrained",
-                "openai",
-            ],
-            "pyimgano-openclip towers",
-        ),
-        (
-            [
-                "fit",
-                "--normal",
-                "{parts}",
-                "--out",
-                "{out}",
-                "--model",
-                "RN50",
-                "--pretrained",
-                "no",
-            ],
-            "--pretrained='no'",
-        ),
-        (["fit", "--normal", "{parts}", "--out", "{out}", "--device", "gpu"], "such as 'cpu'"),
-        (
-            [
-                "fit",
-                "--normal",
-                "{parts}",
-                "--out",
-                "{out}",
-                "--set",
-                "layers=3",
-                "--model",
-                "bundled",
-            ],
-            "it must be a list",
-        ),
-        (["score", "{parts}/none", "--out", "{out}", "--class-name", "nut"], "does not exist"),
-        (["fit", "--normal", "{parts}", "--out", "{parts}"], "is a folder"),
-        (["fit", "--normal", "{parts}", "--out", "{out}", "--defects", "dent"], "--class-name"),
-        (["fit", "--normal", "{parts}", "--out", "{out}", "--set", "k=3"], "k"),
-        (["fit", "--normal", "{parts}", "--out", "{out}", "--model", "RN50"], "--pretrained"),
-    ],
+    ("command", "code"), [*((text, 1) for text in FAILURES), *((text, 2) for text in WRONG_USAGE)]
 )
 def test_what_goes_wrong_is_said_in_one_line_and_by_the_exit_code(
-    parts, tmp_path, capsys, arguments, message
+    parts, tmp_path, capsys, command, code
 ):
-    places = {"parts": parts, "out": tmp_path / "out", "file": tmp_path / "notes.txt"}
+    places = {
+        "parts": parts, "out": tmp_path / "out", "file": tmp_path / "notes.txt",
+        "saved": tmp_path / "d.safetensors",
+    }  # fmt: skip
     places["file"].write_text("no image")
-    assert main([argument.format(**places) for argument in arguments]) == 1
+    assert main(command.format(**places).split()) == code
     printed = capsys.readouterr()
     assert printed.out == ""
     assert printed.err.startswith("pyimgano-openclip: ")
+    message = {**FAILURES, **WRONG_USAGE}[command]
     assert message.format(**places) in printed.err
 
 
@@ -409,6 +373,47 @@ def test_the_demo_ends_with_the_path_of_a_report(tmp_path, capsys):
 
 
 @pytest.mark.slow
+def test_too_few_or_identical_images_are_warned_of(tmp_path, capsys):
+    normal, out = leather(tmp_path / "normal", 10), ["--out", str(tmp_path / "d.safetensors")]
+    first, *others = map(str, sorted(normal.iterdir()))
+    copies = [shutil.copy(first, tmp_path / f"{copy}.png") for copy in "ab"]
+    for images, expected in (
+        ([first], ["1 image cannot settle a threshold"]),
+        ([first, *others[1:]], ["9 images cannot settle a threshold"]),
+        ([str(copy) for copy in copies], ["all 2 images are identical"]),
+        ([first, *others], []),
+    ):
+        assert main(["fit", "--normal", *images, *out, "--model", "bundled"]) == 0
+        printed = capsys.readouterr()
+        warned = [line for line in printed.err.splitlines() if "warning" in line]
+        assert len(warned) == len(expected)
+        assert all(text in line for text, line in zip(expected, warned, strict=True))
+        count = len(images)
+        assert f": {count} normal image{'' if count == 1 else 's'}, threshold" in printed.out
+
+
+@pytest.mark.slow
+def test_a_download_without_network_says_so_in_one_line(tmp_path, capfd, monkeypatch):
+    from pyimgano_openclip import weights
+
+    def offline(*_, **__):
+        logging.getLogger("huggingface_hub").warning("Retrying in 1s")
+        logging.error("Failed to download")
+        raise RuntimeError("no connection")
+
+    monkeypatch.setattr(weights.open_clip, "create_model", offline)
+    folder = tmp_path / "folder"
+    command = ["download", "ViT-B-32", "--pretrained", "openai", "--to", str(folder)]
+    assert main(command) == 1
+    printed = capfd.readouterr().err
+    assert len(printed.splitlines()) == 1
+    assert "needs network access" in printed
+    assert "openclip_pretrained" not in printed
+    assert not folder.exists()
+    assert not logging.root.manager.disable
+
+
+@pytest.mark.slow
 def test_a_saved_detector_needs_none_of_its_settings_again(tmp_path, capsys):
     normal, saved = leather(tmp_path / "normal", 6), tmp_path / "saved.safetensors"
     settings = ["force_image_size=[72,96]", "n_neighbors=3", "layers=[0.5,1.0]"]
@@ -434,8 +439,6 @@ def test_words_and_references_are_saved_and_come_back(tmp_path, capsys):
     words = ["--class-name", "leather", "--defects", "hole,scratch", "--as-references"]
     assert main([*command, *words, "--json"]) == 0
     threshold = json.loads(capsys.readouterr().out)["threshold"]
-    assert main([*command, "--as-references"]) == 1
-    assert "--class-name" in capsys.readouterr().err
     out = ["--out", str(tmp_path / "out"), "--json"]
     assert main(["score", str(normal), "--detector", str(saved), *out]) == 0
     assert json.loads(capsys.readouterr().out)["threshold"] == threshold
@@ -517,6 +520,8 @@ def test_towers_tells_of_every_model_what_it_can_do(capsys):
     assert main(["towers", "MobileCLIP-S1"]) == 0
     header, row, *_ = capsys.readouterr().out.splitlines()
     assert row[header.index("any shape") :].startswith("no ")
+    assert main(["towers", "bundled"]) == 0
+    assert "--model bundled" in capsys.readouterr().out
     assert main(["towers", "no such model"]) == 1
     assert "'no such model'" in capsys.readouterr().err
 

@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 from .. import __version__
 from .arguments import ON_ERROR, finite, share
-from .messages import error_message
+from .messages import UsageError, error_message
 
 if TYPE_CHECKING:
     from .answer import Answer
 
-FAILED, INTERRUPTED = 1, 130  # exit codes; argparse itself ends with 2
+FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130  # exit codes; argparse's own is 2 too
 EXIT_CODES = (
     "exit codes: 0 success; 1 failure, explained on stderr; 2 wrong usage; 3 success, but some "
     "images could not be read; 130 interrupted"
@@ -47,8 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except (ValueError, RuntimeError, OSError, ImportError, MemoryError) as error:
         sys.stderr.write(f"pyimgano-openclip: {error_message(error)}\n")
-        return FAILED
+        return WRONG_USAGE if isinstance(error, UsageError) else FAILED
     text = json.dumps(answer.facts, indent=2) if options.json else answer.text
+    encoding = sys.stdout.encoding or "utf-8"  # a path may have bytes that it cannot encode
+    text = text.encode(encoding, "backslashreplace").decode(encoding)
     try:
         sys.stdout.write(f"{text}\n")
         sys.stdout.flush()

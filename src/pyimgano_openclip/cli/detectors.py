@@ -12,21 +12,29 @@ from ..detector import DEFAULT_MODEL, OpenCLIPDetector
 from ..loading import load_detector, make_detector
 from ..patchknn import VisionOpenCLIPPatchKNN
 from ..promptscore import VisionOpenCLIPPromptScore
+from .messages import UsageError
 
 
 def new_detector(options: argparse.Namespace, **more: Any) -> OpenCLIPDetector:
     """Build a detector from options: zero-shot with a class name, patch-kNN without.
 
     Raises:
-        ValueError: If an option or a setting is invalid.
+        UsageError: If an option or a setting is invalid.
     """
     arguments = {**_model(options), **_working(options), **more, **dict(options.settings)}
     if options.class_name is None:
         if options.defects:
-            raise ValueError("--defects needs --class-name.")
-        return make_detector(VisionOpenCLIPPatchKNN, arguments)
+            raise UsageError("--defects needs --class-name.")
+        return _made(VisionOpenCLIPPatchKNN, arguments)
     words = {"class_name": options.class_name, "defects": options.defects}
-    return make_detector(VisionOpenCLIPPromptScore, {**words, **arguments})
+    return _made(VisionOpenCLIPPromptScore, {**words, **arguments})
+
+
+def _made(kind: type[OpenCLIPDetector], arguments: Mapping[str, Any]) -> OpenCLIPDetector:
+    try:
+        return make_detector(kind, arguments)
+    except ValueError as error:  # constructors read no images and load no weights
+        raise UsageError(str(error)) from error
 
 
 def saved_detector(options: argparse.Namespace) -> OpenCLIPDetector:
@@ -35,8 +43,14 @@ def saved_detector(options: argparse.Namespace) -> OpenCLIPDetector:
     ``--model`` and ``--pretrained`` tell where the same weights are on this machine.
 
     Raises:
+        UsageError: If options choose another model.
         ValueError: If the file is damaged, or the weights are not the ones it was fitted with.
     """
+    if options.model and not options.pretrained and not _brings_weights(options.model):
+        raise UsageError(
+            f"A saved detector has its own model; omit --model {options.model}, or tell with "
+            "--model local-dir:DIR or --pretrained FILE where its weights are on this machine."
+        )
     return load_detector(options.detector, **_model(options), **_working(options))
 
 
@@ -47,15 +61,25 @@ def _model(options: argparse.Namespace) -> dict[str, Any]:
     if options.model is None:
         return chosen
     if options.pretrained is not None and _brings_weights(options.model):
-        raise ValueError(f"--model {options.model} includes its weights; omit --pretrained.")
+        raise UsageError(f"--model {options.model} includes its weights; omit --pretrained.")
     if options.pretrained is None and options.model == DEFAULT_MODEL:
         return {"openclip_model_name": options.model}
     if options.pretrained is None and not _brings_weights(options.model):
-        raise ValueError(
+        _check_name(options.model)
+        raise UsageError(
             f"--model {options.model} needs --pretrained with an open_clip tag or a weights "
             "file; 'pyimgano-openclip towers NAME' lists the tags."
         )
     return {"openclip_model_name": options.model, **chosen}
+
+
+def _check_name(model: str) -> None:
+    from ..weights import find_source  # imports torch, which is not needed for correct options
+
+    try:
+        find_source(model, None, download=False)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def _brings_weights(model: str) -> bool:

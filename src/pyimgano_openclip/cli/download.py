@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +73,8 @@ def _source(model: str, pretrained: str) -> Source:
 
 def _write(source: Source, folder: Path) -> str:
     """Write the files, verify them by loading them back, and return the fingerprint."""
-    model: Any = load_model(source)
+    with _quiet_hub():
+        model: Any = load_model(source)
     preprocessing = open_clip.get_model_preprocess_cfg(model.visual)
     tensors = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
@@ -92,6 +96,23 @@ def _write(source: Source, folder: Path) -> str:
         raise ValueError(f"The model loaded back from {folder} differs from the one written.")
     get_tokenizer(back)
     return read
+
+
+@contextmanager
+def _quiet_hub() -> Iterator[None]:
+    """Turn retries and errors of the libraries below into one error."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    except FileNotFoundError as error:
+        reason = str(error.__cause__).splitlines()[0]
+        raise ConnectionError(
+            f"The weights could not be downloaded: {reason} This command needs network access; "
+            "run it on a machine that has it, and copy the folder."
+        ) from error
+    finally:
+        logging.disable(before)
 
 
 def _same(model: nn.Module, again: nn.Module) -> bool:

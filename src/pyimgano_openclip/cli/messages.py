@@ -16,6 +16,15 @@ WORDS = {
 SHOWN = 5  # names listed before "and 7 more"
 
 
+class UsageError(ValueError):
+    """The command was called with arguments that cannot be right."""
+
+
+def printable(text: str) -> str:
+    """Escape what UTF-8 cannot encode: bytes of a path that were not UTF-8 either."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def error_message(error: Exception) -> str:
     """Describe an error to the user of a command."""
     if isinstance(error, UnreadableError) and isinstance(error.__cause__, UnreadableError):
@@ -32,3 +41,8 @@ def listed(names: Sequence[str]) -> str:
     """Join names with commas, shortening long lists."""
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def counted(count: int, noun: str) -> str:
+    """A number with its noun, in the plural unless it is 1."""
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -18,6 +18,7 @@ from ..maps import anomaly_map
 from ..pictures import heat_picture
 from ..report import Finding, Neighbour, Region, Section, crop, render_report
 from .drawing import Drawing
+from .messages import printable
 from .results import THUMBNAILS, Record, Results
 
 HEAT_SIDE = 112  # pixels, longer side; the browser interpolates
@@ -56,7 +57,7 @@ def write_report(
                 thumbnail = results.place(THUMBNAILS, finding.name, "jpg")
                 pictures[finding.name] = thumbnail.read_bytes()
     page = render_report(title, sections, pictures, versions())
-    write_atomically(path, page.encode())
+    write_atomically(path, printable(page).encode())
 
 
 def versions() -> dict[str, str]:

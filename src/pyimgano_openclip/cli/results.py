@@ -2,12 +2,14 @@
 
 ``scores.jsonl`` is the journal: a line is appended once everything else about its image is on disk,
 so an interrupted run resumes after the last complete line. ``run.json`` records what the results
-depend on, so that results of different settings are never mixed.
+depend on, so that results of different settings are never mixed. In ``scores.csv``, a name that
+starts like a formula of a spreadsheet (``=``, ``+``, ``-``, ``@``) is written ``./=name.png``.
 """
 
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 from collections.abc import Iterable, Mapping
@@ -25,6 +27,9 @@ PATCHES, MAPS, OVERLAYS, THUMBNAILS = "patches", "maps", "overlays", "thumbnails
 COLUMNS = ("image", "score", "label", "percentile", "regions", "hottest", "defect", "error")
 # Files drawn from an image and its patch scores.
 PICTURES = ((MAPS, "png"), (MAPS, "npy"), (OVERLAYS, "jpg"), (THUMBNAILS, "jpg"))
+
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets evaluate
+LONGEST = 250  # bytes of a name; most file systems allow 255 with the suffix
 
 Record = dict[str, Any]
 
@@ -69,9 +74,11 @@ class Results:
         if changed:
             # Of another detector nearly everything differs.
             names = "detector" if "detector" in changed else ", ".join(changed)
+            slider = " The slider of their report changes labels without scoring again."
             raise ValueError(
                 f"{folder} holds results of other settings (different: {names}). Choose another "
-                "folder, or discard them with --overwrite."
+                "folder with --out, or discard them with --overwrite."
+                f"{slider if changed == ['threshold'] else ''}"
             )
         self.canvas = tuple(earlier["canvas"]) if earlier["canvas"] else None
         self._read_journal()
@@ -144,7 +151,8 @@ class Results:
 
     def place(self, kind: str, name: str, suffix: str) -> Path:
         """Path of a file about an image; it keeps the image's suffix, since a.jpg is not a.png."""
-        return self.folder / kind / f"{name}.{suffix}"
+        shortened = "/".join(_shortened(part) for part in name.split("/"))
+        return self.folder / kind / f"{shortened}.{suffix}"
 
     def _read_journal(self) -> None:
         try:
@@ -155,6 +163,15 @@ class Results:
             if line.endswith(b"\n"):
                 record = json.loads(line)
                 self.records[record["image"]] = record
+
+
+def _shortened(name: str) -> str:
+    """The name, or the start of a long name and its digest."""
+    encoded = name.encode()
+    if len(encoded) <= LONGEST:
+        return name
+    digest = hashlib.sha256(encoded).hexdigest()[:16]
+    return f"{encoded[: LONGEST - 17].decode(errors='ignore')}-{digest}"
 
 
 def _read_json(path: Path) -> dict[str, Any] | None:
@@ -180,8 +197,11 @@ def _file_facts(path: Path) -> list[Any]:
 def _row(record: Record) -> dict[str, Any]:
     regions = record.get("regions", [])
     first = regions[0] if regions else {}
+    name: str = record["image"]
     return {
-        **{name: record.get(name, "") for name in ("image", "label", "error")},
+        "image": f"./{name}" if name.startswith(FORMULA) else name,
+        "label": record["label"],
+        "error": record.get("error", ""),
         "score": record.get("score", "nan"),
         "percentile": record.get("percentile", ""),
         "regions": len(regions) if "score" in record else "",

@@ -14,8 +14,8 @@ from ..report import Section
 from .answer import Answer
 from .detectors import new_detector, report_settings, saved_detector, settings_of
 from .drawing import Drawing, draw_all
-from .images import Source, find_images
-from .messages import listed
+from .images import Source, search_images
+from .messages import UsageError, counted, listed
 from .reporting import build_section, write_report
 from .results import REPORT, TABLE, Results
 from .scoring import Tally, score_into
@@ -36,8 +36,9 @@ class Run:
 
 def run(options: argparse.Namespace) -> Answer:
     """Score images into a folder, draw the pictures and write the report."""
-    sources = find_images(options.images, leave_out=options.out)  # an earlier run's pictures
-    detector = _detector(options)
+    _check(options)
+    sources, others = search_images(options.images, leave_out=options.out)  # an earlier run's
+    detector = new_detector(options) if options.detector is None else saved_detector(options)
     detector.on_error = options.on_error
     if options.threshold is not None:
         detector.threshold_ = options.threshold
@@ -53,7 +54,8 @@ def run(options: argparse.Namespace) -> Answer:
     report = options.out / REPORT
     title = _title(options)
     write_report(report, title, [section_of(title, done)], [done.results])
-    facts = {**summary(done), "report": str(report), "scores": str(options.out / TABLE)}
+    paths = {"report": str(report), "scores": str(options.out / TABLE)}
+    facts = {**summary(done), "skipped": others, **paths}
     return Answer(_text(facts), facts, SOME_UNREADABLE if done.tally.unreadable else 0)
 
 
@@ -100,8 +102,9 @@ def summary(run: Run) -> dict[str, Any]:
     """Collect the facts that are printed about a run."""
     labels = [record["label"] for record in run.tally.records if "score" in record]
     return {
-        "images": len(run.tally.records),
+        "images": len(run.tally.records),  # the sum of anomalous, normal and unreadable ones
         "anomalous": sum(labels),
+        "normal": len(labels) - sum(labels),
         "threshold": run.detector.label_threshold(),
         "scored": run.tally.scored,
         "kept": run.tally.kept,
@@ -110,14 +113,11 @@ def summary(run: Run) -> dict[str, Any]:
     }
 
 
-def _detector(options: argparse.Namespace) -> OpenCLIPDetector:
+def _check(options: argparse.Namespace) -> None:
     if (options.detector is None) == (options.class_name is None):
-        raise ValueError("Pass either --detector FILE, or --class-name WORD for zero-shot scores.")
-    if options.detector is None:
-        return new_detector(options)
-    if options.defects or options.settings:
-        raise ValueError("--defects and --set cannot change the settings of a saved detector.")
-    return saved_detector(options)
+        raise UsageError("Pass either --detector FILE, or --class-name WORD for zero-shot scores.")
+    if options.detector is not None and (options.defects or options.settings):
+        raise UsageError("--defects and --set cannot change the settings of a saved detector.")
 
 
 def _identity(
@@ -149,13 +149,16 @@ def _title(options: argparse.Namespace) -> str:
 
 
 def _text(facts: Mapping[str, Any]) -> str:
+    unreadable = f", {len(facts['unreadable'])} unreadable" if facts["unreadable"] else ""
     lines = [
-        f"{facts['anomalous']} of {facts['images'] - len(facts['unreadable'])} images are "
-        f"anomalous (threshold {facts['threshold']:.4g})"
+        f"{counted(facts['images'], 'image')}, {facts['anomalous']} anomalous{unreadable} "
+        f"(threshold {facts['threshold']:.4g})"
     ]
     if facts["kept"]:
         lines.append(f"{facts['kept']} scored by an earlier run, {facts['scored']} by this one")
     if facts["unreadable"]:
         lines.append(f"unreadable, labelled 1: {listed(facts['unreadable'])}")
+    if facts["skipped"]:
+        lines.append(f"{counted(facts['skipped'], 'file')} skipped: not an image by the suffix")
     lines += [f"scores: {facts['scores']}", f"report: {facts['report']}"]
     return "\n".join(lines)

@@ -17,6 +17,7 @@ from ..patchknn import VisionOpenCLIPPatchKNN
 from ..promptscore import VisionOpenCLIPPromptScore
 from ..regions import Region, find_regions
 from .images import Source
+from .messages import printable
 from .results import Record, Results
 
 REGIONS = 10  # maximum number of regions per image
@@ -70,7 +71,7 @@ def score_into(results: Results, detector: OpenCLIPDetector, sources: Sequence[S
             if not results.is_open or results.canvas != detector.canvas_:
                 results.start(detector.canvas_)
             if found.error is not None:
-                results.add(source, {"error": found.error}, None)
+                results.add(source, {"error": printable(found.error)}, None)
                 tally.unreadable.append(source.name)
             else:
                 results.add(source, _record(detector, source, found), found.patches)

@@ -17,6 +17,11 @@ from .answer import Answer
 
 URL_CACHE = "~/.cache/clip"  # open_clip's own cache of weights from plain URLs
 HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+BUNDLED = "bundled"
+BUNDLED_MODEL = (
+    "bundled: a tiny model inside this package, for demonstrations and tests, not one of open_clip."
+    " Use it with --model bundled; it needs no --pretrained and no download."
+)
 HEADER = (
     "model",
     "family",
@@ -34,6 +39,8 @@ def run(options: argparse.Namespace) -> Answer:
     """List the models of open_clip and what they support."""
     wanted = (options.name or "").lower()
     names = [name for name in open_clip.list_models() if wanted in name.lower()]
+    if not names and wanted and wanted in BUNDLED:
+        return Answer(BUNDLED_MODEL, {"towers": []})
     if not names:
         raise ValueError(
             f"open_clip has no model with {options.name!r} in its name; 'towers' lists them all."
