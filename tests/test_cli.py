@@ -148,6 +148,18 @@ def test_a_folder_of_results_is_complete(parts, tmp_path):
             assert picture.size == (45, 30)
 
 
+def test_the_regions_of_a_folder_of_results_are_those_that_the_detector_explains(parts, tmp_path):
+    fitted = detector()
+    bad, *_ = scored(parts, tmp_path / "out", fitted).tally.records
+    half_peak = fitted.get_anomaly_map(parts / "late/bad.png").max() / 2
+    assert bad["hot"] == pytest.approx(half_peak)
+    assert half_peak > fitted.region_threshold()
+    explained = fitted.explain(parts / "late/bad.png")
+    assert [region["box"] for region in bad["regions"]] == [list(r.box) for r in explained]
+    wider = fitted.explain(parts / "late/bad.png", threshold=fitted.region_threshold())
+    assert wider[0].area > explained[0].area
+
+
 def test_maps_of_16_bits_are_the_maps_of_the_detector(parts, tmp_path):
     fitted = detector()
     scored(parts, tmp_path / "out", fitted)

@@ -31,6 +31,7 @@ from .unreadable import UnreadableError, or_raise
 if TYPE_CHECKING:
     from .regions import Region
 
+HALF_PEAK = 0.5  # of the highest map value; weaker pixels surround a defect
 CHUNK = 64  # images that are looked up and read together while streaming
 
 Scores = npt.NDArray[np.float64]
@@ -212,8 +213,10 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
 
         Args:
             image: A path, or an RGB array (H, W, 3) of uint8.
-            threshold: Map value above which a pixel is hot; None for :meth:`region_threshold`,
-                which comparing with texts has before :meth:`fit` too.
+            threshold: Map value above which a pixel is hot. None for :meth:`hot_above`:
+                :meth:`region_threshold`, which comparing with texts has before :meth:`fit` too, or
+                half of the map's peak if that is higher. So the boxes of strong defects are tight;
+                much weaker regions of the same image need a threshold.
             limit: Most regions to return.
 
         Returns:
@@ -224,7 +227,8 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
             RuntimeError: If the detector has no threshold yet; never with texts.
             ValueError: If the image cannot be read.
         """
-        hot = self.region_threshold() if threshold is None else threshold
+        if threshold is None:
+            self.region_threshold()  # before anything is read
         canvas, scorer = self._frozen([image])
         content = self._content_key(image)
         known = self._recall((content, canvas, scorer.key))
@@ -232,6 +236,7 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         if patches is None:
             return []
         found = (known or self._score(scorer, patches, image, content)).anomaly_map()
+        hot = self.hot_above(found) if threshold is None else threshold
         # OpenCV is loaded where images are, not where models are listed.
         from .regions import find_regions
 
@@ -250,7 +255,7 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         return float(self.threshold_)
 
     def region_threshold(self) -> float:
-        """Map value above which :meth:`explain` counts a pixel as hot.
+        """Map value that every pixel counted as hot by :meth:`explain` exceeds.
 
         Raises:
             RuntimeError: If there is no threshold yet.
@@ -258,6 +263,20 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         if not hasattr(self, "threshold_"):
             raise RuntimeError("There is no threshold yet; call fit(), or pass threshold=.")
         return float(self.threshold_)
+
+    def hot_above(self, anomaly_map: Floats) -> float:
+        """Map value above which :meth:`explain` counts a pixel of this map as hot.
+
+        Args:
+            anomaly_map: Shape (H, W).
+
+        Returns:
+            :meth:`region_threshold`, or half of the highest map value if that is higher.
+
+        Raises:
+            RuntimeError: If there is no threshold yet.
+        """
+        return max(self.region_threshold(), HALF_PEAK * float(anomaly_map.max()))
 
     def _name_region(self, region: Region, _patches: PatchTokens, _scorer: Any) -> Region:
         return region

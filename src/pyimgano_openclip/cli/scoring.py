@@ -21,7 +21,6 @@ from .messages import printable
 from .results import Record, Results
 
 REGIONS = 10  # maximum number of regions per image
-HALF_PEAK = 0.5  # of the highest map value; weaker pixels surround a defect
 NEIGHBOURS = 3  # hottest patches of a flagged image, shown beside their nearest normal patch
 
 
@@ -88,7 +87,7 @@ def _record(detector: OpenCLIPDetector, source: Source, scored: ImageScores) -> 
     """The journal entry of a readable image."""
     flagged = scored.image > detector.label_threshold()
     found = scored.anomaly_map()
-    hot = max(detector.region_threshold(), HALF_PEAK * float(found.max()))
+    hot = detector.hot_above(found)
     named = isinstance(detector, VisionOpenCLIPPromptScore) and detector.defects
     if named and flagged:
         regions = detector.explain(source.path, threshold=hot, limit=REGIONS)
