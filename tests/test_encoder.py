@@ -389,6 +389,18 @@ def test_a_misspelt_setting_of_the_embedder_is_refused(setting):
         embedder(**setting)
 
 
+@pytest.mark.parametrize("setting", [{"openclip_pretrained": 5}, {"openclip_model_name": 5}])
+def test_a_model_that_is_no_string_is_refused(setting):
+    with pytest.raises(ValueError, match=f"{next(iter(setting))}=5"):
+        VisionOpenCLIPPatchKNN(**{"openclip_model_name": TINY, **setting})
+
+
+def test_the_weights_of_an_embedder_may_be_a_path(tmp_path):
+    torch.save(open_clip.create_model(TINY, pretrained=None).state_dict(), tmp_path / "weights.pt")
+    reader = OpenCLIPPatchEmbedder(TINY, tmp_path / "weights.pt")
+    assert reader.origin == f"{TINY}, {tmp_path / 'weights.pt'}"
+
+
 def test_an_image_size_may_be_a_list_as_json_has_it():
     assert embedder(image_size=[64, 96]).image_size == (64, 96)
 

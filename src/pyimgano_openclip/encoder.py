@@ -6,6 +6,7 @@ everything that leaves it is NumPy.
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -88,7 +89,7 @@ class OpenCLIPPatchEmbedder:
     def __init__(
         self,
         model_name: str = "ViT-B-16-plus-240",
-        pretrained: str | None = "laion400m_e31",
+        pretrained: str | os.PathLike[str] | None = "laion400m_e31",
         *,
         tokens: Tokens = "features",
         attention: Attention = "auto",
@@ -117,7 +118,9 @@ class OpenCLIPPatchEmbedder:
         check_choice("tokens", tokens, get_args(Tokens))
         check_choice("attention", attention, get_args(Attention))
         self.model_name = model_name
-        self.pretrained = pretrained
+        self.pretrained = (
+            os.fspath(pretrained) if isinstance(pretrained, os.PathLike) else pretrained
+        )
         self.tokens = tokens
         self.attention = attention
         self.stages = stages
@@ -134,7 +137,7 @@ class OpenCLIPPatchEmbedder:
         self.dtype = choose_dtype(precision, self.device)
         self.random_seed = random_seed
         self._source = weights.find_source(
-            model_name, pretrained, download=download, seed=random_seed
+            model_name, self.pretrained, download=download, seed=random_seed
         )
         self._check_family()
         self._projection = None if dimension is None else Projection(dimension, PROJECTION_SEED)

@@ -99,6 +99,10 @@ def find_source(
     Raises:
         ValueError: If name, tag, file or directory is unknown; the message lists what there is.
     """
+    if not isinstance(name, str):
+        raise ValueError(f"openclip_model_name={name!r}; it must be a name such as 'ViT-B-32'.")
+    if pretrained is not None and not isinstance(pretrained, str):
+        raise ValueError(f"openclip_pretrained={pretrained!r}; it must be a tag, a path or None.")
     if name == BUNDLED:
         from .bundled import weights_dir
 
