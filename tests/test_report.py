@@ -5,11 +5,13 @@ import io
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pyimgano_openclip.cli.drawing import fair_side
 from pyimgano_openclip.pictures import colour_range, heat_picture, map_to_16_bits
 from pyimgano_openclip.report import Finding, Neighbour, Region, Section, crop, render_report
 
@@ -113,6 +115,11 @@ def test_two_thousand_images_stay_one_file_of_moderate_size():
     page = rendered(section(2000))
     assert len(data_of(page)["sections"][0]["images"]) == 2000
     assert len(page) < 8e6  # with tiny pictures; the page itself is small
+
+
+def test_small_pictures_of_oblong_images_keep_some_of_the_short_side():
+    assert fair_side(960, 300, 400) == fair_side(960, 100, 400) == 960
+    assert fair_side(960, 100, 3000) == fair_side(960, 3000, 100) == 2629
 
 
 def test_colours_end_above_the_threshold_when_all_is_normal():
@@ -311,6 +318,52 @@ def test_a_phone_needs_no_sideways_scrolling(show):
     assert frame["x"] >= 0
     assert frame["x"] + frame["width"] <= 360
     assert page.locator("#close").is_visible()
+
+
+@pytest.mark.slow
+def test_the_controls_of_a_phone_are_folded_into_one_line(show):
+    page = show(section(), width=390, height=844)
+    assert page.locator("#controls").bounding_box()["height"] < 60
+    assert page.locator(".card").first.bounding_box()["y"] < 170
+    page.locator("#fold").click()
+    slide(page, 0.01)
+    assert page.locator("#counts").inner_text() == "6 anomalous · 0 normal"
+    page.locator("#fold").click()
+    assert page.locator("#threshold").is_hidden()
+
+
+@pytest.mark.slow
+def test_the_headline_counts_unreadable_images_and_leads_to_them(show):
+    first = section()
+    part = replace(section(3, "Zero-shot"), unreadable={"bad.png": "cut off", "x.png": "empty"})
+    page = show(first, part)
+    assert page.locator("#summary").inner_text() == "6 images, 2 anomalous"
+    page.locator("[role=tab]").nth(1).click()
+    assert page.locator("#summary").inner_text() == "5 images, 1 anomalous, 2 unreadable"
+    target = page.locator("#summary a").get_attribute("href")
+    assert "cut off" in page.locator(target).inner_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [(100, 3000), (3000, 100)])
+def test_an_oblong_image_is_no_line_and_starts_at_its_hottest_region(show, size):
+    height, width = size
+    box = [round(0.8 * side) for side in (width, height)]
+    found = replace(
+        finding("strip.png", 0.9),
+        size=size,
+        regions=[Region((*box, box[0] + 10, box[1] + 10), 0.9)],
+    )
+    page = show(Section("Few-shot", 0.5, [found]))
+    shown = page.locator(".card .original")
+    assert shown.evaluate("image => getComputedStyle(image).objectFit") == "cover"
+    page.locator(".card").click()
+    stage, frame, region = (
+        page.locator(f"#stage{part}").bounding_box() for part in ("", " .frame", " rect")
+    )
+    assert min(frame["width"], frame["height"]) > 0.3 * min(stage["width"], stage["height"])
+    for axis, side in (("x", "width"), ("y", "height")):
+        assert stage[axis] <= region[axis] <= stage[axis] + stage[side] - region[side]
 
 
 @pytest.mark.slow

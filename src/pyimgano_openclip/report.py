@@ -171,6 +171,7 @@ def _section(section: Section) -> dict[str, Any]:
         "title": section.title,
         "threshold": section.threshold,
         "training": [float(score) for score in section.training],
+        "unreadable": len(section.unreadable),
         "images": [_finding(finding) for finding in ordered],
     }
 

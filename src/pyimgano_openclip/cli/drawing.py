@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +32,7 @@ DISTANCES = (0.0, 2.0)  # cosine
 # to send.
 THUMBNAIL_SIDES = ((60, 960), (300, 640), (1000, 400))
 SMALLEST_SIDE = 280
+OBLONG = 4  # proportions beyond which a small picture would be a line
 QUALITY = 82  # JPEG
 
 
@@ -134,12 +136,24 @@ def _draw(results: Results, drawing: Drawing, record: Record) -> None:
         return
     pixels = read_pixels(record["file"][0])
     if "thumbnail" in missing:
-        small = thumbnail(pixels, drawing.thumbnail_side)
+        small = thumbnail(pixels, fair_side(drawing.thumbnail_side, *pixels.shape[:2]))
         write_atomically(missing["thumbnail"], _jpeg(small))
     if "overlay" in missing:
         low, high = drawing.low, drawing.high
         drawn = overlay(pixels, found, low=low, high=high, threshold=record["hot"])
         write_atomically(missing["overlay"], _jpeg(drawn))
+
+
+def fair_side(side: int, height: int, width: int) -> int:
+    """Longer side of a small picture, greater for oblong images, whose short side would vanish.
+
+    Args:
+        side: Longer side in pixels up to proportions of 4:1; beyond, the area stays that of 4:1.
+        height: Of the image.
+        width: Of the image.
+    """
+    aspect = max(height, width) / min(height, width)
+    return round(side * math.sqrt(max(1.0, aspect / OBLONG)))
 
 
 def _map_bytes(found: Any, drawing: Drawing) -> bytes:

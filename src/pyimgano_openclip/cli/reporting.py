@@ -17,7 +17,7 @@ from ..frame import read_pixels
 from ..maps import anomaly_map
 from ..pictures import heat_picture
 from ..report import Finding, Neighbour, Region, Section, crop, render_report
-from .drawing import Drawing
+from .drawing import Drawing, fair_side
 from .messages import printable
 from .results import THUMBNAILS, Record, Results
 
@@ -77,7 +77,7 @@ def installed(package: str) -> str | None:
 
 def _finding(results: Results, drawing: Drawing, record: Record) -> Finding:
     height, width = record["height"], record["width"]
-    scale = HEAT_SIDE / max(height, width)
+    scale = fair_side(HEAT_SIDE, height, width) / max(height, width)
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     small = anomaly_map(results.patches(record["image"]), size)
     buffer = io.BytesIO()

@@ -14,14 +14,16 @@ function open(index) {
   image.regions.forEach(({ box: [left, top, right, bottom], defect, probability }) => {
     svg("rect", { x: left, y: top, width: right - left, height: bottom - top, rx: 2, class: defect ? "named" : "" }, boxes);
     if (!defect) return;
-    const size = Math.max(image.width, image.height) / 36;
+    const size = Math.min(Math.max(image.width, image.height) / 36, Math.min(image.width, image.height) / 8);
     const place = { x: left, y: top > 1.5 * size ? top - 0.4 * size : bottom + 1.1 * size, "font-size": size };
     svg("text", place, boxes).textContent = named(defect, probability);
   });
   stage.replaceChildren(frame);
+  stage.classList.toggle("oblong", isOblong(image));
   showFacts(image);
   showVerdict();
   if (!$("detail").open) $("detail").showModal();
+  if (isOblong(image)) boxes.querySelector("rect")?.scrollIntoView({ block: "center", inline: "center" });
 }
 function showVerdict() {
   const image = section().images[state.open], flagged = isBad(image);
@@ -56,7 +58,11 @@ function regionRow(region, index) {
   row.tabIndex = 0;
   const what = region.defect ? named(region.defect, region.probability) : "region";
   row.append(make("th", "", what), make("td", "", `${right - left} × ${bottom - top} at ${left}, ${top}`), make("td", "", number(region.peak)));
-  const mark = (on) => () => all("#stage rect")[index].classList.toggle("on", on);
+  const mark = (on) => () => {
+    const box = all("#stage rect")[index];
+    box.classList.toggle("on", on);
+    if (on) box.scrollIntoView({ block: "nearest", inline: "nearest" });
+  };
   for (const event of ["mouseenter", "focus"]) row.addEventListener(event, mark(true));
   for (const event of ["mouseleave", "blur"]) row.addEventListener(event, mark(false));
   return row;

@@ -7,6 +7,7 @@ function makeCard(index) {
   card.title = image.name;
   const frame = make("span", "frame");
   frame.append(picture("original", image.name), picture("heat", ""));
+  if (isOblong(image)) showHottest(card, image);
   const caption = make("span", "caption"), name = make("span", "name");
   name.append(make("bdi", "", image.name));
   caption.append(name, make("span", "score", number(image.score)));
@@ -14,6 +15,15 @@ function makeCard(index) {
   card.addEventListener("click", () => open(index));
   mark(card, flags[index]);
   return card;
+}
+// Of an oblong image a card shows the part around the hottest region.
+function showHottest(card, { width, height, regions }) {
+  card.classList.add("oblong");
+  if (!regions.length) return;
+  const [left, top, right, bottom] = regions[0].box, aspect = 4 / 3 * height / width;
+  const place = (middle, shown) => (shown < 1 ? Math.max(0, Math.min(1, (middle - shown / 2) / (1 - shown))) : 0.5);
+  const x = place((left + right) / 2 / width, aspect), y = place((top + bottom) / 2 / height, 1 / aspect);
+  card.style.setProperty("--at", `${100 * x}% ${100 * y}%`);
 }
 function mark(card, flagged) {
   card.classList.toggle("bad", flagged);

@@ -49,7 +49,7 @@ function drawHistogram() {
 function setThreshold(value, slider = axis.place(value)) {
   if (!Number.isFinite(value)) return;
   state.threshold = value;
-  const { images, threshold } = section();
+  const { images, threshold, unreadable } = section();
   let bad = 0;
   images.forEach((image, index) => {
     const flagged = isBad(image);
@@ -69,7 +69,13 @@ function setThreshold(value, slider = axis.place(value)) {
   $("own-threshold").textContent = number(threshold);
   const counts = $("counts");
   counts.replaceChildren(make("b", "bad", bad), " anomalous · ", make("b", "good", images.length - bad), " normal");
-  $("summary").textContent = `${images.length} image${images.length === 1 ? "" : "s"}, ${bad} anomalous`;
+  const total = images.length + unreadable;
+  $("summary").textContent = `${total} image${total === 1 ? "" : "s"}, ${bad} anomalous`;
+  if (unreadable) {
+    const link = make("a", "", `${unreadable} unreadable`);
+    link.href = `#unreadable-${state.section}`;
+    $("summary").append(", ", link);
+  }
   if (state.show !== "all" || state.sort === "near") soon(arrange);
   if (state.open !== null) showVerdict();
 }

@@ -29,6 +29,7 @@ function svg(tag, attributes, parent) {
   parent.append(element);
   return element;
 }
+const isOblong = ({ width, height }) => Math.max(width, height) > 4 * Math.min(width, height);
 const section = () => sections[state.section];
 const isBad = (image) => image.score > state.threshold;
 
@@ -66,6 +67,10 @@ $("threshold").addEventListener("input", (event) => {
   setThreshold(axis.score(at), at);
 });
 $("threshold-value").addEventListener("input", (event) => setThreshold(event.target.value === "" ? NaN : Number(event.target.value)));
+$("fold").addEventListener("click", () => {
+  const open = $("controls").classList.toggle("open");
+  $("fold").setAttribute("aria-expanded", open);
+});
 $("reset").addEventListener("click", () => setThreshold(section().threshold));
 $("opacity").addEventListener("input", (event) => setOpacity(event.target.value));
 $("filter").addEventListener("input", (event) => { state.text = event.target.value; arrange(); });
@@ -82,7 +87,7 @@ let touch = null;
 $("stage").addEventListener("touchstart", (event) => { touch = event.touches.length === 1 ? event.touches[0] : null; }, { passive: true });
 $("stage").addEventListener("touchend", (event) => {
   const by = touch ? event.changedTouches[0].clientX - touch.clientX : 0;
-  if (Math.abs(by) > 60) step(by < 0 ? 1 : -1);
+  if (Math.abs(by) > 60 && !$("stage").classList.contains("oblong")) step(by < 0 ? 1 : -1);
 });
 $("theme").addEventListener("click", () => {
   const root = document.documentElement;
