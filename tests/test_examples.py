@@ -20,6 +20,9 @@ def test_quickstart_on_solar_cells(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert printed.count("image AUROC") == 2
     assert printed.count("false-alarm rate") == 2
+    few_shot, zero_shot = printed.split("Zero-shot compares images with words")
+    assert "vision_openclip_patchknn: threshold" in few_shot
+    assert "vision_openclip_promptscore: threshold" in zero_shot
     for name in ("vision_openclip_promptscore", "vision_openclip_patchknn"):
         sheet = np.asarray(Image.open(tmp_path / name / "contact-sheet.png"))
         assert sheet.shape == (640, 1280, 3)
