@@ -33,7 +33,7 @@ def run(options: argparse.Namespace) -> Answer:
     source = _source(options.model, options.pretrained)
     parent = folder.absolute().parent
     parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=parent, prefix=f".{folder.name}.", suffix=".tmp"))
+    partial = Path(tempfile.mkdtemp(dir=parent, prefix=".download-", suffix=".tmp"))
     try:
         digest = _write(source, partial)
         partial.chmod(0o777 & ~_umask())
