@@ -26,7 +26,7 @@ from bundled_training.trainer import Recipe, Trainer
 
 BUNDLED = Path(__file__).parent.parent / "src" / "pyimgano_openclip" / "bundled"
 CARD = "MODEL_CARD.md"
-QUICK = Recipe(steps=4, groups=2, count=8, warmup=2, cooldown=2)
+QUICK = Recipe(steps=4, groups=2, count=8, warmup=1, cooldown=1, restart=2)
 QUICK_SCALE = Scale(
     seeds=(0,), families=("leather", "gear"), seen=("nut",), products=1, photographs=0
 )

@@ -36,7 +36,7 @@ def data(training, tmp_path_factory):
 
 
 def trainer(training, data):
-    recipe = training.Recipe(steps=6, groups=2, count=8, warmup=2, cooldown=2, seed=3)
+    recipe = training.Recipe(steps=6, groups=2, count=8, warmup=1, cooldown=2, restart=2, seed=3)
     return training.Trainer(recipe, data, torch.device("cpu"))
 
 
@@ -88,13 +88,19 @@ def test_a_checkpoint_of_another_recipe_is_refused(training, data, tmp_path):
 
 
 def test_training_lowers_the_loss_on_what_it_sees(training, data):
-    recipe = training.Recipe(steps=40, groups=2, count=8, warmup=4, cooldown=4, seed=3)
+    recipe = training.Recipe(steps=40, groups=2, count=8, warmup=4, cooldown=4, restart=0, seed=3)
     learner = training.Trainer(recipe, data, torch.device("cpu"))
     before = learner._advance(data.batch(0, 2))
     learner.run(30, None)
     after = learner._advance(data.batch(0, 2))
 
     assert after["dense"] < 0.8 * before["dense"]
+
+
+def test_the_learning_rates_rise_fall_and_fall_again(training):
+    recipe = training.Recipe(steps=10, warmup=2, cooldown=4, restart=3)
+    rates = [recipe.rate(step) for step in range(10)]
+    np.testing.assert_allclose(rates, [0.5, 1, 1, 1, 0.75, 0.5, 0.25, 0.6, 0.4, 0.2])
 
 
 def test_training_never_sees_what_is_held_out(training):

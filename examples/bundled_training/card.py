@@ -11,7 +11,7 @@ from . import network
 from .captions import Vocabulary
 from .data import PAIRS, TRAINING_FAMILIES
 from .evaluate import Figures
-from .trainer import Recipe
+from .trainer import RESTART, Recipe
 
 TEMPLATE = """\
 # Model card: the bundled CLIP of pyimgano-openclip
@@ -62,6 +62,9 @@ On one core of a shared cloud CPU, loading takes {loading:.2f} s and an image of
   defect. Objects of families seen in training do better, but not well (see their row): more
   families would help, and so would more pixels and a larger network. A few normal images settle it;
   see the 16-shot rows.
+- **Finer maps.** More training no longer improves them: 16-shot pixel AUROC was 95.5 after 2,950
+  steps and 95.6 after 8,000, 12,000 and 15,500, while the image AUROC rose from 89 to 95. The grid
+  of 12 x 12 patches is coarser than many defects.
 - Defects smaller than about two pixels at 96 x 96, and logical ones (a part too many, a wrong
   order), which no training image shows.
 - Any use as a general CLIP: retrieval or classification of photographs gives noise.
@@ -85,7 +88,8 @@ are zero, which also is what training puts for unknown nouns.
 ## Recipe
 
 {steps:,} steps of {batch} pictures, bfloat16, seed {seed}; constant learning
-rates that fall to zero over the last {cooldown:,} steps; Muon (peak rate
+rates that fall to zero over {cooldown:,} steps, and once more over the last {restart:,}, from
+{again} of the peak (warm restart; Loshchilov and Hutter, 2017); Muon (peak rate
 {muon_rate}) for the matrices of the blocks and AdamW ({adam_rate}) for all else, weight decay
 {decay}; a moving average of the weights ({average}) is what is kept. The patch embedding starts as
 a whitening of real patches. The loss is a weighted sum of
@@ -151,6 +155,8 @@ def write_card(
         decay=recipe.decay,
         average=recipe.average,
         cooldown=recipe.cooldown,
+        restart=recipe.restart,
+        again=RESTART,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from unittest import mock
 
@@ -21,6 +21,7 @@ from .data import Batch, TrainingSet
 from .losses import Task, Texts
 
 PROMPTS = 3  # prompts on each side of a group
+RESTART = 0.6  # of the peak learning rates
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,13 @@ class Recipe:
         decay: Weight decay of both.
         average: Decay of the moving average of the weights, which is what is kept.
         warmup: Steps over which the learning rates rise, to stay at their peak.
-        cooldown: Steps at the end over which they fall to zero.
+        cooldown: Steps over which they then fall to zero.
+        restart: Steps at the end over which they fall to zero once more, from RESTART of their peak
+            (warm restart; Loshchilov and Hutter, "SGDR", ICLR 2017).
         seed: Seed of data, order, texts and start.
     """
 
-    steps: int = 8000
+    steps: int = 15_500
     groups: int = 8
     count: int = 20_000
     muon_rate: float = 0.005
@@ -48,8 +51,20 @@ class Recipe:
     decay: float = 0.02
     average: float = 0.998
     warmup: int = 100
-    cooldown: int = 3000
+    cooldown: int = 5000
+    restart: int = 3500
     seed: int = 0
+
+    @property
+    def turn(self) -> int:
+        """The step at which the learning rates have fallen to zero for the first time."""
+        return self.steps - self.restart
+
+    def rate(self, step: int) -> float:
+        """The learning rates of a step, as a share of their peak."""
+        if step >= self.turn:
+            return RESTART * (self.steps - step) / self.restart
+        return min((step + 1) / self.warmup, (self.turn - step) / self.cooldown, 1.0)
 
 
 class Trainer:
@@ -105,9 +120,7 @@ class Trainer:
         return {name: float(value.detach()) for name, value in parts.items()}
 
     def _set_rates(self) -> None:
-        rising = (self.step + 1) / self.recipe.warmup
-        falling = (self.recipe.steps - self.step) / self.recipe.cooldown
-        factor = min(rising, falling, 1.0)
+        factor = self.recipe.rate(self.step)
         rates = (self.recipe.muon_rate, self.recipe.adam_rate)
         for optimiser, rate in zip(self.optimisers, rates, strict=True):
             for group in optimiser.param_groups:
@@ -159,12 +172,10 @@ class Trainer:
             ValueError: If it belongs to another recipe.
         """
         state = torch.load(path, map_location=self.device, weights_only=True)
-        ours, theirs = asdict(self.recipe), state["recipe"]
-        hot = all(
-            state["step"] <= recipe["steps"] - recipe["cooldown"] for recipe in (ours, theirs)
-        )
-        length = {name: theirs[name] for name in ("steps", "cooldown")}
-        if theirs != (ours | length if hot else ours):
+        ours, theirs = self.recipe, Recipe(**state["recipe"])
+        hot = all(state["step"] <= recipe.turn - recipe.cooldown for recipe in (ours, theirs))
+        length = {name: getattr(theirs, name) for name in ("steps", "cooldown", "restart")}
+        if theirs != (replace(ours, **length) if hot else ours):
             raise ValueError(
                 f"{path.name} belongs to {theirs}, not to {ours}. Remove it, or use its settings."
             )
