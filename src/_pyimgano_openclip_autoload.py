@@ -1,10 +1,10 @@
-"""Puts the detectors of pyimgano-openclip into the registry of pyimgano once that is imported.
+"""Registers the detectors of pyimgano-openclip with pyimgano once pyimgano is imported.
 
-pyimgano reads no entry points on its own and has detectors under the same names. So the line in
+pyimgano reads no entry points by itself and has its own detectors of the same names. So the line in
 ``pyimgano_openclip_autoload.pth`` waits, from interpreter start on, for an import of ``pyimgano``
 or ``pyimgano_openclip``, and calls :func:`install` before it. That adds one finder, which lets the
-plugin register after each module in ``_WATCHED``. Nothing here may raise: a broken plugin costs
-one warning. ``PYIMGANO_OPENCLIP_AUTOLOAD=0`` turns it off.
+plugin register after each module in ``_WATCHED``. Nothing here may raise: a broken plugin only
+causes a warning. ``PYIMGANO_OPENCLIP_AUTOLOAD=0`` turns it off.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from importlib import import_module
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-# These fill the registry of the host with its own detectors.
+# These modules fill the host's registry with its own detectors.
 _HOST_MODULES = ("pyimgano.models", "pyimgano.models.openclip_backend")
 _WATCHED = (
     *_HOST_MODULES,
-    # Whichever of these is imported first imports the host on its way, before there is a class to
-    # register, or holds up another thread that is registering.
+    # Whichever of these is imported first imports the host before there is a class to register, or
+    # blocks another thread that is registering.
     "pyimgano.models.base_detector",
     "pyimgano_openclip.detector",
     "pyimgano_openclip.patchknn",
@@ -31,7 +31,7 @@ _reported: set[str] = set()
 
 
 class _Finder:
-    """Finds nothing itself; notices when a watched module is executed."""
+    """Finds nothing itself, but notices when a watched module is executed."""
 
     def find_spec(
         self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
@@ -39,7 +39,7 @@ class _Finder:
         if name not in _WATCHED:
             return None
         others = iter(sys.meta_path)
-        if self not in others:  # which skips the finders before this one: they have been asked
+        if self not in others:  # skips the finders before this one, which have been asked already
             return None
         for finder in others:
             find_spec = getattr(finder, "find_spec", None)
@@ -69,17 +69,17 @@ def _watch(spec: ModuleSpec) -> None:
 
 
 def _call_plugin(function: str) -> None:
-    """Call a function of the plugin. A broken plugin costs one warning, never the host."""
+    """Call a function of the plugin; if it fails, warn and let the host go on."""
     if "pyimgano.models" not in sys.modules:
-        return  # The import of the host, still to come, calls again.
+        return  # called again when the host is imported
     try:
         import pyimgano.models  # waits for another thread that is still filling the registry
 
         if hasattr(pyimgano.models, "MODEL_REGISTRY"):
             getattr(import_module("pyimgano_openclip.plugin"), function)()
-    except Exception as error:  # noqa: BLE001 - whatever is wrong in here, the host must go on
-        # A deadlock averted: another thread is importing what registering needs. It is watched,
-        # and registers when it is done.
+    except Exception as error:  # noqa: BLE001 - the host must go on in any case
+        # An averted deadlock: another thread is importing what registration needs. That import is
+        # watched, and registers when it is complete.
         if type(error).__name__ != "_DeadlockError":
             _report(f"{type(error).__name__}: {error}")
 
@@ -89,8 +89,8 @@ def _report(problem: str) -> None:
         return
     _reported.add(problem)
     message = (
-        f"pyimgano-openclip could not register its detectors ({problem}); pyimgano goes on with "
-        "its own. PYIMGANO_OPENCLIP_AUTOLOAD=0 silences this."
+        f"pyimgano-openclip could not register its detectors ({problem}); pyimgano uses its own "
+        "instead. PYIMGANO_OPENCLIP_AUTOLOAD=0 silences this."
     )
     try:
         warnings.warn(message, RuntimeWarning, stacklevel=2)
@@ -99,6 +99,6 @@ def _report(problem: str) -> None:
 
 
 def install() -> None:
-    """Start watching; a second call changes nothing."""
+    """Start watching; calling it again has no effect."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Finder())

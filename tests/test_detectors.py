@@ -295,7 +295,7 @@ def test_wrong_settings_of_patchknn_are_refused(settings, message):
         ({"class_name": ""}, "class_name"),
         ({"text_features_anomaly": None}, "text_features_anomaly is missing"),
         ({"text_features_normal": None}, "text_features_normal is missing"),
-        ({"text_features_normal": None, "text_features_anomaly": None}, "embedder of your own"),
+        ({"text_features_normal": None, "text_features_anomaly": None}, "custom embedder"),
         ({"text_features_normal": [1, 0]}, "differ in length"),
         ({"normal_states": ["good {}"]}, "normal_states are sentences to encode"),
         ({"templates": ["a {}"]}, "templates are sentences to encode"),
@@ -397,7 +397,7 @@ def test_an_inconsistent_embedder_is_reported(result, message):
 
 
 def test_text_of_another_length_than_the_patches_is_reported():
-    with pytest.raises(ValueError, match="3 numbers"):
+    with pytest.raises(ValueError, match="length 3"):
         promptscore(text_features_normal=[1, 0], text_features_anomaly=[0, 1]).decision_function(
             NORMAL[:1]
         )

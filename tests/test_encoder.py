@@ -194,7 +194,7 @@ def test_eight_threads_get_the_scores_of_one():
     ("name", "pretrained", "message"),
     [
         ("ViT-B-23", None, "did you mean .*ViT-B-32"),
-        ("ViT-B-32", "laion2b", "known: openai"),
+        ("ViT-B-32", "laion2b", "choose from: openai"),
         ("ViT-B-32", "no/such/file.pt", "neither a file"),
         ("local-dir:no/such/place", None, r"open_clip_config\.json"),
     ],
@@ -266,7 +266,7 @@ def test_without_network_the_error_says_where_weights_would_be(monkeypatch):
 
 def test_pretrained_false_keeps_random_weights_and_says_so_and_needs_no_network():
     settings = {"openclip_model_name": TINY, "pretrained": False, "device": "cpu"}
-    with pytest.warns(UserWarning, match=r"random weights.*laion400m_e31.*say nothing"):
+    with pytest.warns(UserWarning, match=r"random weights.*laion400m_e31.*are meaningless"):
         detector = create_model("vision_openclip_patchknn", **settings)
     detector.fit([photograph(), photograph(seed=1)])
     assert np.isfinite(detector.threshold_)

@@ -295,9 +295,9 @@ def test_distance_within_leaves_out_a_patch_and_its_neighbours():
 
 def test_tokens_of_another_length_are_refused():
     bank = bank_of(tokens(4, 6))
-    with pytest.raises(ValueError, match="8 numbers"):
+    with pytest.raises(ValueError, match="length 8"):
         bank.nearest_distance(tokens(2, 8))
-    with pytest.raises(ValueError, match="8 numbers"):
+    with pytest.raises(ValueError, match="length 8"):
         bank.add(StoredImage((1, 2), (8, 16)), tokens(2, 8))
 
 

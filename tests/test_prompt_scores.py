@@ -68,7 +68,7 @@ def test_a_grid_of_patches_keeps_its_shape():
         ({"text_normal": [[1, 0], [0, 1]]}, r"\(2, 2\)"),
         ({"mode": "cosine"}, "probability, diff, ratio"),
         ({"patches": [[1, np.inf]]}, "finite"),
-        ({"patches": [[1, 2, 3]]}, "3 numbers"),
+        ({"patches": [[1, 2, 3]]}, "length 3"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):

@@ -72,7 +72,7 @@ def test_equal_prompts_have_equal_keys():
         ({"text_prompts": {"normal": ["{colour}"], "anomaly": ["a"]}}, "cannot be filled"),
         (
             {"text_prompts": {"normal": ["a"], "anomaly": ["b"]}, "normal_states": ["c {}"]},
-            "not both",
+            "cannot be combined with states",
         ),
     ],
 )

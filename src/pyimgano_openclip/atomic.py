@@ -1,4 +1,4 @@
-"""Files that are there as a whole or not at all, whenever the process ends."""
+"""Writes files completely or not at all, even if the process is killed."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-ABANDONED = 3600  # seconds without a change, after which nobody writes a file any more
+ABANDONED = 3600  # seconds without a change, after which a temporary file counts as abandoned
 
 
 @contextmanager
 def replacing(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
-    """Open a file under another name that takes the path's place once it is complete.
+    """Open a temporary file that replaces ``path`` once it is complete.
 
     Args:
-        path: What to replace; its folder is made. A symbolic link is replaced, not followed.
-        durable: Make sure that a power cut leaves no empty file either.
+        path: File to replace; its folder is created. A symbolic link is replaced, not followed.
+        durable: Whether to guard against power failures too.
 
     Raises:
         OSError: If it cannot be written.
@@ -38,13 +38,13 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
 
 
 def write_atomically(path: Path, data: bytes) -> None:
-    """Replace a file by these bytes; make its folder."""
+    """Replace a file's content; its folder is created."""
     with replacing(path) as file:
         file.write(data)
 
 
 def remove_abandoned(path: Path) -> None:
-    """Remove what killed processes have left of a file, an hour after they were killed."""
+    """Remove temporary files that killed processes left an hour ago or earlier."""
     if not path.parent.is_dir():
         return
     for partial in path.parent.iterdir():
@@ -53,7 +53,7 @@ def remove_abandoned(path: Path) -> None:
                 if time.time() - partial.stat().st_mtime > ABANDONED:
                     partial.unlink()
             except OSError:
-                continue  # somebody else's, or gone
+                continue  # owned by another user, or already gone
 
 
 def _start(path: Path) -> str:

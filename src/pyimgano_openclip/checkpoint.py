@@ -1,9 +1,9 @@
-"""Checkpoints of detectors: one safetensors file, no pickle.
+"""Reads and writes checkpoints of detectors: one safetensors file, no pickle.
 
-The file's metadata hold a JSON header: format and version, the detector's class, the identity of
-the model, every setting that changes a score, the threshold. The tensors hold the rest. A digest
-over header and tensors tells a damaged file from a sound one, but anybody can write one that fits.
-So no file is trusted: none holds code, and what no detector would have written is refused.
+The file's metadata contain a JSON header: format and version, the detector's class, the identity of
+the model, every setting that changes a score, and the threshold. The tensors contain the rest. A
+digest of header and tensors reveals damaged files, but anybody can compute a matching one. So no
+file is trusted: none contains code, and contents that no detector would have written are refused.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from .tensor_file import Arrays, read_tensors, strict_json, write_tensors
 
 FORMAT = "pyimgano-openclip"
 VERSION = 1
-UNIT = 1.01  # greatest length of a unit vector that was rounded to 16 bits
-TOLD = 500  # characters of a value that a message shows
+UNIT = 1.01  # maximum length of a unit vector that was rounded to 16 bits
+SHOWN = 500  # maximum number of characters of a value in a message
 
 
 class CheckpointError(ValueError):
-    """A file that cannot be used; the message names it, what was found and what was expected."""
+    """A checkpoint cannot be used; the message names it, what was found and what was expected."""
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a file holds.
+    """The content of a checkpoint.
 
     Attributes:
-        path: Where it was read from.
+        path: Path of the file.
         header: Everything but the arrays.
-        arrays: By name.
+        arrays: Arrays by name.
     """
 
     path: Path
@@ -47,48 +47,48 @@ class Checkpoint:
     arrays: Arrays
 
     def numbers(self, name: str, axes: int, *types: str) -> npt.NDArray[Any]:
-        """An array of finite numbers.
+        """Return an array of finite numbers.
 
         Args:
-            name: Of the array.
-            axes: How many it has.
-            types: NumPy's names of the types that it may have.
+            name: Name of the array.
+            axes: Number of its axes.
+            types: NumPy names of the accepted data types.
 
         Raises:
-            CheckpointError: If it is missing or empty, has other axes, or holds anything else.
+            CheckpointError: If it is missing, empty, or has other axes, types or values.
         """
         array = self.arrays.get(name, np.empty(0))
         sound = array.ndim == axes and array.size and array.dtype.name in types
         if not sound or not np.isfinite(array).all():
             raise CheckpointError(
-                f"{self.path} is damaged: {name!r} has the shape {array.shape} and the type "
-                f"{array.dtype}, or numbers that are not finite; expected finite numbers of "
+                f"{self.path} is damaged: {name!r} has shape {array.shape} and type "
+                f"{array.dtype}, or values that are not finite; expected finite values of type "
                 f"{' or '.join(types)} with {axes} axes."
             )
         return array
 
     def unit_vectors(self, name: str, axes: int, *types: str) -> npt.NDArray[Any]:
-        """Like :meth:`numbers`; vectors along the last axis, of length 1, or 0 if zero.
+        """Like :meth:`numbers`, for vectors of length 1 or 0 along the last axis.
 
         Raises:
-            CheckpointError: If one is longer, so that scores would leave their range.
+            CheckpointError: Also if a vector is longer, so that scores would leave their range.
         """
         array = self.numbers(name, axes, *types)
         squares = np.einsum("...d,...d->...", array, array, dtype=np.float64)
         if squares.max() > UNIT**2:
             raise CheckpointError(
-                f"{self.path} is damaged: {name!r} holds a vector of the length "
+                f"{self.path} is damaged: {name!r} has a vector of length "
                 f"{float(squares.max()) ** 0.5:g}; expected at most 1."
             )
         return array
 
     def expect(self, what: str, found: object, expected: object, remedy: str) -> None:
-        """Raise an error unless the file has what the detector has.
+        """Raise an error unless a value in the file equals that of the detector.
 
         Args:
-            what: Name of the thing compared.
-            found: What the file says.
-            expected: What the detector says, made of JSON's types or of tuples of them.
+            what: Name of the value.
+            found: Value in the file.
+            expected: Value of the detector, made of JSON types or tuples of them.
             remedy: What the user can do.
         """
         if found != plain(expected):
@@ -99,14 +99,14 @@ class Checkpoint:
 
 
 def write_checkpoint(path: Path, header: Mapping[str, Any], arrays: Arrays) -> None:
-    """Write a file under another name, then rename it: whenever that is cut off, no file is broken.
+    """Write a checkpoint under a temporary name, then rename it, so that no broken file remains.
 
-    What an earlier call has left there because its process was killed is removed an hour later.
+    Temporary files of killed processes are removed after an hour.
 
     Args:
-        path: Where to; folders are made, an older file is replaced, and so is a symbolic link.
-        header: What JSON can hold.
-        arrays: What NumPy holds, by name.
+        path: Path of the file; folders are created, an existing file or symbolic link is replaced.
+        header: JSON values.
+        arrays: Arrays by name.
     """
     remove_abandoned(path)
     text = json.dumps({"format": FORMAT, "version": VERSION, **header}, allow_nan=False)
@@ -115,22 +115,22 @@ def write_checkpoint(path: Path, header: Mapping[str, Any], arrays: Arrays) -> N
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """Read a file and check that it is whole.
+    """Read a checkpoint and check that it is complete.
 
     Raises:
-        CheckpointError: If it is damaged, of another kind, or of a later version of the format.
+        CheckpointError: If the file is damaged, not a checkpoint, or of a later format version.
         OSError: If it cannot be opened.
         MemoryError: If it does not fit into memory.
     """
-    if not stat.S_ISREG(path.stat().st_mode):  # a named pipe would block for ever
+    if not stat.S_ISREG(path.stat().st_mode):  # a named pipe would block forever
         raise CheckpointError(f"{path} is a directory or a device, not a file.")
     try:
         with path.open("rb") as file:
             arrays, notes = read_tensors(file)
     except ValueError as error:
         raise CheckpointError(
-            f"{path} is damaged or no checkpoint: {error}; expected a safetensors file written by "
-            "save_checkpoint()."
+            f"{path} is damaged or not a checkpoint: {error}; expected a safetensors file written "
+            "by save_checkpoint()."
         ) from error
     except MemoryError as error:
         raise MemoryError(f"{path} does not fit into memory: {error}") from error
@@ -141,20 +141,20 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def short(value: object) -> str:
-    """A value in a message."""
-    told = repr(value)
-    return told if len(told) <= TOLD else f"{told[:TOLD]}..."
+    """Shorten a value for a message."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
 
 
 def plain(value: object) -> Any:
-    """A value as it comes back from JSON: tuples become lists, keys strings."""
+    """Convert a value as a round trip through JSON does: tuples to lists, keys to strings."""
     return json.loads(json.dumps(value, default=_unpacked))
 
 
 def _header(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
     if FORMAT not in metadata:
         raise CheckpointError(
-            f"{path} is a safetensors file, but no checkpoint of {FORMAT}; "
+            f"{path} is a safetensors file, but not a checkpoint of {FORMAT}; "
             "expected one written by save_checkpoint()."
         )
     try:
@@ -164,22 +164,22 @@ def _header(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
         raise CheckpointError(f"{path} is damaged: its header cannot be read: {error}") from error
     if type(version) is not int or version > VERSION or version < 1:
         raise CheckpointError(
-            f"{path} has version {short(version)} of the checkpoint format; this package reads up "
-            f"to version {VERSION}. Update pyimgano-openclip."
+            f"{path} has checkpoint format version {short(version)}; this package reads versions "
+            f"up to {VERSION}. Update pyimgano-openclip."
         )
     found: Mapping[str, Any] = header
     return found
 
 
 def digest_of(text: str, arrays: Arrays) -> str:
-    """What tells a damaged file from a sound one: a digest of its header and its arrays."""
-    import hashlib  # with OpenSSL; listing models does not need it
+    """Digest of header and arrays, which reveals damaged files."""
+    import hashlib  # loads OpenSSL, which listing models does not need
 
     digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16)
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name])
-        told = f"{name} {array.dtype.str} {array.shape}"
-        digest.update(told.encode(errors="surrogatepass"))
+        description = f"{name} {array.dtype.str} {array.shape}"
+        digest.update(description.encode(errors="surrogatepass"))
         digest.update(array.reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
 
@@ -191,4 +191,4 @@ def _unpacked(value: object) -> Any:
         return value.tolist()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    raise ValueError(f"A setting is a {type(value).__name__}, which a checkpoint cannot hold.")
+    raise ValueError(f"A setting of type {type(value).__name__} cannot be saved to a checkpoint.")

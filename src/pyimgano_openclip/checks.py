@@ -1,4 +1,4 @@
-"""Checks of arguments: errors that say what was found and what was expected."""
+"""Checks of arguments, with errors that say what was found and what was expected."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check_number(name: str, value: Any, *, above: float, most: float) -> float:
 
 
 def check_count(name: str, value: Any, *, least: int = 1, most: int | None = None) -> None:
-    """Raise a ValueError unless the value is a whole number in the range."""
+    """Raise a ValueError unless the value is an integer in the range."""
     whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
     if not whole or value < least or (most is not None and value > most):
         limit = f"from {least}" if most is None else f"from {least} to {most}"
@@ -34,7 +34,7 @@ def check_count(name: str, value: Any, *, least: int = 1, most: int | None = Non
 
 
 def check_seed(value: Any) -> None:
-    """Raise a ValueError unless ``random_seed`` is a seed that torch and NumPy take."""
+    """Raise a ValueError unless ``random_seed`` is a seed that torch and NumPy accept."""
     check_count("random_seed", value, least=0, most=MOST_SEED)
 
 
@@ -42,7 +42,7 @@ def as_list(name: str, value: object, most: int) -> tuple[Any, ...]:
     """The entries of a list, a tuple or an array.
 
     Raises:
-        ValueError: If it is none, or has more entries than ``most``.
+        ValueError: If it is not one of these, or has more than ``most`` entries.
     """
     if isinstance(value, np.ndarray):
         value = value.tolist()
@@ -50,16 +50,16 @@ def as_list(name: str, value: object, most: int) -> tuple[Any, ...]:
         raise ValueError(f"{name}={value!r}; it must be a list.")
     entries = tuple(value)
     if len(entries) > most:
-        raise ValueError(f"{name} has {len(entries)} entries; at most {most} are possible.")
+        raise ValueError(f"{name} has {len(entries)} entries; the maximum is {most}.")
     return entries
 
 
 def one_of(x: object, other: object) -> object:
-    """The argument that was passed under one of its two names.
+    """Return the argument that was passed under one of its two names.
 
     Raises:
-        ValueError: If both were.
+        ValueError: If both were passed.
     """
     if x is not None and other is not None:
-        raise ValueError("x and X are two names of one argument; pass only one of them.")
+        raise ValueError("x and X are the same argument; pass only one of them.")
     return other if x is None else x

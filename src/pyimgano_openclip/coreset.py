@@ -1,9 +1,9 @@
-"""Which tokens to keep: greedy k-center on a random projection (PatchCore, Roth et al., 2022).
+"""Selects a coreset: greedy k-center on a random projection (PatchCore, Roth et al., CVPR 2022).
 
-Every step keeps the token farthest from those already kept. Distances only shrink, so the farthest
-of a few hundred candidates is the farthest of all as long as it is farther than every token that is
-no candidate. Whole groups of tokens are found this way and compared with the bank in one matrix
-product, which gives the same choice as one at a time, many times faster.
+Each step keeps the token farthest from those already kept. Distances only shrink, so the farthest
+of a few hundred candidates is the farthest of all as long as it is farther than every other token.
+Whole groups of tokens are found this way and compared with all tokens in one matrix product, which
+selects the same tokens as one step at a time, but many times faster.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from .progress import bar
 from .search import Indices
 
 DIMENSION = 128  # of the random projection
-CANDIDATES = 512  # tokens among which the next ones are looked for
-BLOCK = 8192  # tokens that are compared at once
+CANDIDATES = 512  # tokens among which the next ones are selected
+BLOCK = 8192  # tokens compared at once
 
 
 @dataclass(frozen=True)
 class Coreset:
-    """A choice of tokens that covers all of them.
+    """A selection of tokens that covers all of them.
 
     Attributes:
-        kept: Which tokens are kept, ascending, shape (K,).
-        owner: Which entry of ``kept`` is nearest to each token, shape (N,).
+        kept: Indices of the kept tokens, ascending, shape (K,).
+        owner: Index in ``kept`` of the nearest kept token for each token, shape (N,).
         distance: Euclidean distance to that one on the projection, shape (N,), float32.
     """
 
@@ -39,16 +39,19 @@ class Coreset:
 
     @property
     def radius(self) -> float:
-        """The covering radius: the largest distance from a token to the nearest one kept."""
+        """Covering radius: the largest distance from a token to its nearest kept one."""
         return float(self.distance.max())
 
 
 def project(tokens: npt.NDArray[Any], seed: int) -> Floats:
-    """Shorten tokens to 128 numbers; Euclidean distances stay about as they are.
+    """Project tokens to 128 dimensions, approximately preserving Euclidean distances.
 
     Args:
-        tokens: Shape (N, D), float16 or float32. Returned as float32 if D is at most 128.
-        seed: Equal seeds give equal projections.
+        tokens: Shape (N, D), float16 or float32; not projected if D is at most 128.
+        seed: Seed of the projection.
+
+    Returns:
+        Shape (N, 128) or (N, D), float32.
     """
     if tokens.shape[1] <= DIMENSION:
         return tokens.astype(np.float32)
@@ -64,13 +67,13 @@ def project(tokens: npt.NDArray[Any], seed: int) -> Floats:
 def k_center(points: Floats, size: int, seed: int) -> Coreset:
     """Greedy k-center: each kept point is the farthest from those kept before it.
 
-    A larger ``size`` under the same seed keeps the same points and more, so the covering radius
-    never grows with it. It is at most twice the smallest radius possible (Gonzalez, 1985).
+    With the same seed, a larger ``size`` keeps the same points and more, so the covering radius
+    never grows with it. It is at most twice the smallest possible radius (Gonzalez, 1985).
 
     Args:
         points: Shape (N, D), float32.
-        size: How many to keep, from 1 to N.
-        seed: Seed of the first choice.
+        size: Number of points to keep, from 1 to N.
+        seed: Seed of the first point.
     """
     cover = _Cover(points)
     fresh = np.random.default_rng(seed).integers(len(points), size=1)
@@ -84,7 +87,7 @@ def k_center(points: Floats, size: int, seed: int) -> Coreset:
 
 
 def nearest_center(points: Floats, centers: Floats) -> tuple[Floats, Indices]:
-    """Euclidean distance from each point to the nearest center, and which one it is."""
+    """Euclidean distance from each point to its nearest center, and the index of the center."""
     cover = _Cover(points)
     for start in range(0, len(centers), CANDIDATES):
         cover.compare(centers[start : start + CANDIDATES], start)
@@ -92,7 +95,7 @@ def nearest_center(points: Floats, centers: Floats) -> tuple[Floats, Indices]:
 
 
 class _Cover:
-    """Squared distances of all points to the nearest of those chosen so far."""
+    """Squared distances of all points to the nearest point chosen so far."""
 
     def __init__(self, points: Floats) -> None:
         self.points = points
@@ -105,11 +108,11 @@ class _Cover:
         """Choose more points."""
         self.compare(self.points[fresh], len(self.chosen))
         self.owner[fresh] = np.arange(len(fresh)) + len(self.chosen)
-        self.squared[fresh] = -1  # farther than nothing: never chosen again
+        self.squared[fresh] = -1  # below all distances: never chosen again
         self.chosen.extend(fresh.tolist())
 
     def compare(self, centers: Floats, first: int) -> None:
-        """Shrink the distances by what the centers, numbered from ``first``, bring closer."""
+        """Update the distances with centers whose indices start at ``first``."""
         length = np.einsum("nd,nd->n", centers, centers)
         for start in range(0, len(self.points), BLOCK):
             part = slice(start, start + BLOCK)
@@ -133,7 +136,7 @@ class _Cover:
 
 
 def _next_farthest(cover: _Cover, most: int) -> Indices:
-    """The points that a greedy choice takes next, as many as can be told without all distances."""
+    """Next points of the greedy selection, as many as are known without all distances."""
     squared, n = cover.squared, len(cover.points)
     candidates, least = np.arange(n), np.float32(-np.inf)
     if n > CANDIDATES:

@@ -1,6 +1,6 @@
-"""What both detectors share: settings, fit, threshold, and what the host is told.
+"""Base class of both detectors: settings, fit, threshold, and registry metadata.
 
-How they score is in ``scoring.py``, how they are saved in ``saving.py``.
+Scoring is in ``scoring.py``, saving in ``saving.py``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .showing import ShownDetector
 
 DEFAULT_MODEL = "ViT-B-16-plus-240"
 DEFAULT_PRETRAINED = "laion400m_e31"
-# What the host's registry tells of both detectors; the host looks at some of the tags.
+# Registry tags and metadata of both detectors; the host interprets some of the tags.
 TAGS = ("vision", "deep", "clip", "openclip", "numpy", "pixel_map")
 METADATA = {
     "backend": "openclip",
@@ -36,21 +36,21 @@ METADATA = {
     "provider": "pyimgano-openclip",
     "provider_version": __version__,
 }
-LIVE = {"on_error"}  # settings that may change without anything being learnt anew
+LIVE = {"on_error"}  # settings that can be changed without fitting again
 
 
 class OpenCLIPDetector(SavedDetector, ShownDetector, ScoringDetector):
-    """Base of both detectors; see there for the arguments.
+    """Base class of both detectors, which document the arguments.
 
     Attributes:
         decision_scores_: Image scores of the training images, shape (N,), after :meth:`fit`.
-        threshold_: An image is anomalous if its score is higher. Unset before :meth:`fit`; may be
-            set from outside.
-        labels_: 1 for each training image above the threshold, else 0.
-        canvas_: (height, width) in pixels to which every image is resized, or None before the
-            first image and with an embedder of the caller's.
-        registry_tags: What the host's registry is searched for.
-        registry_metadata: What it tells of the detector.
+        threshold_: Image score above which an image is anomalous. Not set before :meth:`fit`; can
+            be set by the caller.
+        labels_: 1 for each training image above the threshold, else 0, shape (N,).
+        canvas_: (height, width) in pixels to which images are resized; None before the first image
+            and with a custom embedder.
+        registry_tags: Tags in the host's registry.
+        registry_metadata: Metadata in the host's registry.
     """
 
     registry_tags: ClassVar[tuple[str, ...]]
@@ -116,7 +116,7 @@ class OpenCLIPDetector(SavedDetector, ShownDetector, ScoringDetector):
 
     def _build_embedder(self, tokens: Literal["aligned", "features"], reading: Any) -> Any:
         require("open_clip", extra="clip", purpose="OpenCLIP detectors")
-        # Importing torch takes seconds; registering and listing models must stay instant.
+        # Importing torch takes seconds; registering and listing models must be instant.
         from .encoder import OpenCLIPPatchEmbedder
 
         return OpenCLIPPatchEmbedder(
@@ -139,7 +139,7 @@ class OpenCLIPDetector(SavedDetector, ShownDetector, ScoringDetector):
         """Learn from normal images.
 
         Returns:
-            Their scores, none compared with itself, and the attributes that hold what was learnt.
+            Their scores, none compared with itself, and the attributes that hold the result.
         """
 
     def fit(
@@ -151,28 +151,28 @@ class OpenCLIPDetector(SavedDetector, ShownDetector, ScoringDetector):
     ) -> OpenCLIPDetector:
         """Learn from normal images and set the threshold.
 
-        The threshold is the score that a further normal image exceeds with a chance of
+        The threshold is the score that a new normal image exceeds with probability
         ``contamination``: of n training scores the one of rank (n + 1)(1 - ``contamination``),
         interpolated (Weibull, 1939), but at most the highest. If anything fails or is interrupted,
-        the detector is left as it was.
+        the detector is left unchanged.
 
-        Patch-kNN keeps the tokens of all images until the end: images x patches of one x numbers of
-        a token (384 of open_clip's towers) x 4 bytes, or 2 with ``memory_bank_dtype="float16"``.
-        Beyond 64 MiB they are in an unnamed file in the folder for temporary files, which the
-        environment variable ``TMPDIR`` names.
+        Patch-kNN keeps the tokens of all images until the end, which takes number of images x
+        patches per image x token length (384 for open_clip's towers) x 4 bytes, or 2 with
+        ``memory_bank_dtype="float16"``. Beyond 64 MiB they are kept in an unnamed file in the
+        temporary directory, which the environment variable ``TMPDIR`` sets.
 
         Args:
-            x: Paths, or RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).
-            y: Ignored; all images are taken as normal.
-            X: Another name of ``x``.
+            x: Paths, RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).
+            y: Ignored; all images are assumed to be normal.
+            X: Alias for ``x``.
 
         Returns:
             The detector itself.
 
         Raises:
-            ValueError: If there is no image, or one cannot be read, whatever ``on_error`` says; the
+            ValueError: If there is no image, or one cannot be read, regardless of ``on_error``; the
                 message names it.
-            OSError: If the disk with the folder for temporary files is full.
+            OSError: If the disk with the temporary directory is full.
         """
         items = as_items(one_of(x, X))
         canvas = self._fit_canvas(items)
@@ -186,7 +186,7 @@ class OpenCLIPDetector(SavedDetector, ShownDetector, ScoringDetector):
         return canvas
 
     def _accept(self, scores: Scores, learnt: Mapping[str, Any]) -> None:
-        """Take over what was learnt and set the threshold: all of it, or nothing."""
+        """Take over the result of learning and set the threshold, completely or not at all."""
         before = dict(self.__dict__)
         try:
             self.__dict__.update(learnt, _cache=ScoreCache(), decision_scores_=scores)
@@ -198,12 +198,12 @@ class OpenCLIPDetector(SavedDetector, ShownDetector, ScoringDetector):
     def set_params(self, **params: Any) -> OpenCLIPDetector:
         """Change settings.
 
-        ``on_error`` may change at any time. With any other setting the detector starts anew: all
-        that was fitted or loaded is discarded, a ``threshold_`` set from outside and the choice of
-        ``use_pot_thresholding()`` too.
+        ``on_error`` can be changed at any time. Any other setting resets the detector: everything
+        that was fitted or loaded is discarded, including a ``threshold_`` set by the caller and the
+        choice of ``use_pot_thresholding()``.
 
         Raises:
-            ValueError: If a name is unknown or a value out of range; nothing is changed then.
+            ValueError: If a name is unknown or a value is out of range; nothing changes then.
         """
         current = self.get_params(deep=False)
         unknown = sorted(set(params) - set(current))
@@ -217,10 +217,10 @@ class OpenCLIPDetector(SavedDetector, ShownDetector, ScoringDetector):
         return self
 
     def _process_decision_scores(self) -> OpenCLIPDetector:
-        """Set threshold and training labels; without the host's bias on few images.
+        """Set the threshold and the training labels without the host's bias for few images.
 
-        The host takes ``np.percentile``, which 17 % of further normal images exceed instead of 10 %
-        with ten training images.
+        The host uses ``np.percentile``: with ten training images, 17 % of new normal images exceed
+        it instead of 10 %.
         """
         super()._process_decision_scores()
         if self.threshold_method in ("quantile", "percentile"):
@@ -229,7 +229,7 @@ class OpenCLIPDetector(SavedDetector, ShownDetector, ScoringDetector):
         return self
 
     def _upper_quantile(self, scores: Scores) -> float:
-        """What a further such score exceeds with a chance of ``contamination``."""
+        """The value that a new score exceeds with probability ``contamination``."""
         return float(np.quantile(scores, 1 - self.contamination, method="weibull"))
 
     def __getstate__(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
-"""Patch tokens of an image, and embedders that the caller brings.
+"""Patch tokens of an image, and custom embedders.
 
-NumPy only: a detector with an embedder of the caller's needs neither torch nor open_clip.
+NumPy only: a detector with a custom embedder needs neither torch nor open_clip.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class PatchTokens:
         tokens: One token per patch, shape (rows, cols, D), float32.
         size: (height, width) of the original image.
         pooled: Unit-length embedding of the whole image, shape (D,), if the embedder has one.
-        features: Further tokens, for comparing with reference images, shape (rows, cols, E), if
-            they were asked for.
-        windows: Unit-length embeddings of square windows, by their side in patches; each of shape
+        features: Further tokens for comparison with reference images, shape (rows, cols, E), if
+            requested.
+        windows: Unit-length embeddings of square windows by side length in patches, each of shape
             (rows - side + 1, cols - side + 1, D).
     """
 
@@ -45,20 +45,20 @@ class PatchTokens:
 
 
 class PatchEmbedder(Protocol):
-    """What a detector accepts as ``embedder=``; the host's protocol of the same name."""
+    """Protocol of ``embedder=``; equal to the host's protocol of the same name."""
 
     def embed(self, image: Any) -> tuple[npt.NDArray[Any], Size, Size]:
-        """Return (patches (N, D), (grid rows, grid columns), (image height, image width))."""
+        """Return (patches (N, D), (grid rows, grid cols), (image height, image width))."""
 
 
 class InjectedEmbedder:
-    """Runs an embedder of the caller's one image at a time and checks what it returns.
+    """Runs a custom embedder on one image at a time and checks what it returns.
 
     Args:
         embedder: Object with ``embed(image) -> (patches, grid, size)``.
 
     Raises:
-        ValueError: If it has no ``embed``.
+        ValueError: If it has no method ``embed``.
     """
 
     def __init__(self, embedder: PatchEmbedder) -> None:
@@ -72,13 +72,13 @@ class InjectedEmbedder:
     def choose_canvas(
         self, items: Sequence[Item], *, argument: str = "x", skip_unreadable: bool = False
     ) -> None:
-        """None: the embedder decides itself what size it reads an image at."""
+        """Return None: the embedder itself decides how to resize images."""
 
     def stream(self, items: Iterable[Item], _canvas: None) -> Generator[PatchTokens, None, None]:
-        """Tokens of the images in order, scaled to unit length.
+        """Yield the tokens of images in order, scaled to unit length.
 
         Args:
-            items: Anything the embedder takes.
+            items: Anything the embedder accepts.
 
         Raises:
             ValueError: If the embedder fails, or its result is inconsistent or not finite.
@@ -88,7 +88,7 @@ class InjectedEmbedder:
     def outcomes(
         self, items: Iterable[Item], _canvas: None
     ) -> Generator[PatchTokens | UnreadableError, None, None]:
-        """Like :meth:`stream`, with errors in the place of the images that they are about."""
+        """Like :meth:`stream`, with errors in place of unreadable images."""
         for item in items:
             yield attempt(self._embed, item)
 
@@ -98,7 +98,7 @@ class InjectedEmbedder:
             return _checked(np.asarray(patches, dtype=np.float32), grid, size)
         except (MemoryError, RuntimeError, ImportError):  # not the image's fault
             raise
-        except Exception as error:  # an embedder of the caller's may raise what it likes
+        except Exception as error:  # a custom embedder may raise anything
             reason = str(error) or type(error).__name__
             raise UnreadableError(f"{describe(item)}: {reason}") from error
 
@@ -115,11 +115,15 @@ def _checked(patches: Floats, grid: Size, size: Size) -> PatchTokens:
     rows, cols = (int(side) for side in grid)
     height, width = (int(side) for side in size)
     if patches.ndim != 2:
-        raise ValueError(f"the embedder gave patches of shape {patches.shape}, not (N, D).")
+        raise ValueError(f"the embedder returned patches of shape {patches.shape}, not (N, D).")
     if rows < 1 or cols < 1 or len(patches) != rows * cols:
-        raise ValueError(f"the embedder gave {len(patches)} patches for a grid of {rows} x {cols}.")
+        raise ValueError(
+            f"the embedder returned {len(patches)} patches for a grid of {rows} x {cols}."
+        )
     if height < 1 or width < 1:
-        raise ValueError(f"the embedder gave the image size {size}; both must be positive.")
+        raise ValueError(
+            f"the embedder returned the image size {size}; both sides must be positive."
+        )
     if not np.isfinite(patches).all():
-        raise ValueError("the embedder gave patches that are not finite.")
+        raise ValueError("the embedder returned patches that are not finite.")
     return PatchTokens(tokens=unit(patches).reshape(rows, cols, -1), size=(height, width))

@@ -1,7 +1,6 @@
-"""Images in, patch tokens out; sentences in, text vectors out.
+"""Turns images into patch tokens, and sentences into text vectors.
 
-With ``weights.py`` and ``towers.py`` the only file that knows open_clip, and the boundary to torch:
-everything that leaves it is NumPy.
+The boundary to torch: everything that it returns is NumPy.
 """
 
 from __future__ import annotations
@@ -41,49 +40,50 @@ from .towers.catalogue import EXAMPLES
 from .unreadable import UnreadableError, attempt, or_raise
 
 BATCH_SIZE = {"cpu": 8, "cuda": 32}  # images
-PROJECTION_SEED = 0  # fixed, so that a bank fits every detector of equal settings
+PROJECTION_SEED = 0  # fixed, so that a bank fits all detectors with equal settings
 TEXT_BATCH = 64  # sentences
 
 Tokens: TypeAlias = Literal["features", "aligned"]
 
 
 class OpenCLIPPatchEmbedder:
-    """Patch tokens and text vectors of an open_clip model.
+    """Computes patch tokens and text vectors with an open_clip model.
 
-    Nothing is loaded until the first image or sentence. The object also serves other detectors of
-    pyimgano that take an ``embedder``: ``create_model("vision_anomalydino", embedder=...)``.
+    Nothing is loaded until the first image or sentence. It also works with other pyimgano
+    detectors that accept an ``embedder``: ``create_model("vision_anomalydino", embedder=...)``.
 
     Args:
-        model_name: A model of open_clip, ``"local-dir:DIR"``, ``"hf-hub:ORG/REPO"`` or
+        model_name: Name of an open_clip model, ``"local-dir:DIR"``, ``"hf-hub:ORG/REPO"`` or
             ``"bundled"``.
-        pretrained: A tag of open_clip or the path of a weights file; None for random weights.
+        pretrained: Tag of open_clip weights or path of a weights file; None for random weights.
         tokens: ``"features"`` for comparing images with images, ``"aligned"`` for comparing
             patches with texts.
         attention: Side path of the aligned tokens: ``"vv"``, ``"qq"``, ``"kk"`` or ``"none"``;
-            ``"auto"`` is ``"vv"`` where the tower has a side path.
-        stages: How many equal groups of blocks the side path is summed over.
+            ``"auto"`` is ``"vv"`` if the tower has a side path.
+        stages: Number of equal groups of blocks over which the side path is summed.
         layers: Relative depths of the feature tokens, each in (0, 1].
-        neighbourhoods: Odd windows, in patches, that the feature tokens are averaged over.
-        windows: Sides, in patches, of windows that are embedded each by itself, beside the aligned
-            tokens (WinCLIP).
-        dimension: Length of a feature token after a random projection; None keeps all of it.
+        neighbourhoods: Odd window sizes in patches over which feature tokens are averaged.
+        windows: Sides in patches of windows that are embedded separately, in addition to the
+            aligned tokens (WinCLIP).
+        dimension: Length of feature tokens after a random projection; None for no projection.
         device: ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, ...
-        image_size: Side in pixels of the tower's input, or (height, width); None for its own.
+        image_size: Input size of the tower in pixels, one side or (height, width); None for its
+            own.
         resize: ``"keep"`` keeps the proportions of the images on a rectangular grid,
             ``"squash"`` resizes them to the tower's own shape.
-        max_tokens: Most patches of a grid; None for four times the tower's own number.
-        batch_size: Maximum number of images per pass; None chooses by device. On a CPU in float32,
-            tokens differ by less than 1e-6 between batches of different sizes, since matrix
-            products of different shapes are summed in a different order.
+        max_tokens: Maximum number of patches per image; None for four times the tower's own number.
+        batch_size: Maximum number of images per pass; None to choose by device. On a CPU in
+            float32, tokens differ by less than 1e-6 between batches of different sizes, since
+            matrix products of different shapes are summed in a different order.
         precision: ``"float32"``, ``"bfloat16"``, ``"float16"`` (not on the CPU), or ``"auto"``:
             bfloat16 where the hardware computes in it, else float32.
         random_seed: Seed of random weights.
-        download: If False, no weights are fetched; a tower whose weights would have to be keeps
-            random ones.
+        download: If False, no weights are downloaded; a model that would need a download gets
+            random weights.
 
     Raises:
         ValueError: If an argument is out of range, the model or its weights are unknown, or its
-            tower cannot give such tokens.
+            tower does not support such tokens.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class OpenCLIPPatchEmbedder:
         self._loading = threading.RLock()
 
     def embed(self, image: Item) -> tuple[Floats, Size, Size]:
-        """Patch tokens of one image, on the grid that fits its own proportions.
+        """Compute the patch tokens of one image on a grid that fits its aspect ratio.
 
         Args:
             image: A path, or an RGB array (H, W, 3) of uint8.
@@ -156,18 +156,18 @@ class OpenCLIPPatchEmbedder:
 
         Raises:
             ValueError: If the image cannot be read.
-            FileNotFoundError: If weights are neither cached nor to be had.
+            FileNotFoundError: If the weights are neither cached nor downloadable.
         """
         return self.embed_batch([image])[0]
 
     def embed_batch(self, images: Iterable[Item]) -> list[tuple[Floats, Size, Size]]:
-        """Patch tokens of several images, all on one grid that fits their median proportions.
+        """Compute the patch tokens of images on one grid that fits their median aspect ratio.
 
         Args:
             images: Paths or arrays, or one stacked array (N, H, W, 3).
 
         Returns:
-            For every image what :meth:`embed` returns, in order.
+            For each image, in order, the same as :meth:`embed`.
         """
         items = as_items(images, "images")
         canvas = self.choose_canvas(items, argument="images")
@@ -180,17 +180,18 @@ class OpenCLIPPatchEmbedder:
     def choose_canvas(
         self, items: Sequence[Item], *, argument: str = "x", skip_unreadable: bool = False
     ) -> Size | None:
-        """(height, width) in pixels to which images like these are resized.
+        """Choose (height, width) in pixels to which images like these are resized.
 
-        Reads the images' headers, loads the model for its own size, and decodes nothing.
+        Reads the image headers and loads the model for its own size, but decodes no image.
 
         Args:
             items: Paths or arrays.
-            argument: How the caller's list is called, for messages.
-            skip_unreadable: Choose by the other images; None if there is no other.
+            argument: Name of the caller's list, for messages.
+            skip_unreadable: Whether to ignore unreadable images; the result is None if there are
+                no others.
 
         Raises:
-            ValueError: If an image cannot be read, unless those are skipped.
+            ValueError: If an image cannot be read, unless ``skip_unreadable``.
         """
         canvases = self.canvases
         if canvases.fixed:
@@ -203,28 +204,28 @@ class OpenCLIPPatchEmbedder:
 
     @property
     def canvases(self) -> Canvases:
-        """The canvases that images may be resized to; loads the model for its own size."""
+        """The canvases to which images can be resized; loads the model for its own size."""
         return Canvases.of(self._tower, self.image_size, self.resize, self.max_tokens)
 
     def stream(
         self, items: Iterable[Item], canvas: Size | None, *, with_features: bool = False
     ) -> Generator[PatchTokens, None, None]:
-        """Tokens of the images in order, a batch at a time, all on one canvas.
+        """Yield the tokens of images in order, a batch at a time, all on one canvas.
 
         Args:
             items: Paths or arrays.
-            canvas: (height, width) in pixels, whole patches; see :meth:`choose_canvas`.
-            with_features: Give feature tokens beside aligned ones.
+            canvas: (height, width) in pixels, in whole patches; see :meth:`choose_canvas`.
+            with_features: Whether to return feature tokens in addition to aligned ones.
 
         Raises:
-            ValueError: If an image cannot be read; those before it have been given then.
+            ValueError: If an image cannot be read, after those before it have been yielded.
         """
         return or_raise(self.outcomes(items, canvas, with_features=with_features))
 
     def outcomes(
         self, items: Iterable[Item], canvas: Size | None, *, with_features: bool = False
     ) -> Generator[PatchTokens | UnreadableError, None, None]:
-        """Like :meth:`stream`, with errors in the place of the images that they are about."""
+        """Like :meth:`stream`, with errors in place of unreadable images."""
         request = self._request(with_features=with_features)
         read = partial(read_frame, canvas=canvas, resample=self._preprocessing["interpolation"])
         size = self.batch_size or BATCH_SIZE.get(self.device.type, BATCH_SIZE["cpu"])
@@ -236,9 +237,9 @@ class OpenCLIPPatchEmbedder:
                     yield frame if isinstance(frame, UnreadableError) else next(done)
 
     def encode_text(self, sentences: Sequence[str]) -> Floats:
-        """Unit-length vectors of the sentences by the model's own tokenizer, shape (N, D).
+        """Encode sentences to unit-length vectors, shape (N, D), with the model's own tokenizer.
 
-        The text tower is loaded for this and dropped afterwards.
+        The text tower is loaded for this and released afterwards.
         """
         heed_fork()
         tokenizer = weights.get_tokenizer(self._source)
@@ -251,15 +252,15 @@ class OpenCLIPPatchEmbedder:
         return unit(np.concatenate(vectors))
 
     def encode_ensembles(self, ensembles: Sequence[Sequence[str]]) -> list[Floats]:
-        """One text vector for each ensemble of sentences: the normalised mean of their vectors.
+        """Encode each ensemble of sentences to the normalised mean of their vectors.
 
-        Vectors are kept on disk; those found there need no text tower. See ``text_cache.py``.
+        The results are cached on disk; cached ones need no text tower. See ``text_cache.py``.
 
         Args:
-            ensembles: Sentences that say the same in many ways.
+            ensembles: Lists of sentences with the same meaning.
 
         Returns:
-            For each ensemble, shape (D,), unit length.
+            For each ensemble a unit-length vector, shape (D,).
         """
         model = self._source.identity
         found = {tuple(texts): text_cache.load_vector(model, texts) for texts in ensembles}
@@ -274,7 +275,7 @@ class OpenCLIPPatchEmbedder:
 
     @property
     def origin(self) -> str:
-        """Model and weights in words; loads nothing."""
+        """Description of model and weights; loads nothing."""
         known = "random weights" if self._source.random else self._source.pretrained
         return self.model_name if known is None else f"{self.model_name}, {known}"
 
@@ -289,7 +290,7 @@ class OpenCLIPPatchEmbedder:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the image tower; loads it. See :mod:`~.fingerprint`."""
+        """Digest of the image tower, which it loads; see :mod:`~.fingerprint`."""
         return fingerprint(self.visual, self._preprocessing)
 
     @property
@@ -302,8 +303,8 @@ class OpenCLIPPatchEmbedder:
         return cast(dict[str, Any], open_clip.get_model_preprocess_cfg(self.visual))
 
     def _load(self) -> Any:
-        """Load the model; keep its image tower unless there is one, and return the rest of it."""
-        # Converted under inference_mode, as the host scores, a tower could not be used outside.
+        """Load the model, keep its image tower unless there is one, and return the rest."""
+        # The host scores in inference_mode; a tower converted there could not be used outside.
         with self._loading, torch.inference_mode(False):
             model = cast(Any, weights.load_model(self._source))
             if self._visual is None:
@@ -312,7 +313,7 @@ class OpenCLIPPatchEmbedder:
             return model
 
     def _check_family(self) -> None:
-        """Refuse what the tower cannot give, from the config, before anything is fetched."""
+        """Refuse unsupported settings by the config, before anything is downloaded."""
         family = self._source.family
         if family is None or self.tokens == "features":
             return
@@ -334,7 +335,7 @@ class OpenCLIPPatchEmbedder:
         return Request(self.attention, self.stages, layers, self.windows)
 
     def _run_within_memory(self, frames: Sequence[Frame], request: Request) -> list[PatchTokens]:
-        """Run a batch, in halves where memory does not suffice for all of it."""
+        """Run a batch, split in halves if memory does not suffice."""
         try:
             return list(self._run(frames, request))
         except (RuntimeError, MemoryError) as error:
@@ -346,7 +347,7 @@ class OpenCLIPPatchEmbedder:
                     f"{frames[0].pixels.shape[1]} x {frames[0].pixels.shape[0]} pixels; choose a "
                     "smaller model, force_image_size or max_tokens."
                 ) from error
-        # Here the tensors that the error held are free again.
+        # The tensors that the error referred to are released here.
         half = len(frames) // 2
         return [
             *self._run_within_memory(frames[:half], request),
@@ -370,7 +371,7 @@ class OpenCLIPPatchEmbedder:
             )
 
     def _patch_tokens(self, output: TowerOutput) -> tuple[Floats, Floats | None]:
-        """The main tokens and, if both kinds were asked for, the feature tokens."""
+        """The main tokens and, if both kinds were requested, the feature tokens."""
         fused = None
         if output.features:
             fused = fuse_features(output.features, self.neighbourhoods, self._projection)
@@ -382,13 +383,13 @@ class OpenCLIPPatchEmbedder:
     def _check_finite(self, tokens: Floats) -> None:
         if not np.isfinite(tokens).all():
             raise RuntimeError(
-                f"The image tower of {self.origin} gave tokens that are not finite, computing in "
-                f"{str(self.dtype).removeprefix('torch.')}; use precision='float32', or sound "
+                f"The image tower of {self.origin} returned tokens that are not finite in "
+                f"{str(self.dtype).removeprefix('torch.')}; use precision='float32' or other "
                 "weights."
             )
 
     def _normalised(self, frames: Sequence[Frame]) -> Tensor:
-        """Stack frames into (B, 3, H, W) as the tower takes them, with its own statistics."""
+        """Stack frames to (B, 3, H, W), normalised with the tower's own statistics."""
         pixels = torch.from_numpy(np.stack([frame.pixels for frame in frames])).to(self.device)
         mean, std = (
             torch.tensor(self._preprocessing[key], device=self.device).view(3, 1, 1)
@@ -397,7 +398,7 @@ class OpenCLIPPatchEmbedder:
         return ((pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std).to(self.dtype)
 
     def __getstate__(self) -> dict[str, Any]:
-        # The model is loaded again where the object wakes up: the file stays small.
+        # The model is loaded again after unpickling, which keeps the pickle small.
         return {**self.__dict__, "_visual": None, "_loading": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:

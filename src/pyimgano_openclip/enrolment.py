@@ -1,7 +1,7 @@
-"""Normal images into the memory bank, and their own distances to it, honestly.
+"""Adds normal images to the memory bank and computes their own distances to it.
 
-Each image is encoded once. An image's distances leave out its own rows and those of its turned
-copies, so that they say what an image not seen yet would get.
+Each image is encoded once. The distances of an image leave out its own rows and those of its
+rotated copies, so that they are like those of a new image.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from .search import distance_within
 from .spool import TokenSpool
 from .unreadable import attempt, or_raise
 
-TURN_OVERSAMPLING = 2  # pixels of an image that is to be turned, for each of the canvas
+TURN_OVERSAMPLING = 2  # pixels per canvas pixel of an image that is to be rotated
 
 
 @dataclass(frozen=True)
 class Enrolment:
-    """How images get into a memory bank.
+    """How images are added to a memory bank.
 
     Attributes:
-        embedder: Has ``outcomes(items, canvas)``.
-        canvas: (height, width) that the embedder reads images at, if it is told.
-        rotations: How many copies of an image are stored, turned by equal parts of a circle.
-        n_neighbors: How many stored tokens a distance is averaged over.
-        bank_size: From the number of tokens ever added to the number of rows to keep.
+        embedder: Object with ``outcomes(items, canvas)``.
+        canvas: (height, width) in pixels to which images are resized; None if the embedder decides.
+        rotations: Number of evenly spaced orientations stored per image.
+        n_neighbors: Number of stored tokens over which a distance is averaged.
+        bank_size: Maps the number of tokens ever added to the number of rows to keep.
     """
 
     embedder: Any
@@ -49,13 +49,13 @@ class Enrolment:
         """Add images to a bank, thin it, and measure its images against it.
 
         Args:
-            bank: Grows.
+            bank: Memory bank to add to.
             items: Paths or arrays, at least one.
 
         Yields:
-            Distances of the patches, shape (P,): of each image of the bank if it was complete
-            before, else of each new image. If the bank has a single image, of several stand-ins
-            for further images.
+            Distances of the patches, shape (P,): for each image in the bank if it was complete
+            before, otherwise for each new image. If the bank has a single image, for several
+            stand-ins for further images.
         """
         with TokenSpool(bank.tokens.dtype) as spool:
             first = 0 if bank.is_complete else len(bank.images)
@@ -99,8 +99,8 @@ class Enrolment:
         bank.thin(self.bank_size(bank.seen))
 
     def _with_turns(self, items: Sequence[Item]) -> Iterator[Item]:
-        """Every image, followed by its turned copies."""
-        # Pillow and OpenCV are loaded where images are, not where models are listed.
+        """Yield each image, followed by its rotated copies."""
+        # Imports Pillow and OpenCV, which listing models does not need.
         from .frame import read_pixels
         from .views import shrink, turn
 
@@ -121,10 +121,10 @@ class Enrolment:
         bank.add(image, tokens[inside], turn, inside)
 
     def _stand_ins(self, bank: MemoryBank, item: Item, tokens: Floats) -> Iterator[Floats]:
-        """Slightly changed views of the only image; an embedder of the caller's gets none.
+        """Distances of slightly changed views of the only image.
 
-        It may read what this package cannot, so there the image is compared with itself, each
-        patch with all but its own surroundings.
+        A custom embedder may read images that this package cannot; then the image is compared with
+        itself, each patch with all but its own surroundings.
         """
         if isinstance(self.embedder, InjectedEmbedder):
             yield distance_within(tokens.reshape(*bank.images[0].grid, -1), self.n_neighbors)
@@ -138,21 +138,21 @@ class Enrolment:
 
 
 def _spares(bank: MemoryBank, spool: TokenSpool, first: int) -> npt.NDArray[np.float16]:
-    """For each row of a thinned bank, the token that would be a row if that row's image were not.
+    """For each row of a thinned bank, the token that would replace it without the row's image.
 
-    Thinning has dropped tokens of other images because they are near a row; where the row is left
-    out, one of them would have been kept: the one farthest from all other rows.
+    Thinning dropped tokens of other images because they are near a row; if the row is left out, one
+    of them would have been kept: the one farthest from all other rows.
 
     Args:
-        bank: Thinned.
-        spool: The tokens of its images, or of its last ones.
-        first: Number of the first image of the spool.
+        bank: Thinned memory bank.
+        spool: Tokens of its images, or of its last ones.
+        first: Index of the first image in the spool.
 
     Returns:
-        Shape (N, D), float16; zero where a row stands for its own image alone.
+        Tokens, shape (N, D), float16; zero where a row represents only its own image.
     """
     spares = np.zeros(bank.tokens.shape, dtype=np.float16)
-    # Nothing within the covering radius of another row would be kept. 1 - cos = distance ** 2 / 2.
+    # No token within the covering radius of another row would be kept; 1 - cos = distance**2 / 2.
     farthest = np.full(len(bank), bank.spread**2 / 2, dtype=np.float32)
     for image, tokens in enumerate(spool, start=first):
         _, rows = bank.nearest_rows(tokens, 2)
@@ -161,13 +161,13 @@ def _spares(bank: MemoryBank, spool: TokenSpool, first: int) -> npt.NDArray[np.f
         candidates = bank.origins[nearest, 0] != image
         candidates &= away > farthest[nearest]
         order = np.flatnonzero(candidates)
-        order = order[np.argsort(away[order])]  # of several for one row the last one stays
+        order = order[np.argsort(away[order])]  # of several for one row the last one remains
         spares[nearest[order]], farthest[nearest[order]] = tokens[order], away[order]
     return spares
 
 
 def flat(image: PatchTokens) -> Floats:
-    """Patch tokens row by row, shape (rows * cols, D)."""
+    """Flatten patch tokens row by row to shape (rows * cols, D)."""
     return image.tokens.reshape(-1, image.tokens.shape[-1])
 
 

@@ -1,4 +1,4 @@
-"""Which normal patch a patch was compared with, in pixels of both images."""
+"""Locates patches and their nearest normal patches in image pixels."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .memory_bank import MemoryBank
 
 
 class Box(NamedTuple):
-    """A rectangle in pixels of an original image, as Pillow's ``Image.crop`` takes it."""
+    """A rectangle in pixels of an original image, as in Pillow's ``Image.crop``."""
 
     left: int
     top: int
@@ -22,17 +22,17 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class Match:
-    """A patch of an image and the normal patch that is most like it.
+    """A patch of an image and its nearest normal patch.
 
     Attributes:
-        score: The patch's score: its cosine distance to the normal patches nearest to it.
-        box: The patch, in pixels of the image.
-        distance: Cosine distance to the one nearest normal patch, in [0, 2].
-        training_image: Number of the training image, in the order of fitting.
+        score: Score of the patch: its mean cosine distance to the nearest normal patches.
+        box: The patch in pixels of the image.
+        distance: Cosine distance to the nearest normal patch, in [0, 2].
+        training_image: Index of the training image in the order of fitting, from 0.
         path: Path of that image; None if it was an array.
-        training_box: The normal patch, in pixels of that image. If the image was stored turned, a
-            box of the size of a patch about the place of the patch in the image itself.
-        rotation: Degrees, counter-clockwise, that the training image was turned by.
+        training_box: The normal patch in pixels of that image. For a rotated copy, a patch-sized
+            box around the position of the patch in the original image.
+        rotation: Counter-clockwise rotation of the training image in degrees.
     """
 
     score: float
@@ -45,30 +45,30 @@ class Match:
 
 
 def patch_box(patch: int, grid: Size, size: Size) -> Box:
-    """The pixels of a patch, at least one each way.
+    """The box of a patch in pixels, at least one in each direction.
 
     Args:
-        patch: Its number, row by row from the top left.
+        patch: Index of the patch, row by row from the top left.
         grid: (rows, cols) of patches, which cover the whole image.
-        size: (height, width) of the image.
+        size: (height, width) of the image in pixels.
     """
     (row, col), (height, width) = divmod(patch, grid[1]), size
     return _box((col + 0.5) * width / grid[1], (row + 0.5) * height / grid[0], grid, size)
 
 
 def stored_box(bank: MemoryBank, row: int, degrees: float) -> Box:
-    """The pixels of a stored patch in the training image that it came from.
+    """The box of a stored patch in pixels of its training image.
 
     Args:
         bank: The memory bank.
         row: Row of the bank.
-        degrees: How far the stored copy of the image was turned.
+        degrees: Rotation of the stored copy of the image.
     """
     origin = bank.origin(row)
     image = bank.images[origin.image]
     if not degrees:
         return patch_box(origin.patch, image.grid, image.size)
-    # OpenCV takes a tenth of a second to import, and listing models must stay instant.
+    # Imports OpenCV, which listing models does not need.
     from .views import turn_back
 
     centre = (np.array(divmod(origin.patch, image.grid[1])) + 0.5) / image.grid * image.size
@@ -77,7 +77,7 @@ def stored_box(bank: MemoryBank, row: int, degrees: float) -> Box:
 
 
 def _box(x: float, y: float, grid: Size, size: Size) -> Box:
-    """A box of the size of a patch about a point, within the image."""
+    """A patch-sized box around a point, clipped to the image."""
     (rows, cols), (height, width) = grid, size
     left, top = round(x - width / cols / 2), round(y - height / rows / 2)
     right, bottom = round(x + width / cols / 2), round(y + height / rows / 2)

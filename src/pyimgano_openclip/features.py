@@ -1,9 +1,9 @@
-"""Feature tokens for comparing images with images: several depths, several neighbourhoods, fused.
+"""Feature tokens for comparing images with images, fused from several depths and neighbourhoods.
 
-Per layer and neighbourhood this is the local aggregation of MuSc (Li et al., ICLR 2024): centre
-the token map, average it over a window, scale to unit length. The results are fused into one token
-per patch, whose cosine with another fused token is the mean of the cosines of the parts; a random
-projection keeps it short.
+For each layer and neighbourhood this is the local aggregation of MuSc (Li et al., ICLR 2024):
+centre the token map, average it over a window, scale to unit length. The results are concatenated
+to one token per patch, whose cosine with another such token is the mean of the cosines of the
+parts; a random projection shortens it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from torch import Tensor
 def fuse_features(
     layers: Sequence[Tensor], neighbourhoods: Sequence[int], projection: Projection | None
 ) -> Tensor:
-    """One unit-length token per patch from the tokens of several layers.
+    """Fuse the tokens of several layers into one unit-length token per patch.
 
     Args:
         layers: Tokens after each depth, each of shape (B, rows, cols, C).
         neighbourhoods: Odd window sizes in patches; 1 is the patch alone.
-        projection: Shortens the fused token, or None to keep all of it.
+        projection: Projection of the fused tokens; None for no projection.
 
     Returns:
-        Shape (B, rows, cols, D), float32.
+        Fused tokens, shape (B, rows, cols, D), float32.
     """
     parts = [aggregate(tokens, window) for tokens in layers for window in neighbourhoods]
     fused = torch.cat(parts, dim=-1)
@@ -38,7 +38,7 @@ def aggregate(tokens: Tensor, window: int) -> Tensor:
 
     Args:
         tokens: Shape (B, rows, cols, C).
-        window: Odd side of the neighbourhood in patches; at the border it is cut off.
+        window: Odd side of the neighbourhood in patches; clipped at the border.
     """
     tokens = tokens.float()
     centred = tokens - tokens.mean(dim=(1, 2, 3), keepdim=True)
@@ -48,11 +48,11 @@ def aggregate(tokens: Tensor, window: int) -> Tensor:
 
 
 class Projection:
-    """A seeded Gaussian projection; keeps distances up to a few percent (Johnson-Lindenstrauss).
+    """A Gaussian random projection; preserves distances to a few percent (Johnson-Lindenstrauss).
 
     Args:
-        dimension: Length of a projected token. Shorter tokens are left alone.
-        seed: Equal seeds give equal projections, on any device.
+        dimension: Length of projected tokens; shorter tokens are not projected.
+        seed: Equal seeds give equal projections on all devices.
     """
 
     def __init__(self, dimension: int, seed: int) -> None:
@@ -61,7 +61,7 @@ class Projection:
         self._matrix: Tensor | None = None
 
     def __call__(self, tokens: Tensor) -> Tensor:
-        """Project the last axis from C to at most ``dimension`` numbers."""
+        """Project the last axis from C to at most ``dimension``."""
         if tokens.shape[-1] <= self.dimension:
             return tokens
         known = self._matrix
@@ -72,4 +72,4 @@ class Projection:
         return tokens @ known.to(tokens.dtype)
 
     def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_matrix": None}  # the seed says it all
+        return {**self.__dict__, "_matrix": None}  # rebuilt from the seed

@@ -1,4 +1,4 @@
-"""Which device computes, and in which number format."""
+"""Chooses the device and the precision."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ _home = os.getpid()  # the process that torch's threads live in
 
 
 def choose_device(device: str) -> torch.device:
-    """The device to use; ``"auto"`` takes CUDA, then Apple's MPS, then the CPU.
+    """Choose the device; ``"auto"`` prefers CUDA, then Apple's MPS, then the CPU.
 
     Raises:
-        ValueError: If the name is unknown or the device is not there.
+        ValueError: If the name is unknown or the device does not exist.
     """
     if not isinstance(device, str):
         raise ValueError(f"device={device!r}; it must be a name such as 'auto', 'cpu' or 'cuda:1'.")
@@ -27,7 +27,7 @@ def choose_device(device: str) -> torch.device:
         chosen = torch.device(device)
     except RuntimeError as error:
         raise ValueError(
-            f"device={device!r} is not a device of torch, such as 'cpu', 'cuda', 'cuda:1' or 'mps'."
+            f"device={device!r} is not a torch device such as 'cpu', 'cuda', 'cuda:1' or 'mps'."
         ) from error
     module = getattr(torch, chosen.type, None)  # torch.cuda, torch.mps, torch.xpu, ...
     found: int = getattr(module, "device_count", lambda: 0)()
@@ -40,10 +40,10 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
-    """The number format that the tower computes in.
+    """Choose the data type in which the tower computes.
 
     Raises:
-        ValueError: If the precision is unknown, or float16 on the CPU, which computes it wrongly.
+        ValueError: If the precision is unknown, or float16 on the CPU, where it is inaccurate.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision={precision!r} is unknown; choose from {PRECISIONS}.")
@@ -57,7 +57,7 @@ def choose_dtype(precision: Precision, device: torch.device) -> torch.dtype:
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware has arithmetic in bfloat16, rather than emulating it."""
+    """Whether the hardware supports bfloat16 arithmetic natively."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)  # Ampere
     if device.type != "cpu" or not hasattr(torch.cpu, "get_capabilities"):
@@ -67,9 +67,9 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 
 def heed_fork() -> None:
-    """Let torch compute in one thread in a forked process, where its others are missing.
+    """Limit torch to one thread in a forked process, where its other threads are missing.
 
-    OpenMP would wait for them for ever. PyTorch's own DataLoader does the same in its workers.
+    OpenMP would wait for them forever. PyTorch's own DataLoader does the same in its workers.
     """
     global _home
     if os.getpid() != _home:

@@ -1,6 +1,6 @@
-"""From patch scores to an anomaly map, and from patch scores to an image score.
+"""Computes anomaly maps and image scores from patch scores.
 
-A map depends on its own image alone: nothing is scaled by the range of an image or of a set.
+A map depends on its own image only; nothing is scaled by the range of an image or of a set.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .embedding import Floats, Size
 from .memory import memory_for
 
 SMOOTHING = 0.5  # patches; standard deviation of the Gaussian
-OVERSAMPLING = 8  # samples a patch at which the Gaussian is applied
+OVERSAMPLING = 8  # samples per patch at which the Gaussian is applied
 
 Aggregation = Literal["topk_mean", "max", "mean"]
 AGGREGATIONS: tuple[str, ...] = get_args(Aggregation)
@@ -23,13 +23,13 @@ AGGREGATIONS: tuple[str, ...] = get_args(Aggregation)
 
 @dataclass(frozen=True)
 class ImageScores:
-    """What is known of one image after its single pass.
+    """Scores of one image.
 
     Attributes:
         patches: Patch scores, shape (rows, cols), float32, read-only; higher is more anomalous.
         image: Image score; higher is more anomalous.
-        size: (height, width) of the original image.
-        error: Why the image could not be read, if so; then all scores are NaN.
+        size: (height, width) of the original image in pixels.
+        error: Why the image could not be read; all scores are NaN then. None if it was read.
     """
 
     patches: Floats
@@ -38,31 +38,31 @@ class ImageScores:
     error: str | None = None
 
     def __post_init__(self) -> None:
-        fixed = self.patches.view()  # detectors answer with the same scores again
+        fixed = self.patches.view()  # detectors return cached scores again
         fixed.flags.writeable = False
         object.__setattr__(self, "patches", fixed)
 
     def anomaly_map(self) -> Floats:
-        """The map in pixels of the original image; see :func:`anomaly_map`."""
+        """Compute the map at the size of the original image; see :func:`anomaly_map`."""
         with memory_for(f"a map of {self.size[0]} x {self.size[1]} pixels"):
             return anomaly_map(self.patches, self.size)
 
 
 def anomaly_map(patch_scores: Floats, size: Size) -> Floats:
-    """Spread patch scores over the pixels of the original image.
+    """Interpolate patch scores to the pixels of the original image.
 
     Bilinear between patch centres, then a Gaussian of half a patch. The Gaussian is applied on a
-    grid of fixed size, so the cost does not explode on large images.
+    grid whose size does not depend on the image, so large images stay cheap.
 
     Args:
         patch_scores: Shape (rows, cols); the grid covers the whole image.
         size: (height, width) of the original image in pixels.
 
     Returns:
-        Shape (height, width), float32, within the range of the patch scores; higher is more
+        Map, shape (height, width), float32, within the range of the patch scores; higher is more
         anomalous.
     """
-    # OpenCV takes a tenth of a second to import, and listing models must stay instant.
+    # Importing OpenCV takes a tenth of a second; listing models must be instant.
     import cv2
 
     rows, cols = patch_scores.shape
@@ -79,11 +79,11 @@ def anomaly_map(patch_scores: Floats, size: Size) -> Floats:
 
 
 def image_score(patch_scores: Floats, method: Aggregation, topk: float) -> float:
-    """One number for an image from its patch scores; higher is more anomalous.
+    """Aggregate patch scores to an image score; higher is more anomalous.
 
     Args:
-        patch_scores: Any shape, not empty.
-        method: ``"topk_mean"`` averages the highest patches, ``"max"`` takes the highest,
+        patch_scores: Patch scores of any shape, not empty.
+        method: ``"topk_mean"`` averages the highest scores, ``"max"`` takes the highest,
             ``"mean"`` averages all.
         topk: Share of the patches that ``"topk_mean"`` averages, in (0, 1]; at least one patch.
     """

@@ -1,4 +1,4 @@
-"""Where memory runs out: one kind of error from all libraries, which says what to do about it."""
+"""Turns the out-of-memory errors of all libraries into one that says what to do."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ REMEDY = "Free some, take a smaller model, or lower batch_size, max_tokens or ma
 
 
 def ran_out(error: BaseException) -> bool:
-    """Whether an error says that memory ran out; of most libraries' errors only the text does."""
+    """Whether an error says that memory ran out; with most libraries only its text does."""
     if isinstance(error, (ValueError, FileNotFoundError)):
-        return False  # they quote names and files, which may be called anything
+        return False  # they quote names and files, which can contain anything
     return isinstance(error, MemoryError) or any(sign in str(error) for sign in SIGNS)
 
 
 @contextmanager
 def memory_for(what: str) -> Iterator[None]:
-    """Make a MemoryError of whatever is raised inside because memory ran out.
+    """Raise a MemoryError for any error inside that says that memory ran out.
 
     Args:
-        what: What it is for, unless the error says that already: "a map of 30 x 40 pixels".
+        what: What the memory is for, such as "a map of 30 x 40 pixels".
     """
     try:
         yield

@@ -1,7 +1,7 @@
-"""A bank of normal patch tokens: grows image by image, stays within its limit, finds the nearest.
+"""A bank of normal patch tokens that grows within a limit and finds nearest neighbours.
 
-NumPy in, NumPy out. The peak of its memory is the bank itself, a quarter of it while it is being
-thinned, and one image.
+NumPy in, NumPy out. Its peak memory is the bank itself, a quarter of it more while it is thinned,
+and one image.
 """
 
 from __future__ import annotations
@@ -23,31 +23,31 @@ from .tensor_file import Arrays
 RowType = Literal["float32", "float16"]
 ROW_TYPES: tuple[str, ...] = get_args(RowType)
 
-MOST_SEEN = 2**53  # tokens; floats count so far
-WIDEST = 100.0  # distance between projected unit vectors that no projection comes near
-SLACK = 0.25  # of the limit, by which a growing bank may exceed it before it is thinned
+MOST_SEEN = 2**53  # tokens; largest count that a float represents exactly
+WIDEST = 100.0  # far above any distance between projected unit vectors
+SLACK = 0.25  # share of the limit by which a growing bank may exceed it before it is thinned
 
 
 class MemoryBank:
-    """Unit-length patch tokens of normal images and the search for the nearest of them.
+    """Unit-length patch tokens of normal images, with nearest-neighbour search.
 
-    The rows of one image lie side by side, in the order in which the images came.
+    The rows of an image are contiguous, in the order in which images were added.
 
     Args:
-        backend: What searches; see :func:`~.search.build_search`.
-        device: Device of torch that ``"torch"`` searches on.
-        row_type: ``"float32"``, or ``"float16"`` for half the memory and a little more time.
-        limit: Most rows; None for no limit. A full bank keeps a coreset, see :meth:`thin`.
+        backend: Search backend; see :func:`~.search.build_search`.
+        device: Torch device for the backend ``"torch"``.
+        row_type: ``"float32"``, or ``"float16"`` for half the memory and slightly slower search.
+        limit: Maximum number of rows; None for no limit. A full bank keeps a coreset, see
+            :meth:`thin`.
         seed: Seed of the coreset.
 
     Attributes:
         images: The images that rows came from.
-        origins: Where each row comes from: image, turn and patch, shape (N, 3), int32.
-        seen: How many tokens were ever added.
-        covering_radius: No token ever added is farther than this from a row, in Euclidean distance
-            on the projection of :mod:`~.coreset`; 0 while every token is kept.
-        spread: The same for the tokens that the bank was thinned from the last time; its rows are
-            at least as far from each other.
+        origins: Image, turn and patch of each row, shape (N, 3), int32.
+        seen: Number of tokens ever added.
+        covering_radius: Largest distance from any token ever added to its nearest row, Euclidean on
+            the projection of :mod:`~.coreset`; 0 while all tokens are kept.
+        spread: Covering radius of the last thinning; rows kept then are at least as far apart.
     """
 
     def __init__(
@@ -83,12 +83,12 @@ class MemoryBank:
 
     @property
     def origins(self) -> Origins:
-        """Where each row comes from; see the class."""
+        """Image, turn and patch of each row; see the class."""
         return self._origins[: self._n]
 
     @property
     def covering_radius(self) -> float:
-        """See the class."""
+        """Largest distance from any token to its nearest row; see the class."""
         return float(self._reach[: self._n].max(initial=0))
 
     @property
@@ -102,14 +102,14 @@ class MemoryBank:
         return Origin(image, turn, patch)
 
     def copy(self) -> MemoryBank:
-        """A bank of the same rows that may grow while this one stays as it is."""
+        """Return a copy that can grow independently."""
         twin = object.__new__(MemoryBank)
         twin.__dict__.update(self.__getstate__())
         twin._move(self._n)
         return twin
 
     def reserve(self, images: int, tokens: Floats) -> None:
-        """Make room at once for so many images with tokens like these, as far as the limit goes."""
+        """Allocate room for so many images with tokens like these, within the limit."""
         rows = self._n + images * len(tokens)
         if self.limit is not None:
             rows = min(rows, max(self._n, self._most()) + len(tokens))
@@ -118,16 +118,16 @@ class MemoryBank:
     def add(
         self, image: StoredImage, tokens: Floats, turn: int = 0, patches: Indices | None = None
     ) -> None:
-        """Add the tokens of an image, or of a rotated copy of the image added last.
+        """Add the tokens of an image, or of a rotated copy of the last image.
 
         Args:
-            image: What to remember of it.
+            image: Geometry and path of the image.
             tokens: Unit-length tokens, shape (P, D), float32.
-            turn: 0 for a new image; the number of the rotated copy of the last one otherwise.
-            patches: Numbers of the patches in the grid, shape (P,); None for 0 to P - 1.
+            turn: 0 for a new image, otherwise the index of the rotated copy of the last one.
+            patches: Indices of the patches in the grid, shape (P,); None for 0 to P - 1.
 
         Raises:
-            ValueError: If D differs from the bank's.
+            ValueError: If D differs from that of the bank.
         """
         self._check_width(tokens)
         if turn == 0:
@@ -144,18 +144,18 @@ class MemoryBank:
             self.thin(self.limit)
 
     def thin(self, size: int) -> float:
-        """Keep a coreset that covers the bank: greedy k-center, see :mod:`~.coreset`.
+        """Reduce the bank to a coreset by greedy k-center; see :mod:`~.coreset`.
 
         Args:
-            size: Number of rows to keep; the bank is left alone if it has no more.
+            size: Number of rows to keep; a bank that has no more is not changed.
 
         Returns:
-            :attr:`covering_radius`.
+            The :attr:`covering_radius`.
         """
         if size < self._n:
             coreset = k_center(self._projected(), size, self.seed)
             reach = coreset.distance + self._reach[: self._n]
-            for start in range(0, size, BLOCK):  # in place: a kept row only ever moves forward
+            for start in range(0, size, BLOCK):  # in place: kept rows only move forward
                 rows = coreset.kept[start : start + BLOCK]
                 for array in (self._tokens, self._origins, self._points):
                     array[start : start + len(rows)] = array[rows]
@@ -174,20 +174,20 @@ class MemoryBank:
         leave_out: int | None = None,
         instead: npt.NDArray[Any] | None = None,
     ) -> Floats:
-        """Mean cosine distance from each query to its closest stored tokens.
+        """Mean cosine distance from each query to its nearest stored tokens.
 
         Args:
             queries: Unit-length tokens, shape (P, D), float32.
-            n_neighbors: How many stored tokens to average over.
-            leave_out: Number of an image whose rows, and those of its rotated copies, are passed
-                over; None to search all.
-            instead: Tokens to search in the place of those rows, shape (S, D).
+            n_neighbors: Number of stored tokens to average over.
+            leave_out: Index of an image whose rows, and those of its rotated copies, are left out;
+                None to search all rows.
+            instead: Tokens to search in place of those rows, shape (S, D).
 
         Returns:
-            Distances in [0, 2], shape (P,), float32; larger is more anomalous.
+            Distances in [0, 2], shape (P,), float32; higher is more anomalous.
 
         Raises:
-            ValueError: If D differs from the bank's, or no rows are left.
+            ValueError: If D differs from that of the bank, or no rows are left.
         """
         similarity, _ = self._nearest(queries, n_neighbors, leave_out)
         if instead is not None:
@@ -197,7 +197,7 @@ class MemoryBank:
         return _distance(similarity)
 
     def nearest_rows(self, queries: Floats, n_neighbors: int = 1) -> tuple[Floats, Indices]:
-        """Like :meth:`nearest_distance`; also the rows, closest first, shape (P, n_neighbors)."""
+        """Like :meth:`nearest_distance`, with the rows, nearest first, shape (P, n_neighbors)."""
         similarity, rows = self._nearest(queries, n_neighbors, None)
         return _distance(similarity), rows
 
@@ -208,8 +208,8 @@ class MemoryBank:
         available = self._n - len(hidden)
         if not available:
             raise ValueError(
-                "The memory bank holds no patch of another image to compare with; "
-                "fit with more images, or raise max_patches or coreset_sampling_ratio."
+                "The memory bank has no patches of other images to compare with; "
+                "fit with more images, or increase max_patches or coreset_sampling_ratio."
             )
         with memory_for(f"a search in {self._n} patches"):
             if self._search is None:
@@ -220,9 +220,9 @@ class MemoryBank:
         return self._prefer_blank(found, blank, hidden) if len(blank) else found
 
     def _prefer_blank(self, found: Found, blank: Indices, hidden: range) -> Found:
-        """Give zero queries the zero rows first: any token is at distance 0 from itself.
+        """Put zero rows first for zero queries, since any token has distance 0 to itself.
 
-        The cosine with a zero token is 0, whatever the other one.
+        The cosine of a zero token with any token is 0.
         """
         similarity, rows = found
         zeros = np.flatnonzero(~self.tokens.any(axis=1))
@@ -232,63 +232,61 @@ class MemoryBank:
         return similarity, rows
 
     def rows_of(self, image: int) -> range:
-        """The rows of an image and its rotated copies."""
+        """Rows of an image and its rotated copies."""
         first, last = np.searchsorted(self.origins[:, 0], (image, image + 1))
         return range(int(first), int(last))
 
     def tokens_of(self, image: int) -> Floats:
-        """The rows of an image without those of its rotated copies, shape (P, D), float32."""
+        """Rows of an image without those of its rotated copies, shape (P, D), float32."""
         rows = self.rows_of(image)
         own = self.origins[rows.start : rows.stop, 1] == 0
         tokens: Floats = self.tokens[rows.start : rows.stop][own].astype(np.float32)
         return tokens
 
     def state(self) -> tuple[Arrays, dict[str, Any]]:
-        """All there is to it, as arrays and as facts that JSON can hold."""
+        """The complete state, as arrays and as JSON values."""
         arrays = {"rows": self.tokens, "origins": self.origins, "reach": self._reach[: self._n]}
         images = [(*image.grid, *image.size, image.path) for image in self.images]
         return arrays, {"images": images, "seen": self.seen, "spread": self.spread}
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Become the bank whose :meth:`state` is in a checkpoint.
+        """Restore the bank whose :meth:`state` is in a checkpoint.
 
         Raises:
-            CheckpointError: If it is none.
+            CheckpointError: If the state is invalid.
         """
         rows = checkpoint.unit_vectors("rows", 2, *ROW_TYPES)
         origins = checkpoint.numbers("origins", 2, "int32")
         reach = checkpoint.numbers("reach", 1, "float32")
         facts = checkpoint.header["state"]
-        images = [stored_image(told) for told in facts["images"]]
+        images = [stored_image(values) for values in facts["images"]]
         seen, spread = facts["seen"], float(facts["spread"])
         check_count("seen", seen)
         fitting = origins.shape == (len(rows), 3) and reach.shape == (len(rows),)
         sound = fitting and len(rows) <= seen <= MOST_SEEN and 0 <= spread <= WIDEST
         whole = seen == len(rows)
         if not sound or reach.min() < 0 or not in_order(origins, images, whole=whole):
-            raise CheckpointError(
-                f"{checkpoint.path} is damaged: its memory bank contradicts itself."
-            )
+            raise CheckpointError(f"{checkpoint.path} is damaged: its memory bank is inconsistent.")
         self.images, self.seen, self.spread = images, seen, spread
         self._tokens, self._origins, self._reach = rows, origins, reach
         self._n, self._search = len(rows), None
 
     def _most(self) -> int:
-        """Rows at which a growing bank is thinned to its limit."""
+        """Number of rows at which a growing bank is thinned to its limit."""
         return int((self.limit or 0) * (1 + SLACK))
 
     def _check_width(self, tokens: Floats) -> None:
         if self.seen and tokens.shape[1] != self._tokens.shape[1]:
             raise ValueError(
-                f"The tokens have {tokens.shape[1]} numbers, the memory bank's have "
+                f"The tokens have length {tokens.shape[1]}, those of the memory bank "
                 f"{self._tokens.shape[1]}; they come from different embedders."
             )
 
     def _uncovered(self, tokens: Floats) -> npt.NDArray[np.bool_]:
-        """Which tokens are farther from all rows than thinning leaves tokens anyway.
+        """Select tokens that are farther than ``spread`` from all rows.
 
-        The others would not change the covering radius (Charikar et al., 1997); they widen the
-        reach of the rows nearest to them.
+        The others do not increase the covering radius (Charikar et al., 1997); they extend the
+        reach of their nearest rows.
         """
         distance, nearest = nearest_center(project(tokens, self.seed), self._projected())
         covered = distance <= self.spread
@@ -296,7 +294,7 @@ class MemoryBank:
         return ~covered
 
     def _projected(self) -> Floats:
-        """The rows as the coreset sees them; those added since the last time are new."""
+        """The projected rows; projects only those added since the last call."""
         known = len(self._points)
         if known < self._n:
             new = project(self._tokens[known : self._n], self.seed)
@@ -313,7 +311,7 @@ class MemoryBank:
         self._n, self._search = total, None
 
     def _move(self, room: int, width: int | None = None) -> None:
-        """Copy the rows to where there is room for so many."""
+        """Copy the rows to arrays with room for so many."""
         shapes = {"_tokens": (room, width or self._tokens.shape[1]), "_origins": (room, 3)}
         for name in ("_tokens", "_origins", "_reach"):
             old = getattr(self, name)
@@ -330,6 +328,6 @@ class MemoryBank:
 
 
 def _distance(similarity: Floats) -> Floats:
-    """Mean cosine distance from the highest cosines, shape (P, K) to (P,)."""
+    """Convert the highest cosines, shape (P, K), to mean cosine distances, shape (P,)."""
     distance: Floats = np.clip(1 - similarity.mean(axis=1, dtype=np.float32), 0, 2)
     return distance

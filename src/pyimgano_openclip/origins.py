@@ -1,4 +1,4 @@
-"""Where the tokens of a memory bank come from."""
+"""Records where the tokens of a memory bank come from."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ import numpy.typing as npt
 from .checks import check_count
 from .embedding import Size
 
-LONGEST = 2**31 - 1  # pixels; what OpenCV and Pillow count
+LONGEST = 2**31 - 1  # pixels; limit of OpenCV and Pillow
 Origins = npt.NDArray[np.int32]  # image, turn and patch of each row, (N, 3)
 
 
 @dataclass(frozen=True)
 class StoredImage:
-    """Where an image's patches lie, so that one can show what a patch was compared with.
+    """Geometry and path of a training image, to show what a patch was compared with.
 
     Attributes:
         grid: (rows, cols) of its patches.
         size: (height, width) of the image in pixels.
-        path: Where it was read from; None if it was an array.
+        path: Path of the file; None if it was an array.
     """
 
     grid: Size
@@ -35,9 +35,9 @@ class Origin(NamedTuple):
     """Where a stored token comes from.
 
     Attributes:
-        image: Number of the image, from 0 in the order of fitting.
-        turn: Number of the rotated copy, 0 for the image itself.
-        patch: Number of the patch in its grid, row by row from the top left.
+        image: Index of the image in the order of fitting, from 0.
+        turn: Index of the rotated copy; 0 for the image itself.
+        patch: Index of the patch in its grid, row by row from the top left.
     """
 
     image: int
@@ -45,13 +45,13 @@ class Origin(NamedTuple):
     patch: int
 
 
-def stored_image(told: Any) -> StoredImage:
-    """A stored image as it comes back from JSON: rows, columns, height, width, path.
+def stored_image(values: Any) -> StoredImage:
+    """Restore a stored image from JSON values: rows, columns, height, width, path.
 
     Raises:
-        ValueError: If it is none.
+        ValueError: If they are invalid.
     """
-    *sides, path = told
+    *sides, path = values
     for side in sides:
         check_count("a side of a stored image", side)
     rows, cols, height, width = sides
@@ -61,12 +61,12 @@ def stored_image(told: Any) -> StoredImage:
 
 
 def in_order(origins: Origins, images: Sequence[StoredImage], *, whole: bool) -> bool:
-    """Whether the rows lie image by image and in patches that these have.
+    """Whether rows are ordered by image and refer to patches that exist.
 
     Args:
-        origins: Of the rows.
-        images: That they came from.
-        whole: Whether every patch of an image that was not turned has to be there.
+        origins: Origins of the rows.
+        images: The images that they came from.
+        whole: Whether all patches of the original images have to be present.
     """
     image, turn, patch = origins.T
     if image.min() < 0 or image.max() >= len(images) or (np.diff(image) < 0).any():
@@ -82,5 +82,5 @@ def in_order(origins: Origins, images: Sequence[StoredImage], *, whole: bool) ->
 
 
 def _counted(patches: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """0 to n - 1 for every n."""
+    """Concatenate 0 to n - 1 for each n."""
     return np.concatenate([np.arange(n) for n in patches])

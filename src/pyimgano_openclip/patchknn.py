@@ -1,4 +1,4 @@
-"""Few-shot: patch tokens are compared with a memory bank of normal patches."""
+"""Few-shot detector: compares patch tokens with a memory bank of normal patches."""
 
 from __future__ import annotations
 
@@ -35,61 +35,64 @@ if TYPE_CHECKING:
 
 
 class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
-    """Few-shot detector: an anomalous patch is one that no normal image has.
+    """Few-shot detector: patches are anomalous when far from all patches of normal images.
 
-    Patch tokens of several depths and neighbourhoods (MuSc, Li et al., ICLR 2024) are compared with
-    a memory bank of those of normal images (PatchCore, Roth et al., CVPR 2022). The score of a
-    patch is its cosine distance to the nearest stored token. Training scores leave out the image's
-    own tokens, so the threshold holds for images not seen yet.
+    Patch tokens from several depths and neighbourhoods (MuSc, Li et al., ICLR 2024) are compared
+    with a memory bank of tokens from normal images (PatchCore, Roth et al., CVPR 2022). The score
+    of a patch is its cosine distance to the nearest stored token. Training scores leave out the
+    image's own tokens, so the threshold holds for new images.
 
     Args:
         embedder: Object with ``embed(image) -> (patches (N, D), (rows, cols), (H, W))`` to use
             instead of an open_clip model.
-        openclip_model_name: A model of open_clip, ``"local-dir:DIR"``, ``"hf-hub:ORG/REPO"`` or
-            ``"bundled"``, the tiny model inside this package.
-        openclip_pretrained: A tag of open_clip or the path of a weights file; None for random
+        openclip_model_name: Name of an open_clip model, ``"local-dir:DIR"``,
+            ``"hf-hub:ORG/REPO"``, or ``"bundled"`` for the tiny model in this package.
+        openclip_pretrained: Tag of open_clip weights or path of a weights file; None for random
             weights.
-        pretrained: False never downloads; weights that would have to be are replaced by random
-            ones.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, ..., or ``"auto"``: CUDA if torch
-            finds it, else Apple's MPS, else the CPU.
-        force_image_size: Side in pixels of the tower's input, or (height, width).
-        resize: ``"keep"`` reads all images at the median proportions of those of :meth:`fit`,
-            ``"squash"`` makes them square.
-        max_tokens: Most patches of an image; None for four times the tower's own number.
-        layers: Relative depths that feature tokens are taken at, each in (0, 1]. The tower is not
-            run any deeper.
-        neighbourhoods: Odd windows, in patches, that feature tokens are averaged over. (1,) alone
-            may be better where the whole of a fine texture changes.
-        rotations: Copies of each training image to store, turned by equal parts of a full circle;
-            8 for parts that lie in any direction, 1 for the image alone.
-        n_neighbors: Stored tokens that a patch's distance is averaged over.
-        knn_backend: What searches: ``"numpy"``, ``"torch"``, ``"sklearn"`` or ``"faiss"``, all
-            exactly; ``"faiss-ivf"`` approximately, for very large banks; ``"auto"`` is torch, or
-            NumPy with an embedder of your own.
-        memory_bank_dtype: Type of the stored numbers: ``"float32"``, or ``"float16"`` for half the
-            memory and half the checkpoint.
+        pretrained: If False, no weights are downloaded; a model that would need a download gets
+            random weights.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, ..., or ``"auto"`` for CUDA if
+            available, else Apple's MPS, else the CPU.
+        force_image_size: Input size of the tower in pixels, one side or (height, width); None for
+            its own.
+        resize: ``"keep"`` resizes all images to the median aspect ratio of those passed to
+            :meth:`fit`, ``"squash"`` to a square.
+        max_tokens: Maximum number of patches per image; None for four times the tower's own number.
+        layers: Relative depths of the feature tokens, each in (0, 1]. The tower is not run deeper
+            than the last one.
+        neighbourhoods: Odd window sizes in patches over which feature tokens are averaged. (1,)
+            may work better when a fine texture changes as a whole.
+        rotations: Number of evenly spaced orientations stored per training image; 1 stores only
+            the original, 8 suits parts that lie in any direction.
+        n_neighbors: Number of nearest stored tokens over which a patch's distance is averaged.
+        knn_backend: Search library: ``"numpy"``, ``"torch"``, ``"sklearn"`` and ``"faiss"`` are
+            exact; ``"faiss-ivf"`` is approximate, for very large banks; ``"auto"`` is torch, or
+            NumPy with a custom embedder.
+        memory_bank_dtype: Data type of the stored tokens: ``"float32"``, or ``"float16"`` to halve
+            the memory and the checkpoint.
         coreset_sampling_ratio: Share of the patches to keep, in (0, 1].
-        max_patches: Most patches to keep, a coreset that covers the others; None for no limit.
-        aggregation_method: Image score from patch scores: ``"topk_mean"``, ``"max"``, ``"mean"``.
-        aggregation_topk: Share of the patches in ``"topk_mean"``, in (0, 1].
-        contamination: Share of normal images that the threshold lets be flagged, in (0, 0.5].
-        batch_size: Maximum number of images per pass; None chooses by device. On a CPU in float32,
-            scores differ by less than 1e-6 between batches of different sizes, since matrix
-            products of different shapes are summed in a different order.
-        precision: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: bfloat16 where the
-            hardware computes in it, else float32.
+        max_patches: Maximum number of patches to keep, as a coreset that covers the others; None
+            for no limit.
+        aggregation_method: How the image score is computed from patch scores: ``"topk_mean"``,
+            ``"max"`` or ``"mean"``.
+        aggregation_topk: Share of the patches that ``"topk_mean"`` averages, in (0, 1].
+        contamination: Accepted share of normal images above the threshold, in (0, 0.5].
+        batch_size: Maximum number of images per pass; None to choose by device. On a CPU in
+            float32, scores differ by less than 1e-6 between batches of different sizes, since
+            matrix products of different shapes are summed in a different order.
+        precision: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"`` for bfloat16 if the
+            hardware supports it, else float32.
         random_seed: Seed of the coreset and of random weights.
-        channel_order: ``"rgb"``, or ``"bgr"`` for arrays and tensors as OpenCV reads them. Files
-            are not affected.
-        on_error: What becomes of an image that cannot be read when it is scored: ``"raise"`` a
-            ValueError, or ``"nan"``: its score and map are NaN, its label is 1, and one warning
-            counts such images. Training images have to be readable. May be set at any time, and is
-            not saved.
+        channel_order: Channel order of arrays and tensors: ``"rgb"``, or ``"bgr"`` as OpenCV reads
+            them. Files are not affected.
+        on_error: How to handle unreadable images during scoring: ``"raise"`` a ValueError, or
+            ``"nan"`` to set their scores and maps to NaN and their labels to 1, with one warning
+            that counts them. Unreadable training images always raise. Can be changed at any time;
+            not saved in checkpoints.
 
     Raises:
         ValueError: If an argument is out of range.
-        ImportError: If open_clip, or the library of ``knn_backend``, is needed and missing.
+        ImportError: If open_clip or the library of ``knn_backend`` is needed but not installed.
     """
 
     registry_tags: ClassVar[tuple[str, ...]] = (
@@ -101,8 +104,8 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
     )
     registry_metadata: ClassVar[Mapping[str, Any]] = {
         **METADATA,
-        "description": "Few-shot: patch tokens of OpenCLIP against a memory bank of normal "
-        "patches; image scores, anomaly maps, honest thresholds",
+        "description": "Few-shot: compares OpenCLIP patch tokens with a memory bank of normal "
+        "patches; image scores, anomaly maps, calibrated thresholds",
         "paper": "Towards Total Recall in Industrial Anomaly Detection (PatchCore); "
         "MuSc: Zero-Shot Industrial Anomaly Classification and Segmentation",
         "year": 2024,
@@ -190,11 +193,11 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
 
     @property
     def covering_radius_(self) -> float:
-        """How far any training patch is from the nearest stored one, at most; 0 if all are stored.
+        """Largest distance from a training patch to its nearest stored one; 0 if all are stored.
 
-        It falls as ``max_patches`` or ``coreset_sampling_ratio`` rises. A Euclidean distance r of
-        unit-length tokens, a cosine distance of r ** 2 / 2, measured on a random projection to 128
-        numbers. Saved in checkpoints.
+        It falls as ``max_patches`` or ``coreset_sampling_ratio`` rises. It is a Euclidean distance
+        r of unit-length tokens, equal to a cosine distance of r ** 2 / 2, measured on a random
+        projection to 128 dimensions. Saved in checkpoints.
 
         Raises:
             RuntimeError: Before :meth:`fit`.
@@ -203,9 +206,9 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
 
     @property
     def _free_settings(self) -> frozenset[str]:
-        # The bank in the file is the outcome of these; they count when it grows.
+        # The saved bank already results from these; they matter only when it grows.
         free = {"coreset_sampling_ratio", "max_patches", "memory_bank_dtype"}
-        # All exact searches find the same.
+        # All exact searches give the same result.
         return frozenset(free if self.knn_backend == "faiss-ivf" else {*free, "knn_backend"})
 
     def _state(self) -> tuple[Arrays, dict[str, Any]]:
@@ -214,7 +217,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
     def _restored(self, checkpoint: Checkpoint) -> dict[str, Any]:
         bank = self._new_bank()
         bank.restore(checkpoint)
-        checkpoint.numbers(TRAINING_SCORES, 1, "float64")  # a bank was never without them
+        checkpoint.numbers(TRAINING_SCORES, 1, "float64")  # saved with every bank
         return {"_bank": bank, "_enrolled": [None] * len(bank.images), "_training": {}}
 
     def _scorer(self, canvas: Size | None) -> NearestScorer:  # noqa: ARG002 - in the bank
@@ -229,24 +232,24 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         *,
         X: object = None,
     ) -> VisionOpenCLIPPatchKNN:
-        """Add normal images to the memory bank, thin it again, and set the threshold anew.
+        """Add normal images to the memory bank, thin it again, and update the threshold.
 
-        Training scores of earlier images are renewed as long as the bank has kept all patches.
-        Once it was thinned they stay as they were, which makes the threshold a little too high
+        Training scores of earlier images are updated while the bank keeps all patches. Once the
+        bank has been thinned they stay unchanged, which makes the threshold slightly too high
         rather than too low. Like the images of :meth:`fit`, an added image keeps its training score
-        when it is scored again; further images that show the same score low. If anything fails or
-        is interrupted, the detector is left as it was.
+        when it is scored again; new images that show the same get low scores. If anything fails or
+        is interrupted, the detector is left unchanged.
 
         Args:
-            x: Paths or arrays, as for :meth:`fit`; read on the canvas chosen there.
-            y: Ignored; all images are taken as normal.
-            X: Another name of ``x``.
+            x: Paths or arrays, as for :meth:`fit`; resized as chosen there.
+            y: Ignored; all images are assumed to be normal.
+            X: Alias for ``x``.
 
         Returns:
             The detector itself.
 
         Raises:
-            ValueError: If there is no image, or one cannot be read, whatever ``on_error`` says; the
+            ValueError: If there is no image, or one cannot be read, regardless of ``on_error``; the
                 message names it.
         """
         if self._bank is None:
@@ -256,7 +259,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         with memory_for(f"what is learnt from {len(items)} images"):
             scored = self._enrol(bank, items, self.canvas_)
         scores = _image_scores(scored)
-        # Scores of one image's views say nothing any more once there are other images.
+        # Scores of one image's views are obsolete once there are other images.
         if len(scores) < len(bank.images) and len(self._bank.images) > 1:
             scores = np.concatenate([self.decision_scores_, scores])
         training = {**self._training, **_training(enrolled[-len(scored) :], scored)}
@@ -264,15 +267,15 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         return self
 
     def nearest(self, image: Item, count: int = 5) -> list[Match]:
-        """Show what the hottest patches of an image were compared with.
+        """Find the nearest stored patches of an image's hottest patches.
 
         Args:
             image: A path, or an RGB array (H, W, 3) of uint8.
-            count: How many patches.
+            count: Number of patches.
 
         Returns:
-            The hottest patches, hottest first, each with the stored patch nearest to it. With
-            ``on_error="nan"``, and a warning, none for an image that cannot be read.
+            The hottest patches, hottest first, each with its nearest stored patch. An unreadable
+            image gives an empty list and a warning with ``on_error="nan"``.
 
         Raises:
             RuntimeError: Before :meth:`fit`.
@@ -314,9 +317,9 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         return _image_scores(scored), learnt
 
     def _recall(self, key: tuple[Hashable, Size | None, Hashable]) -> ImageScores | None:
-        """A training image keeps its training scores: it would find itself in the bank.
+        """Return the training scores of a training image, which would find itself in the bank.
 
-        The host scores them once more after fitting, to calibrate.
+        The host scores training images again after fitting, for calibration.
         """
         known = self._training.get(key[0])
         if known is None:
@@ -349,7 +352,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
     def _enrol(
         self, bank: MemoryBank, items: Sequence[Item], canvas: Size | None
     ) -> list[ImageScores]:
-        """Add images to a bank; scores of those that :class:`~.enrolment.Enrolment` measures."""
+        """Add images to a bank; score those that :class:`~.enrolment.Enrolment` measures."""
         enrolment = Enrolment(
             self._embedder, canvas, self.rotations, self.n_neighbors, self._bank_size
         )
@@ -369,7 +372,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
 
 @dataclass(frozen=True, eq=False)
 class NearestScorer:
-    """Scores one image against a memory bank; see :class:`~.scoring.Scorer`."""
+    """Scores an image against a memory bank; see :class:`~.scoring.Scorer`."""
 
     bank: MemoryBank
     n_neighbors: int
@@ -378,11 +381,11 @@ class NearestScorer:
 
     @property
     def key(self) -> Hashable:
-        """The bank by identity, and the settings."""
+        """The bank's identity and the settings."""
         return (id(self.bank), self.n_neighbors, self.aggregation, self.topk)
 
     def __call__(self, patches: PatchTokens) -> ImageScores:
-        """Patch scores and image score of one image."""
+        """Compute the patch scores and the image score of one image."""
         distance = self.bank.nearest_distance(flat(patches), self.n_neighbors)
         scores = distance.reshape(patches.tokens.shape[:2])
         score = image_score(scores, self.aggregation, self.topk)
@@ -392,7 +395,7 @@ class NearestScorer:
 def _training(
     keys: Sequence[Hashable | None], scored: Sequence[ImageScores]
 ) -> dict[Hashable, ImageScores]:
-    """Training scores by image; a single image has those of its hottest stand-in."""
+    """Training scores by image; a single image gets those of its hottest stand-in."""
     if len(keys) == 1 < len(scored):
         scored = [max(scored, key=lambda view: view.image)]
     return {key: found for key, found in zip(keys, scored, strict=True) if key is not None}

@@ -1,4 +1,4 @@
-"""Progress bars: on a terminal only, and only for what takes a while. TQDM_DISABLE=1 hides them."""
+"""Progress bars of slow steps, shown on terminals only; TQDM_DISABLE=1 hides them."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-PATIENCE = 2  # seconds before a bar shows
+PATIENCE = 2  # seconds before a bar is shown
 
 
 def bar(what: str, unit: str, *, total: int, items: Iterable[Any] | None = None) -> tqdm[Any]:
-    """A bar that vanishes when it is done.
+    """Create a bar that disappears when it is complete.
 
     Args:
-        what: Is done, such as "encoding".
-        unit: Of what is counted.
-        total: How many there are.
-        items: Are counted as they are taken from the bar; None where ``update`` is called.
+        what: Description, such as "encoding".
+        unit: Unit of what is counted.
+        total: Total count.
+        items: Items to iterate over and count; None to call ``update`` instead.
     """
-    # A bar is needed where images are, not where models are listed.
+    # Listing models needs no progress bars.
     from tqdm import tqdm
 
     return tqdm(items, desc=what, unit=unit, total=total, delay=PATIENCE, leave=False, disable=None)

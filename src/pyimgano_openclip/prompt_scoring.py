@@ -1,4 +1,4 @@
-"""Scores of patches and images against text vectors. NumPy in, NumPy out."""
+"""Scores patches and images against text vectors; NumPy in, NumPy out."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ NEUTRAL = {"probability": 0.5, "diff": 0.0, "ratio": 0.5}  # neither text is clo
 
 
 class Thresholds(NamedTuple):
-    """What normal images exceed with a chance of ``contamination``.
+    """Values that a new normal image exceeds with probability ``contamination``.
 
     Attributes:
-        label: As an image score.
-        region: As the highest value of their maps.
+        label: Threshold for its image score.
+        region: Threshold for the highest value of its map.
     """
 
     label: float
@@ -34,12 +34,12 @@ class Thresholds(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class TextVectors:
-    """Unit-length text vectors, each of shape (D,), float32. Compared by identity.
+    """Unit-length text vectors, each of shape (D,), float32; compared by identity.
 
     Attributes:
-        normal: Of intact objects.
-        anomaly: Of damaged objects; the mean over the kinds of damage.
-        defects: Of the named kinds of damage.
+        normal: Vector of intact objects.
+        anomaly: Vector of damaged objects, the mean over all kinds of damage.
+        defects: Vectors of the named defects.
     """
 
     normal: Floats
@@ -77,15 +77,15 @@ class PromptScorer:
 
     @property
     def key(self) -> Hashable:
-        """The scorer itself: all of it goes into a score."""
+        """The scorer itself, since scores depend on all of it."""
         return self
 
     def __call__(self, patches: PatchTokens, leave_out: int | None = None) -> ImageScores:
-        """Patch scores and image score of one image.
+        """Compute the patch scores and the image score of one image.
 
         Args:
-            patches: Its tokens.
-            leave_out: Number of a reference image that it must not be compared with.
+            patches: Tokens of the image.
+            leave_out: Index of a reference image to leave out of the comparison.
         """
         scored = self._by_text(patches)
         if self.references is None:
@@ -106,14 +106,14 @@ class PromptScorer:
         return ImageScores(patches=scores, image=score, size=patches.size)
 
     def compare(self, tokens: Floats) -> Floats:
-        """Scores of tokens of shape (..., D) by the mode; higher is more anomalous.
+        """Score tokens of shape (..., D) by the mode; higher is more anomalous.
 
         Raises:
-            ValueError: If their length is not that of the text vectors.
+            ValueError: If their length differs from that of the text vectors.
         """
         if tokens.shape[-1] != self.text.normal.size:
             raise ValueError(
-                f"The patch tokens have {tokens.shape[-1]} numbers, the text vectors "
+                f"The patch tokens have length {tokens.shape[-1]}, the text vectors "
                 f"{self.text.normal.size}; they come from different models."
             )
         return _in_mode(tokens @ self.text.normal, tokens @ self.text.anomaly, self.mode)
@@ -127,17 +127,17 @@ class PromptScorer:
 
 
 def spread_windows(scores: Floats, grid: tuple[int, ...]) -> Floats:
-    """Score of each patch: the harmonic mean of the windows that cover it.
+    """Score each patch by the harmonic mean of the windows that cover it.
 
-    WinCLIP (Jeong et al., CVPR 2023): the harmonic mean lets a patch be normal if any of its
-    windows is.
+    With the harmonic mean a patch is normal if any of its windows is (WinCLIP, Jeong et al., CVPR
+    2023).
 
     Args:
         scores: Score of each window, shape (rows - side + 1, cols - side + 1), above 0.
-        grid: (rows, cols).
+        grid: (rows, cols) of patches.
 
     Returns:
-        Shape (rows, cols).
+        Patch scores, shape (rows, cols).
     """
     side = grid[0] - scores.shape[0] + 1
     inverse, count = np.zeros(grid), np.zeros(grid)
@@ -150,7 +150,7 @@ def spread_windows(scores: Floats, grid: tuple[int, ...]) -> Floats:
 
 
 def harmonic_mean(maps: list[Floats]) -> Floats:
-    """Element by element over maps of one shape, all above 0."""
+    """Elementwise harmonic mean of maps of one shape, all above 0."""
     mean: Floats = (len(maps) / np.sum([1 / found for found in maps], axis=0)).astype(np.float32)
     return mean
 
@@ -162,21 +162,21 @@ def prompt_patch_scores(
     text_anomaly: npt.ArrayLike,
     mode: Mode = "diff",
 ) -> Floats:
-    """Score patches by whether they point along the anomalous or the normal text.
+    """Score patches by whether they are closer to the anomalous or to the normal text.
 
     Args:
-        patches: Tokens in the space of the texts, shape (..., D); scaled to unit length here.
-        text_normal: Text vector of normal, shape (D,).
-        text_anomaly: Text vector of anomalous, shape (D,).
+        patches: Tokens in the space of the texts, shape (..., D); any length, normalised here.
+        text_normal: Text vector of normal objects, shape (D,).
+        text_anomaly: Text vector of anomalous objects, shape (D,).
         mode: ``"diff"``: difference of the cosines, in [-2, 2]. ``"probability"``: two-class
             softmax with temperature 0.07, in (0, 1), as in WinCLIP (Jeong et al., CVPR 2023).
             ``"ratio"``: ``(1 + cos_a) / (2 + cos_a + cos_n)``, in [0, 1].
 
     Returns:
-        Shape (...), float32; higher is more anomalous.
+        Scores, shape (...), float32; higher is more anomalous.
 
     Raises:
-        ValueError: If shapes disagree, a vector is zero or not finite, or the mode is unknown.
+        ValueError: If shapes differ, a vector is zero or not finite, or the mode is unknown.
     """
     if mode not in MODES:
         raise ValueError(f"mode={mode!r} is unknown; choose from {', '.join(MODES)}.")
@@ -199,7 +199,7 @@ def _checked(name: str, given: npt.ArrayLike) -> Floats:
 
 
 def _in_mode(normal: Floats, anomaly: Floats, mode: Mode) -> Floats:
-    """Scores from the cosines with both texts; monotone in their difference or their share."""
+    """Compute scores from the cosine similarities to both texts."""
     difference = anomaly - normal
     if mode == "diff":
         return difference

@@ -1,7 +1,7 @@
-"""Texts of normal and damaged objects: states x templates, per class name.
+"""Builds texts about normal and damaged objects: states x templates, per class name.
 
-The scheme is the compositional prompt ensemble of WinCLIP (Jeong et al., CVPR 2023): every state
-is put into every template, and each ensemble becomes one text vector.
+This is the compositional prompt ensemble of WinCLIP (Jeong et al., CVPR 2023): every state is
+inserted into every template, and each ensemble becomes one text vector.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ TEMPLATES = (
     "an inspection image of a {}.",
 )
 
-# Name, format and conversion, as Formatter.parse tells them; the last is a text without one.
+# (name, format, conversion) as in Formatter.parse; the last is text without a placeholder.
 PLACEHOLDERS = (("", "", None), ("0", "", None), ("class_name", "", None), (None, None, None))
 
 Defects = Mapping[str, Sequence[str]] | Sequence[str]
@@ -61,13 +61,13 @@ Defects = Mapping[str, Sequence[str]] | Sequence[str]
 
 @dataclass(frozen=True)
 class Prompts:
-    """The sentences for one class. An anomalous patch is one that resembles the anomalous side.
+    """The sentences for one class name.
 
     Attributes:
         normal: Sentences about intact objects.
         anomaly: Sentences about damaged objects, whatever the damage.
-        defects: By the name of a kind of defect, sentences about it. Each kind has the weight of
-            ``anomaly`` on the anomalous side.
+        defects: Sentences about each named defect. On the anomalous side, each defect has the same
+            weight as ``anomaly``.
     """
 
     normal: tuple[str, ...]
@@ -76,21 +76,21 @@ class Prompts:
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Equal for equal prompts, and hashable."""
+        """A hashable key, equal for equal prompts."""
         return self.normal, self.anomaly, tuple(self.defects.items())
 
 
 @dataclass(frozen=True)
 class Wording:
-    """How prompts are made for a class name; what is None is the package's own.
+    """How prompts are built for a class name; None selects the built-in phrases.
 
     Attributes:
         text_prompts: ``{"normal": [...], "anomaly": [...]}``: whole sentences instead of states
             and templates.
         normal_states: Phrases such as ``"flawless {}"``.
         anomalous_states: Phrases such as ``"{} with a hole"``.
-        templates: Sentences that every state is put into, such as ``"a photo of a {}."``.
-        defects: Names of the defects to tell apart, or for each name the phrases that describe it.
+        templates: Sentences to fill with each state, such as ``"a photo of a {}."``.
+        defects: Names of the defects to tell apart, or a mapping from names to phrases.
     """
 
     text_prompts: Mapping[str, Sequence[str]] | None = None
@@ -100,10 +100,10 @@ class Wording:
     defects: Defects | None = None
 
     def prompts_for(self, class_name: str) -> Prompts:
-        """All sentences for a class; by default 154 normal and 132 anomalous ones.
+        """Build all sentences for a class name; by default 154 normal and 132 anomalous ones.
 
         Args:
-            class_name: What the images show, as one would call it: ``"screw"``, ``"leather"``.
+            class_name: What the images show, in plain words: ``"screw"``, ``"leather"``.
 
         Raises:
             ValueError: If a list is empty or a bare string, a placeholder is unknown, a side is
@@ -133,7 +133,7 @@ class Wording:
             )
             return Prompts(normal, anomaly, named)
         if self.normal_states is not None or self.anomalous_states is not None:
-            raise ValueError("text_prompts are whole sentences; pass them or states, not both.")
+            raise ValueError("text_prompts cannot be combined with states: they are sentences.")
         if self.templates is not None and self.defects is None:
             raise ValueError("text_prompts are whole sentences; templates would change nothing.")
         sides = self.text_prompts if isinstance(self.text_prompts, Mapping) else {}
@@ -182,7 +182,7 @@ def _sentences(argument: str, given: Sequence[str]) -> Sequence[str]:
 def _fill(sentence: str, class_name: str) -> str:
     try:
         placeholders = [found[1:] for found in Formatter().parse(sentence)]
-        # Others would read attributes, or write a billion blanks.
+        # Others could read attributes, or pad to a billion characters.
         odd = [found for found in placeholders if found not in PLACEHOLDERS]
         if not odd:
             return sentence.format(class_name, class_name=class_name)

@@ -1,4 +1,4 @@
-"""Zero-shot: patch tokens are compared with texts of normal and damaged objects."""
+"""Zero-shot detector: compares patch tokens with texts about normal and damaged objects."""
 
 from __future__ import annotations
 
@@ -60,85 +60,88 @@ if TYPE_CHECKING:
 
 __all__ = ["VisionOpenCLIPPromptScore", "prompt_patch_scores"]
 
-COMPARABLE = {"with_features": True}  # tokens to compare with references too
+COMPARABLE = {"with_features": True}  # also return tokens to compare with references
 
 
 class VisionOpenCLIPPromptScore(OpenCLIPDetector):
-    """Zero-shot detector: an anomalous patch is one that points along the text of damage.
+    """Zero-shot detector: patches are anomalous when closer to the damaged text than to the normal.
 
-    The image score is half the score of the whole image's embedding and half that of the highest
+    The image score is the mean of the score of the whole image's embedding and that of the highest
     patches (WinCLIP, Jeong et al., CVPR 2023); the patch tokens come from a side path of value
-    attention (see ``towers/side_path.py``). It scores without :meth:`fit`; :meth:`fit` on normal
-    images only replaces the thresholds. With a few normal images as references, half of every score
-    is the distance to them (WinCLIP+).
+    attention (see ``towers/side_path.py``). :meth:`fit` is optional; on normal images it only sets
+    the thresholds. With a few normal images as references, half of each score is the distance to
+    them (WinCLIP+).
 
     Args:
         embedder: Object with ``embed(image) -> (patches (N, D), (rows, cols), (H, W))`` to use
-            instead of an open_clip model; then both text features are needed.
-        class_name: What the images show, as one would call it: ``"screw"``, ``"leather"``.
+            instead of an open_clip model; both text features are then required.
+        class_name: What the images show, in plain words: ``"screw"``, ``"leather"``.
         text_prompts: ``{"normal": [...], "anomaly": [...]}``, whole sentences instead of states
             and templates; ``{}`` stands for the class name.
-        normal_states: Phrases such as ``"flawless {}"`` instead of the package's own.
-        anomalous_states: Phrases such as ``"{} with a hole"`` instead of the package's own.
-        templates: Sentences that every state is put into, such as ``"a photo of a {}."``.
-        defects: Kinds of damage to look for and to tell apart in :meth:`explain`: their names, or
-            for each name phrases such as ``"{} with a scratch"``.
-        references: A few normal images, paths or arrays, to compare with beside the texts; needs
-            ``mode="probability"``. Wherever one of them is scored it is compared with the others
-            only; files are known by path, size and time of modification, arrays by their content.
-            References out of a checkpoint are not known again: score other images than those. See
-            also :meth:`fit`.
-        text_features_normal: Text vector of normal, shape (D,), instead of sentences.
-        text_features_anomaly: Text vector of anomalous, shape (D,).
-        openclip_model_name: A model of open_clip, ``"local-dir:DIR"``, ``"hf-hub:ORG/REPO"`` or
-            ``"bundled"``, the tiny model inside this package.
-        openclip_pretrained: A tag of open_clip or the path of a weights file; None for random
+        normal_states: Phrases such as ``"flawless {}"``; None for the built-in ones.
+        anomalous_states: Phrases such as ``"{} with a hole"``; None for the built-in ones.
+        templates: Sentences to fill with each state, such as ``"a photo of a {}."``; None for the
+            built-in ones.
+        defects: Defects to look for and to tell apart in :meth:`explain`: their names, or a mapping
+            from names to phrases such as ``"{} with a scratch"``.
+        references: A few normal images, paths or arrays, to compare with in addition to the texts;
+            needs ``mode="probability"``. A reference that is scored is compared with the other
+            references only; files are recognised by path, size and modification time, arrays by
+            content. References loaded from a checkpoint are not recognised, so do not score those
+            images. See also :meth:`fit`.
+        text_features_normal: Text vector of normal objects, shape (D,), instead of sentences.
+        text_features_anomaly: Text vector of anomalous objects, shape (D,), instead of sentences.
+        openclip_model_name: Name of an open_clip model, ``"local-dir:DIR"``,
+            ``"hf-hub:ORG/REPO"``, or ``"bundled"`` for the tiny model in this package.
+        openclip_pretrained: Tag of open_clip weights or path of a weights file; None for random
             weights.
-        pretrained: False never downloads; weights that would have to be are replaced by random
-            ones.
-        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, ..., or ``"auto"``: CUDA if torch
-            finds it, else Apple's MPS, else the CPU.
-        force_image_size: Side in pixels of the tower's input, or (height, width).
-        resize: ``"keep"`` reads all images at the median proportions of those of :meth:`fit`, or of
-            the references. A detector that has neither takes those of the images that it scores
-            first (while streaming, of the first 64), and keeps them, so that scores stay
-            comparable: fit it, or fix a size by ``force_image_size=(height, width)`` or
-            ``"squash"``, which makes all images square, if those may not be typical.
-        max_tokens: Most patches of an image; None for four times the tower's own number.
+        pretrained: If False, no weights are downloaded; a model that would need a download gets
+            random weights.
+        device: ``"cpu"``, ``"cuda"``, ``"cuda:1"``, ``"mps"``, ..., or ``"auto"`` for CUDA if
+            available, else Apple's MPS, else the CPU.
+        force_image_size: Input size of the tower in pixels, one side or (height, width); None for
+            its own.
+        resize: ``"keep"`` resizes all images to the median aspect ratio of those passed to
+            :meth:`fit`, or of the references. Without either, it is chosen from the first images
+            scored (while streaming, the first 64) and kept, so that scores stay comparable; if
+            those may not be typical, fit the detector, pass ``force_image_size=(height, width)``,
+            or use ``"squash"``, which resizes all images to a square.
+        max_tokens: Maximum number of patches per image; None for four times the tower's own number.
         attention: Side path of the patch tokens: ``"vv"``, ``"qq"``, ``"kk"``, or ``"none"`` for
-            the plain last tokens; ``"auto"`` is ``"vv"`` where the tower has a side path.
-        stages: Number of depths the side path is read at.
-        windows: Sides in patches, such as (2, 3), to score WinCLIP's windows instead of patches;
-            slow, and only with ``mode="probability"``.
+            the plain last tokens; ``"auto"`` is ``"vv"`` if the tower has a side path.
+        stages: Number of depths at which the side path is read.
+        windows: Window sizes in patches, such as (2, 3), to score WinCLIP's windows instead of
+            patches; slow, and only with ``mode="probability"``.
         mode: ``"probability"``: scores in (0, 1), 0.5 where neither text is closer. ``"diff"``:
             difference of the cosines, in [-2, 2]. ``"ratio"``: share of the anomalous similarity,
             in [0, 1].
-        aggregation_method: Image score from patch scores: ``"topk_mean"``, ``"max"``, ``"mean"``.
-        aggregation_topk: Share of the patches in ``"topk_mean"``, in (0, 1].
-        contamination: Share of normal images that :meth:`fit` lets the threshold flag, in (0, 0.5].
-        batch_size: Maximum number of images per pass; None chooses by device. On a CPU in float32,
-            scores differ by less than 1e-6 between batches of different sizes, since matrix
-            products of different shapes are summed in a different order.
-        precision: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"``: bfloat16 where the
-            hardware computes in it, else float32.
+        aggregation_method: How the image score is computed from patch scores: ``"topk_mean"``,
+            ``"max"`` or ``"mean"``.
+        aggregation_topk: Share of the patches that ``"topk_mean"`` averages, in (0, 1].
+        contamination: Accepted share of normal images above the fitted threshold, in (0, 0.5].
+        batch_size: Maximum number of images per pass; None to choose by device. On a CPU in
+            float32, scores differ by less than 1e-6 between batches of different sizes, since
+            matrix products of different shapes are summed in a different order.
+        precision: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"`` for bfloat16 if the
+            hardware supports it, else float32.
         random_seed: Seed of random weights.
-        channel_order: ``"rgb"``, or ``"bgr"`` for arrays and tensors as OpenCV reads them. Files
-            are not affected.
-        on_error: What becomes of an image that cannot be read when it is scored: ``"raise"`` a
-            ValueError, or ``"nan"``: its score and map are NaN, its label is 1, and one warning
-            counts such images. Training images and references have to be readable. May be set at
-            any time, and is not saved.
+        channel_order: Channel order of arrays and tensors: ``"rgb"``, or ``"bgr"`` as OpenCV reads
+            them. Files are not affected.
+        on_error: How to handle unreadable images during scoring: ``"raise"`` a ValueError, or
+            ``"nan"`` to set their scores and maps to NaN and their labels to 1, with one warning
+            that counts them. Unreadable training images and references always raise. Can be changed
+            at any time; not saved in checkpoints.
 
     Raises:
         ValueError: If an argument is out of range or contradicts another, or the model's patches
             cannot be compared with texts.
-        ImportError: If open_clip is needed and missing.
+        ImportError: If open_clip is needed but not installed.
     """
 
     registry_tags: ClassVar[tuple[str, ...]] = (*TAGS, "zero-shot", "prompt")
     registry_metadata: ClassVar[Mapping[str, Any]] = {
         **METADATA,
-        "description": "Zero-shot: patch tokens of OpenCLIP against texts of normal and "
+        "description": "Zero-shot: compares OpenCLIP patch tokens with texts about normal and "
         "damaged objects; image scores and anomaly maps",
         "paper": "WinCLIP: Zero-/Few-Shot Anomaly Classification and Segmentation",
         "year": 2023,
@@ -228,11 +231,11 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         self.set_class_name(class_name)
 
     def set_class_name(self, class_name: str) -> VisionOpenCLIPPromptScore:
-        """Look for damage of another kind of object.
+        """Switch to another kind of object.
 
-        Texts already encoded for a class are kept, and so are the thresholds of an earlier
-        :meth:`fit`, which ``set_params(class_name=...)`` discards: fit again, or set
-        ``threshold_``, where they do not go with the new class.
+        Texts that were already encoded and the thresholds of an earlier :meth:`fit` are kept, while
+        ``set_params(class_name=...)`` discards them. Fit again, or set ``threshold_``, if the
+        thresholds do not suit the new class.
 
         Args:
             class_name: What the images show: ``"screw"``, ``"leather"``.
@@ -254,23 +257,23 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         X: object = None,
         use_as_references: bool = False,
     ) -> VisionOpenCLIPPromptScore:
-        """Set the thresholds on normal images; if asked to, also compare with them from now on.
+        """Set the thresholds on normal images, and optionally use them as references.
 
-        The proportions that images are resized to are chosen from these images, or stay those of
-        references out of a checkpoint.
+        The aspect ratio that images are resized to is chosen from these images, unless there are
+        references from a checkpoint, whose aspect ratio is kept.
 
         Args:
             x: Paths, or RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).
-            y: Ignored; all images are taken as normal.
-            X: Another name of ``x``.
-            use_as_references: Take the images as ``references``, in place of earlier ones.
+            y: Ignored; all images are assumed to be normal.
+            X: Alias for ``x``.
+            use_as_references: Whether to use the images as ``references``, replacing earlier ones.
 
         Returns:
             The detector itself, unchanged if anything fails or is interrupted.
 
         Raises:
-            ValueError: If there is no image, one cannot be read, or references do not go with
-                ``mode``.
+            ValueError: If there is no image, one cannot be read, or ``mode`` does not support
+                references.
         """
         before = dict(self.__dict__)
         items = as_items(one_of(x, X))
@@ -286,17 +289,17 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
     def predict(
         self, x: object = None, return_confidence: bool = False, *, X: object = None
     ) -> Labels | tuple[Labels, Scores]:
-        """Labels: 1 for an image whose score is above the threshold, else 0.
+        """Label images: 1 if the score is above the threshold, else 0.
 
-        Before :meth:`fit`, two or more ``references`` set the threshold as fitting them would,
-        which reads them once more. Without them it is the neutral score, where neither text is
-        closer: 0.5, or 0 with ``mode="diff"``; with a single reference that is too high for most
-        damage. The confidence of a label needs :meth:`fit`.
+        Before :meth:`fit`, two or more ``references`` set the threshold as if they were fitted,
+        which reads them once more. Otherwise it is the neutral score, where neither text is closer:
+        0.5, or 0 with ``mode="diff"``; with a single reference that is too high for most damage.
+        The confidence of a label requires :meth:`fit`.
         """
         return super().predict(x, return_confidence, X=X)
 
     def label_threshold(self) -> float:
-        """Image score above which :meth:`predict` gives the label 1; see there."""
+        """Image score above which :meth:`predict` returns 1; see there."""
         if hasattr(self, "threshold_"):
             return float(self.threshold_)
         learnt = self._learnt_thresholds()
@@ -305,15 +308,15 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
     def region_threshold(self) -> float:
         """Map value above which :meth:`explain` counts a pixel as hot.
 
-        After :meth:`fit` the quantile of the training maps' peaks, as ``threshold_`` is that of
-        their scores. Before, as for :meth:`predict`: two or more ``references`` set it, else it is
-        the neutral score.
+        After :meth:`fit` it is the quantile of the training maps' peaks, as ``threshold_`` is that
+        of the training scores. Before, as for :meth:`predict`, two or more ``references`` set it;
+        otherwise it is the neutral score.
         """
         learnt = self._learnt_thresholds()
         return NEUTRAL[self.mode] if learnt is None else learnt.region
 
     def _learnt_thresholds(self) -> Thresholds | None:
-        """Those of :meth:`fit`, or what it would set on the references; None without either."""
+        """Thresholds of :meth:`fit`, else those it would set on the references, else None."""
         references = self.references or ()
         if self._thresholds is not None or len(references) < 2:
             return self._thresholds
@@ -328,12 +331,12 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         normal, anomaly = self.text_features_normal, self.text_features_anomaly
         if (normal is None) != (anomaly is None):
             missing = "text_features_normal" if normal is None else "text_features_anomaly"
-            raise ValueError(f"{missing} is missing: both text features are needed, or neither.")
+            raise ValueError(f"{missing} is missing; pass both text features or neither.")
         if normal is None or anomaly is None:
             if self.embedder is not None:
                 raise ValueError(
-                    "An embedder of your own needs text_features_normal and text_features_anomaly, "
-                    "since this package cannot know its text encoder."
+                    "A custom embedder needs text_features_normal and text_features_anomaly, since "
+                    "its text encoder is unknown."
                 )
             return None
         words = ("text_prompts", "normal_states", "anomalous_states", "templates", "defects")
@@ -345,7 +348,7 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
 
     @property
     def _free_settings(self) -> frozenset[str]:
-        # in the file anyway
+        # stored in the file in any case
         return frozenset({"text_features_normal", "text_features_anomaly", "references"})
 
     def _state(self) -> tuple[Arrays, dict[str, Any]]:
@@ -359,16 +362,16 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         references = self._references_on(self.canvas_)
         if references is None:
             return arrays, facts
-        rows, told = references.bank.state()
-        return {**arrays, **rows}, {**facts, **told}
+        rows, more = references.bank.state()
+        return {**arrays, **rows}, {**facts, **more}
 
     def _restored(self, checkpoint: Checkpoint) -> dict[str, Any]:
         normal, anomaly = (_text_vector(checkpoint, side) for side in ("normal", "anomaly"))
         named = {name: _text_vector(checkpoint, f"defect_{name}") for name in self._prompts.defects}
         saved, own = TextVectors(normal, anomaly, named), self._own_text
         facts = dict(checkpoint.header["state"])
-        told = facts.pop("thresholds", None)
-        learnt = None if told is None else Thresholds(**told)
+        saved_thresholds = facts.pop("thresholds", None)
+        learnt = None if saved_thresholds is None else Thresholds(**saved_thresholds)
         for threshold in learnt or ():
             check_number("thresholds", threshold, above=-math.inf, most=sys.float_info.max)
         restored: dict[str, Any] = {"references": None, "_gathered": None, "_thresholds": learnt}
@@ -410,13 +413,13 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
                 self.canvas_ = self._embedder.choose_canvas(references, argument="references")
 
     def _fit_canvas(self, items: Sequence[Item]) -> Size | None:
-        """References out of a checkpoint are there on one canvas only."""
+        """References from a checkpoint exist on one canvas only."""
         if self.references is None and self._gathered is not None:
             return self._gathered[0]
         return super()._fit_canvas(items)
 
     def _references_on(self, canvas: Size | None) -> References | None:
-        """The references read on a canvas, gathered once or taken from a checkpoint."""
+        """The references on a canvas, gathered once or loaded from a checkpoint."""
         gathered = self._gathered
         if gathered is not None and gathered[0] == canvas:
             return gathered[1]
@@ -433,7 +436,7 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         return {} if alone or isinstance(self._embedder, InjectedEmbedder) else COMPARABLE
 
     def _text(self) -> TextVectors:
-        """The text vectors of the class as it is now, encoded once per class."""
+        """The text vectors of the current class, encoded once per class."""
         prompts = self._prompts
         text = self._own_text or self._text_cache.get(prompts.key)
         if text is None:
@@ -460,7 +463,7 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
     def _score(
         self, scorer: PromptScorer, patches: PatchTokens, item: Item, content: Hashable | None
     ) -> ImageScores:
-        """A reference is not compared with itself."""
+        """Score an image; a reference is not compared with itself."""
         known = scorer.references
         return scorer(patches, None if known is None else known.number_of(content, item))
 
@@ -473,11 +476,11 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         return {**facts, "threshold": f"{self.label_threshold():.4g}"}
 
     def _name_region(self, region: Region, patches: PatchTokens, scorer: PromptScorer) -> Region:
-        """Compare the region's mean token with the texts of the named defects."""
+        """Find the named defect whose text is nearest to the region's mean token."""
         named = scorer.text.defects
         if not named:
             return region
-        # OpenCV is loaded where images are, not where models are listed.
+        # Imports OpenCV, which listing models does not need.
         from .regions import patches_inside
 
         token = patches.tokens[patches_inside(region, patches)].mean(axis=(0, 1))

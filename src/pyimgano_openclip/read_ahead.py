@@ -1,4 +1,4 @@
-"""Reading images in threads while the tower works on those before."""
+"""Reads images in threads while the tower processes earlier ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 def read_ahead(
     read: Callable[[Any], T], items: Iterable[Any], *, ahead: int
 ) -> Generator[T, None, None]:
-    """Apply ``read`` in threads, a bounded number of items ahead; order and errors are kept."""
+    """Apply ``read`` in threads, at most ``ahead`` items ahead; keeps order and errors."""
     source = iter(items)
     pool = ThreadPoolExecutor(READERS, thread_name_prefix="pyimgano-openclip-read")
     try:
@@ -29,7 +29,7 @@ def read_ahead(
 
 
 def in_batches(source: Iterator[T], size: int) -> Iterator[list[T]]:
-    """Batches of at most ``size``; an error of the source comes after the items before it."""
+    """Yield batches of at most ``size`` items; on an error, first the items before it."""
     batch: list[T] = []
     try:
         for item in source:

@@ -1,4 +1,4 @@
-"""A few normal images beside the texts, as in WinCLIP+ (Jeong et al., CVPR 2023)."""
+"""Compares images with a few normal ones as well, as in WinCLIP+ (Jeong et al., CVPR 2023)."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from .search import distance_within
 
 @dataclass(frozen=True, eq=False)
 class References:
-    """The patch tokens of reference images. Compared by identity.
+    """The patch tokens of reference images; compared by identity.
 
     Attributes:
-        bank: Their tokens; an image that was given twice is there once.
+        bank: Memory bank of their tokens; duplicate images are stored once.
         known: Content key of each image in the bank, and the image itself. Empty for references
-            out of a checkpoint, whose keys would mean nothing on another machine.
+            from a checkpoint, whose keys would be meaningless on another machine.
     """
 
     bank: MemoryBank
     known: Sequence[tuple[Hashable | None, Item]] = ()
 
     def number_of(self, key: Hashable | None, item: Item) -> int | None:
-        """The number of an image in the bank, or None if it is none of them.
+        """Index of an image in the bank; None if it is not a reference.
 
         Args:
-            key: Its content key; None for an object that has none, which is known by its identity.
+            key: Content key of the image; None if it has none and is recognised by identity.
             item: The image.
         """
         for number, (own_key, own) in enumerate(self.known):
@@ -40,15 +40,16 @@ class References:
         return None
 
     def distance(self, patches: PatchTokens, leave_out: int | None = None) -> Floats:
-        """Half the cosine distance of each patch to the nearest one of a reference image.
+        """Half the cosine distance of each patch to the nearest reference patch.
 
         Args:
             patches: Tokens of an image.
-            leave_out: Number of a reference image not to compare with. If there is no other, each
-                patch is compared with the patches of the image that do not touch it.
+            leave_out: Index of a reference image to leave out. If it is the only one, each patch is
+                compared with the patches of the image that do not touch it.
 
         Returns:
-            Shape (rows, cols), in [0, 1]; 0 for a patch of a reference, higher is more anomalous.
+            Distances in [0, 1], shape (rows, cols); 0 for a patch of a reference, higher is more
+            anomalous.
         """
         tokens = reference_tokens(patches)
         if leave_out is not None and len(self.bank.images) == 1:
@@ -66,8 +67,8 @@ def gather_references(
     """Fill a bank with the tokens of reference images.
 
     Args:
-        images: What was read of each.
-        keyed: Content key of each, and the image itself.
+        images: Tokens of each image.
+        keyed: Content key of each image, and the image itself.
     """
     bank, known = MemoryBank(), list[tuple[Hashable | None, Item]]()
     found = References(bank, known)
@@ -82,5 +83,5 @@ def gather_references(
 
 
 def reference_tokens(patches: PatchTokens) -> Floats:
-    """The tokens for comparing images with images; an embedder of the caller's has one kind."""
+    """The tokens for comparing images with images; a custom embedder returns only one kind."""
     return patches.tokens if patches.features is None else patches.features

@@ -13,15 +13,15 @@ from .explain import Box
 
 @dataclass(frozen=True)
 class Region:
-    """One connected region of an image that is hotter than the threshold.
+    """A connected region of an image in which the map is above the threshold.
 
     Attributes:
-        box: The rectangle around it, in pixels of the original image.
+        box: Bounding box in pixels of the original image.
         peak: Highest map value inside; higher is more anomalous.
-        peak_at: (x, y) of that value, in pixels of the original image.
+        peak_at: (x, y) of that value in pixels of the original image.
         area: Number of hot pixels.
-        defect: Name of the defect that it resembles most, if the detector knows any.
-        probability: Of that defect among the named ones, in (0, 1].
+        defect: Named defect that it resembles most, if there are any.
+        probability: Probability of that defect among the named ones, in (0, 1].
     """
 
     box: Box
@@ -33,15 +33,15 @@ class Region:
 
 
 def find_regions(anomaly_map: Floats, threshold: float, limit: int) -> list[Region]:
-    """The regions above the threshold, hottest first.
+    """Find the regions above the threshold, hottest first.
 
     Args:
         anomaly_map: Shape (H, W); higher is more anomalous.
-        threshold: A pixel is hot if its value is higher.
-        limit: Most regions to return.
+        threshold: Map value above which a pixel is hot.
+        limit: Maximum number of regions.
 
     Returns:
-        At most ``limit`` regions; pixels that touch at a corner belong together.
+        At most ``limit`` regions; pixels that touch at a corner are connected.
     """
     hot = (anomaly_map > threshold).astype(np.uint8)
     count, labels, facts, _ = cv2.connectedComponentsWithStats(hot, connectivity=8)
@@ -63,7 +63,7 @@ def find_regions(anomaly_map: Floats, threshold: float, limit: int) -> list[Regi
 
 
 def patches_inside(region: Region, patches: PatchTokens) -> tuple[slice, slice]:
-    """The rows and columns of patches that the box of a region touches."""
+    """Rows and columns of the patches that overlap the box of a region."""
     (rows, cols), (height, width) = patches.tokens.shape[:2], patches.size
     left, top, right, bottom = region.box
     return (

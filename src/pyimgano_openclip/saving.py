@@ -1,4 +1,4 @@
-"""What of a detector goes into a checkpoint, and how it comes back: all of it or nothing."""
+"""Saves detectors to checkpoints and restores them, completely or not at all."""
 
 from __future__ import annotations
 
@@ -27,18 +27,22 @@ from .checks import check_count, check_number
 from .embedding import InjectedEmbedder, Size
 from .tensor_file import Arrays
 
-# Arguments of the constructor that say where and how to work, not what to compute.
+# Constructor arguments that affect where and how to compute, not the scores.
 WORKING = {
     "embedder", "device", "batch_size", "precision", "contamination", "random_seed", "on_error",
 }  # fmt: skip
-MODEL = {"openclip_model_name", "openclip_pretrained", "pretrained"}  # the weights say it better
+MODEL = {
+    "openclip_model_name",
+    "openclip_pretrained",
+    "pretrained",
+}  # identified by the weights instead
 TRAINING_SCORES = "training_scores"
 
 T = TypeVar("T", bound="SavedDetector")
 
 
 class SavedDetector:
-    """The part of a detector that saves and loads; what was learnt, its heirs know."""
+    """The part of a detector that saves and loads; subclasses provide the learnt state."""
 
     embedder: Any
     contamination: float
@@ -50,32 +54,32 @@ class SavedDetector:
 
     @property
     def _free_settings(self) -> frozenset[str]:
-        """Further arguments of the constructor that may differ from a checkpoint's."""
+        """Further constructor arguments that may differ from those of a checkpoint."""
         return frozenset()
 
     @abstractmethod
     def _state(self) -> tuple[Arrays, dict[str, Any]]:
-        """What was learnt, as arrays and as facts that JSON can hold.
+        """The learnt state, as arrays and as JSON values.
 
         Raises:
-            RuntimeError: If nothing was learnt yet.
+            RuntimeError: If there is none yet.
         """
 
     @abstractmethod
     def _restored(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        """The attributes that hold what was learnt, from a checkpoint of equal settings.
+        """The attributes that hold the learnt state, from a checkpoint with equal settings.
 
         Raises:
-            ValueError: If it does not fit.
+            ValueError: If the checkpoint does not fit.
         """
 
     def save_checkpoint(self, path: str | os.PathLike[str]) -> Path:
-        """Save what was learnt: one safetensors file, without the model's weights.
+        """Save the detector to one safetensors file, without the model's weights.
 
-        A file of the same name is replaced at once or not at all, whenever the process ends.
+        An existing file is replaced completely or not at all, even if the process is killed.
 
         Args:
-            path: Where to; the folder is made if need be.
+            path: Path of the file; its folder is created if needed.
 
         Returns:
             The path.
@@ -101,24 +105,25 @@ class SavedDetector:
         return Path(path)
 
     def load_checkpoint(self: T, path: str | os.PathLike[str]) -> T:  # noqa: PYI019 - see spool.py
-        """Take over what a detector of equal settings and an equal model has saved.
+        """Load the state of a detector that was saved with equal settings and an equal model.
 
-        Scores, maps and threshold are then those of the other detector. ``contamination`` is taken
-        over as well. The model's weights are loaded, to compare them.
+        Scores, maps and threshold are then equal to those of the saved detector; ``contamination``
+        is loaded as well. The model's weights are loaded for comparison.
 
-        To a loaded patch-kNN a training image is like any other: it finds its own patches in the
-        bank, so its score is near zero. Judge training images by ``decision_scores_``.
+        A loaded patch-kNN detector does not recognise its training images: they find their own
+        patches in the bank, so their scores are near zero. Use ``decision_scores_`` for them.
 
         Args:
-            path: A file of :meth:`save_checkpoint`.
+            path: File written by :meth:`save_checkpoint`.
 
         Returns:
             The detector itself, unchanged if anything fails.
 
         Raises:
-            ValueError: If the file is damaged or foreign, or was saved with another model or with
-                other settings that change a score; the message says what was found and expected.
-            OSError: If it cannot be opened.
+            ValueError: If the file is damaged or not a checkpoint, or was saved with another model
+                or with other settings that change scores; the message says what was found and
+                expected.
+            OSError: If the file cannot be opened.
         """
         checkpoint = read_checkpoint(Path(path))
         with _refusing(checkpoint):
@@ -135,7 +140,7 @@ class SavedDetector:
         return self
 
     def _expect_settings(self, checkpoint: Checkpoint) -> None:
-        """Raise a ValueError unless the checkpoint's detector has the settings of this one."""
+        """Raise a ValueError unless the checkpoint's settings are equal to this detector's."""
         header, name = checkpoint.header, type(self).__name__
         checkpoint.expect("detector", header["detector"], name, "Load it with that class.")
         saved, own = header["settings"], self._scoring_settings()
@@ -144,7 +149,7 @@ class SavedDetector:
             checkpoint.expect(name, saved.get(name), own.get(name), remedy)
 
     def _try_out(self, checkpoint: Checkpoint, restored: Mapping[str, Any]) -> None:
-        """Score a small grey image with what was loaded; an embedder of the caller's may read none.
+        """Score a small grey image with the restored state, unless the embedder is a custom one.
 
         Raises:
             CheckpointError: If that fails, or the detector would never choose the canvas.
@@ -156,8 +161,7 @@ class SavedDetector:
         )
         if not (usual or (canvas is None and not bank)):
             raise CheckpointError(
-                f"{checkpoint.path} is damaged: this detector reads no images on the canvas "
-                f"{canvas}."
+                f"{checkpoint.path} is damaged: this detector never resizes images to {canvas}."
             )
         if injected:
             return
@@ -174,7 +178,7 @@ class SavedDetector:
         free = WORKING | MODEL | self._free_settings
         settings: Mapping[str, Any] = self.get_params(deep=False)  # type: ignore[attr-defined]
         scoring = {name: value for name, value in settings.items() if name not in free}
-        # Not an argument of the detector, but a default that another version may change.
+        # Not an argument of the detector, but another version may change the default.
         return {**scoring, "dimension": getattr(self._embedder, "dimension", None)}
 
     def _identity(self) -> dict[str, Any]:
@@ -189,7 +193,7 @@ class SavedDetector:
 
 @contextmanager
 def _refusing(checkpoint: Checkpoint) -> Iterator[None]:
-    """Make an error that names the file of whatever content of it leads to one."""
+    """Turn any error caused by a file's content into one that names the file."""
     try:
         yield
     except CheckpointError:
@@ -199,14 +203,14 @@ def _refusing(checkpoint: Checkpoint) -> Iterator[None]:
 
 
 def _expect_model(checkpoint: Checkpoint, mine: Mapping[str, Any]) -> None:
-    """Raise a ValueError unless weights, or classes of embedders, are the same."""
+    """Raise a ValueError unless the weights, or the classes of custom embedders, are the same."""
     saved = checkpoint.header["model"]
     if any(saved.get(key) != mine.get(key) for key in ("weights", "embedder")):
         checkpoint.expect("model", saved, mine, "Create the detector with the saved model.")
 
 
 def _common(checkpoint: Checkpoint) -> dict[str, Any]:
-    """The attributes that every detector has."""
+    """The attributes that all detectors have."""
     header = checkpoint.header
     threshold, contamination = header["threshold"], header["contamination"]
     check_number("contamination", contamination, above=0, most=0.5)
@@ -225,7 +229,7 @@ def _common(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def as_canvas(saved: Any) -> Size | None:
-    """(height, width) as it comes back from JSON."""
+    """Check (height, width) read from JSON."""
     if saved is None:
         return None
     height, width = saved

@@ -1,4 +1,4 @@
-"""Remembers the patch scores of recent images, so that score and map cost one pass."""
+"""Caches the scores of recent images, so that score and map together cost one pass."""
 
 from __future__ import annotations
 
@@ -13,10 +13,7 @@ T = TypeVar("T")
 
 
 class ScoreCache(Generic[T]):
-    """The most recently used results, by a key that holds everything a result depends on.
-
-    May be used by several threads at once.
-    """
+    """A thread-safe LRU cache; keys contain everything that a result depends on."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
@@ -24,7 +21,7 @@ class ScoreCache(Generic[T]):
         self._lock = threading.Lock()
 
     def get(self, key: Hashable) -> T | None:
-        """Return what was stored under the key, or None."""
+        """Return the result stored under the key, or None."""
         with self._lock:
             if key not in self._results:
                 return None
@@ -40,12 +37,12 @@ class ScoreCache(Generic[T]):
                 self._results.popitem(last=False)
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Remove all results."""
         with self._lock:
             self._results.clear()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_capacity": self._capacity}  # A pickled detector starts with an empty cache.
+        return {"_capacity": self._capacity}  # results are not pickled
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["_capacity"])  # type: ignore[misc]

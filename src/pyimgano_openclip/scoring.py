@@ -1,7 +1,7 @@
-"""What both detectors share when they score: images in; scores, labels and maps out.
+"""Scoring, shared by both detectors: images in; scores, labels and maps out.
 
 frame -> patch tokens (rows, cols, D) -> patch scores (rows, cols) -> map (H, W) and image score
--> decision. Each image is decoded and encoded once per call, and once for a score and a map.
+-> decision. Each image is decoded and encoded once per call, and once for both score and map.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from .regions import Region
 
 HALF_PEAK = 0.5  # of the highest map value; weaker pixels surround a defect
-CHUNK = 64  # images that are looked up and read together while streaming
+CHUNK = 64  # images looked up and read together while streaming
 
 Scores = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
@@ -43,36 +43,36 @@ class Scorer(Protocol):
 
     @property
     def key(self) -> Hashable:
-        """Changes whenever the scores of an unchanged image would."""
+        """Changes whenever the scores of an unchanged image would change."""
 
     def __call__(self, patches: PatchTokens) -> ImageScores:
         """Score one image."""
 
 
 class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untyped
-    """The part of a detector that scores. Several threads may do so at once."""
+    """The part of a detector that scores; safe to use from several threads at once."""
 
     on_error: OnError
     channel_order: ChannelOrder
     canvas_: Size | None
     _embedder: Any
     _cache: ScoreCache[ImageScores]
-    _last: tuple[Hashable | None, PatchTokens | None]  # what was read of the image scored last
+    _last: tuple[Hashable | None, PatchTokens | None]  # key and tokens of the image scored last
     _canvas_choice: threading.Lock
 
     @abstractmethod
     def _scorer(self, canvas: Size | None) -> Scorer:
-        """Freeze what scores on a canvas depend on; raises if the detector cannot score yet."""
+        """Freeze everything that scores on a canvas depend on; raise if there is nothing yet."""
 
     def decision_function(self, x: object = None, *, X: object = None) -> Scores:
-        """Image scores; higher is more anomalous.
+        """Compute image scores; higher is more anomalous.
 
         Args:
-            x: Paths, or RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).
-            X: Another name of ``x``.
+            x: Paths, RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).
+            X: Alias for ``x``.
 
         Returns:
-            Shape (N,), float64. With ``on_error="nan"`` NaN for an image that cannot be read.
+            Image scores, shape (N,), float64; NaN for unreadable images with ``on_error="nan"``.
 
         Raises:
             ValueError: If there is no image, or one cannot be read; the message names it.
@@ -83,58 +83,61 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
     def score_iter(self, x: Iterable[Item]) -> Iterator[ImageScores]:
         """Score images one by one, for folders and streams that do not fit into memory.
 
-        A detector that has not chosen the proportions to read images at yet chooses them by the
+        A detector that has not chosen the aspect ratio to resize images to yet chooses it from the
         readable ones of the first 64; see the argument ``resize``.
 
         Args:
-            x: Paths or arrays; a generator is read as it is used, a few images ahead.
+            x: Paths or arrays; a generator is consumed lazily, a few images ahead.
 
         Yields:
-            For every image, in order, its image score, patch scores and size; its
-            :meth:`~.maps.ImageScores.anomaly_map` is made when asked for. With ``on_error="nan"``
-            ``error`` says of an image that cannot be read why; all its scores are NaN.
+            For each image, in order, its image score, patch scores and size;
+            :meth:`~.maps.ImageScores.anomaly_map` is computed on request. With ``on_error="nan"``
+            the scores of an unreadable image are NaN, and ``error`` says why.
 
         Raises:
-            ValueError: If an image cannot be read; the message names it. Those before it have been
-                given.
+            ValueError: If an image cannot be read; the message names it. All images before it have
+                been yielded.
         """
         if isinstance(x, (str, bytes, os.PathLike)):
-            as_items(x)  # says what is wrong with a single path
+            as_items(x)  # raises for a single path
         source = iter(x)
         return self._scored(iter(lambda: list(islice(source, CHUNK)), []))
 
     def predict(
         self, x: object = None, return_confidence: bool = False, *, X: object = None
     ) -> Labels | tuple[Labels, Scores]:
-        """Labels: 1 for an image whose score is above the threshold, else 0.
+        """Label images: 1 if the score is above the threshold, else 0.
 
-        With ``on_error="nan"`` the label of an image that cannot be read is 1, with a confidence
-        of 0: a part that could not be inspected does not pass.
+        With ``on_error="nan"`` an unreadable image gets the label 1 with a confidence of 0: a part
+        that was not inspected does not pass.
 
         Args:
             x: Paths or arrays, as for :meth:`decision_function`.
-            return_confidence: Also return how sure each label is, in [0, 1].
-            X: Another name of ``x``.
+            return_confidence: Whether to return the confidence of each label in [0, 1] as well.
+            X: Alias for ``x``.
+
+        Returns:
+            Labels, shape (N,), int64; with ``return_confidence`` a tuple (labels, confidence).
 
         Raises:
             RuntimeError: If there is no threshold yet.
-            ValueError: As of :meth:`decision_function`.
+            ValueError: As for :meth:`decision_function`.
         """
         threshold = self.label_threshold()
         scores = self.decision_function(x, X=X)
-        labels = (~(scores <= threshold)).astype(np.int64)  # NaN is not below it
+        labels = (~(scores <= threshold)).astype(np.int64)  # 1 for NaN
         if not return_confidence:
             return labels
         return labels, self._label_confidence_from_scores(scores, labels=labels)
 
     def score_percentile(self, scores: npt.ArrayLike) -> Scores:
-        """Share of the training scores below each score, comparable across detectors.
+        """Compute the share of training scores below each score, comparable across detectors.
 
         Args:
-            scores: Image scores as of :meth:`decision_function`, shape (N,).
+            scores: Image scores from :meth:`decision_function`, shape (N,).
 
         Returns:
-            Shape (N,), float64, in [0, 1]; higher is more anomalous; NaN for NaN.
+            Shares in [0, 1], shape (N,), float64; higher is more anomalous; NaN for NaN.
 
         Raises:
             RuntimeError: Before :meth:`fit`.
@@ -145,31 +148,31 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         return np.where(np.isnan(asked), np.nan, np.searchsorted(known, asked) / len(known))
 
     def get_anomaly_map(self, image: Item) -> Floats:
-        """Anomaly map of one image; higher is more anomalous.
+        """Compute the anomaly map of one image; higher is more anomalous.
 
         Args:
             image: A path, or an RGB array (H, W, 3) of uint8.
 
         Returns:
-            Shape (H, W) of the original image, float32; see :meth:`iter_anomaly_maps` on images
-            that cannot be read.
+            Map of shape (H, W) of the original image, float32; see :meth:`iter_anomaly_maps` for
+            unreadable images.
         """
         (found,) = self.iter_anomaly_maps([image])
         return found
 
     def predict_anomaly_map(self, x: object = None, *, X: object = None) -> Floats:
-        """Anomaly maps of images of one size; higher is more anomalous.
+        """Compute the anomaly maps of images of equal size; higher is more anomalous.
 
         Args:
             x: Paths or arrays, as for :meth:`decision_function`.
-            X: Another name of ``x``.
+            X: Alias for ``x``.
 
         Returns:
-            Shape (N, H, W), float32. With ``on_error="nan"`` all NaN for an image that cannot be
-            read, in the size of the others.
+            Maps, shape (N, H, W), float32. With ``on_error="nan"`` the map of an unreadable image
+            is all NaN, with the size of the others.
 
         Raises:
-            ValueError: If the images differ in size; :meth:`iter_anomaly_maps` takes those. Or if
+            ValueError: If the images differ in size (use :meth:`iter_anomaly_maps` for those),
                 there is no image, or one cannot be read.
         """
         items = as_items(one_of(x, X))
@@ -190,18 +193,18 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         return np.stack([replace(result, size=size).anomaly_map() for result in scored])
 
     def iter_anomaly_maps(self, x: object) -> Iterator[Floats]:
-        """Anomaly maps one by one, for images of any sizes.
+        """Compute anomaly maps one by one, for images of any sizes.
 
         Args:
             x: Paths or arrays, as for :meth:`decision_function`.
 
         Yields:
-            For every image, in order, shape (H, W) of that image, float32. With
-            ``on_error="nan"`` all NaN for an image that cannot be read, in the size that the
-            file's header or the array's shape tells, or 1 x 1.
+            For each image, in order, a map of shape (H, W) of that image, float32. With
+            ``on_error="nan"`` the map of an unreadable image is all NaN; its size is taken from the
+            file header or the array's shape, or is 1 x 1 if neither is known.
 
         Raises:
-            ValueError: As of :meth:`decision_function`.
+            ValueError: As for :meth:`decision_function`.
         """
         for scored in self._scored([as_items(x)]):
             yield scored.anomaly_map()
@@ -209,22 +212,22 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
     def explain(
         self, image: Item, *, threshold: float | None = None, limit: int = 10
     ) -> list[Region]:
-        """Say where an image is anomalous, and what was found there if the detector can tell.
+        """Find the anomalous regions of an image and, if defects are named, what they resemble.
 
         Args:
             image: A path, or an RGB array (H, W, 3) of uint8.
             threshold: Map value above which a pixel is hot. None for :meth:`hot_above`:
-                :meth:`region_threshold`, which comparing with texts has before :meth:`fit` too, or
-                half of the map's peak if that is higher. So the boxes of strong defects are tight;
-                much weaker regions of the same image need a threshold.
-            limit: Most regions to return.
+                :meth:`region_threshold`, or half of the map's peak if that is higher, which gives
+                tight boxes around strong defects; pass a threshold to find much weaker regions in
+                the same image.
+            limit: Maximum number of regions.
 
         Returns:
-            The connected hot regions, hottest first; an empty list if no pixel is hot, or, with
-            ``on_error="nan"`` and a warning, if the image cannot be read.
+            Connected hot regions, hottest first; empty if no pixel is hot. An unreadable image
+            gives an empty list and a warning with ``on_error="nan"``.
 
         Raises:
-            RuntimeError: If the detector has no threshold yet; never with texts.
+            RuntimeError: If the detector has no threshold yet; never for the zero-shot detector.
             ValueError: If the image cannot be read.
         """
         if threshold is None:
@@ -237,7 +240,7 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
             return []
         found = (known or self._score(scorer, patches, image, content)).anomaly_map()
         hot = self.hot_above(found) if threshold is None else threshold
-        # OpenCV is loaded where images are, not where models are listed.
+        # Imports OpenCV, which listing models does not need.
         from .regions import find_regions
 
         with memory_for(f"the regions of {_by(patches.size)} pixels"):
@@ -245,7 +248,7 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         return [self._name_region(region, patches, scorer) for region in regions]
 
     def label_threshold(self) -> float:
-        """Image score above which :meth:`predict` gives the label 1.
+        """Image score above which :meth:`predict` returns 1.
 
         Raises:
             RuntimeError: If there is no threshold yet.
@@ -282,19 +285,19 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         return region
 
     def _label_confidence_from_scores(self, scores: Any, *, labels: Any = None) -> Scores:
-        """The host's confidence in a label; none in that of an image that could not be read."""
+        """The host's confidence in a label, and 0 for unreadable images."""
         sure = super()._label_confidence_from_scores(scores, labels=labels)
         return np.where(np.isnan(np.asarray(scores, dtype=np.float64).ravel()), 0.0, sure)
 
     def _scored(self, chunks: Iterable[Sequence[Item]]) -> Generator[ImageScores, None, None]:
-        """Score images in order, each in one pass, recently scored ones in none.
+        """Score images in order, each in one pass, recently scored ones without any.
 
-        Whatever happens to the detector meanwhile, all are scored in the same way.
+        All are scored in the same way, whatever happens to the detector in the meantime.
         """
         gaps, done, on_error = Gaps(), 0, self.on_error
         try:
             for chunk in chunks:
-                if gaps.count == done:  # nothing was scored so far
+                if gaps.count == done:  # nothing has been scored so far
                     canvas, scorer = self._frozen(chunk)
                 with closing(self._score_chunk(chunk, canvas, scorer)) as outcomes:
                     for place, outcome in enumerate(outcomes, start=done):
@@ -334,12 +337,12 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         _item: Item,
         _content: Hashable | None,
     ) -> ImageScores:
-        """Score what was read of an image; heirs know some images by their content keys."""
+        """Score the tokens of an image; subclasses recognise some images by content key."""
         scored: ImageScores = scorer(patches)
         return scored
 
     def _recall(self, key: tuple[Hashable, Size | None, Hashable]) -> ImageScores | None:
-        """Scores that need no pass, by the key of the image, canvas and scorer."""
+        """Scores that are already known, by key of image, canvas and scorer."""
         return self._cache.get(key)
 
     def _content_key(self, item: Item) -> Hashable | None:
@@ -347,11 +350,11 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         return None if key is None else (key, self.channel_order)
 
     def _look_key(self, content: Hashable | None, canvas: Size | None) -> Hashable | None:
-        """Everything that the tokens of an image depend on; None if that cannot be told."""
+        """Everything that the tokens of an image depend on; None if that is unknown."""
         return None if content is None else (content, canvas, *sorted(self._reading().items()))
 
     def _look(self, image: Item, canvas: Size | None) -> PatchTokens | None:
-        """What is read of one image; None, with a warning, for a gap.
+        """The tokens of one image; None, with a warning, if it is unreadable.
 
         An image that was just scored is not read again.
         """
@@ -372,20 +375,20 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
     def _stream(
         self, items: Sequence[Item], canvas: Size | None, argument: str = "x"
     ) -> Generator[PatchTokens, None, None]:
-        """Everything that this detector reads of its images, in one pass; raises for a gap."""
+        """The tokens of images in one pass; raises for the first unreadable image."""
         return or_raise(self._outcomes(items, canvas), argument)
 
     def _outcomes(
         self, items: Sequence[Item], canvas: Size | None
     ) -> Generator[PatchTokens | UnreadableError, None, None]:
-        """The same, with errors in the place of the images that they are about."""
+        """Like :meth:`_stream`, with errors in place of unreadable images."""
         found: Generator[PatchTokens | UnreadableError, None, None]
         in_order = map(self._in_rgb, items)
         found = self._embedder.outcomes(in_order, canvas, **self._reading())
         return found
 
     def _reading(self) -> dict[str, Any]:
-        """What the embedder is asked for besides the tokens."""
+        """What to request from the embedder in addition to the tokens."""
         return {}
 
     def _in_rgb(self, item: Item) -> Item:
@@ -398,10 +401,10 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         return canvas, self._scorer(canvas)
 
     def _fix_canvas(self, items: Sequence[Item]) -> None:
-        """Choose the canvas once, so that all scores of a detector can be compared."""
+        """Choose the canvas once, so that all scores of a detector are comparable."""
         with self._canvas_choice:
             if self.canvas_ is None:
-                # An image that cannot be read is told of in its turn.
+                # Unreadable images are reported when it is their turn.
                 self.canvas_ = self._embedder.choose_canvas(items, skip_unreadable=True)
 
 

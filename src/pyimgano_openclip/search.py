@@ -1,7 +1,7 @@
-"""Exact nearest rows by cosine, a block at a time, and the libraries that can do it instead.
+"""Nearest-neighbour search by cosine similarity, with several backends.
 
-Every search takes unit-length queries and answers with the highest similarities and their rows. It
-never holds more than a fixed number of similarities, whatever the sizes of bank and image.
+Each search takes unit-length queries and returns the highest similarities and their rows. It works
+in blocks and never holds more than a fixed number of similarities at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SearchBackend = Literal["auto", "numpy", "torch", "sklearn", "faiss", "faiss-ivf"]
 SEARCH_BACKENDS: tuple[str, ...] = get_args(SearchBackend)
 
-LIBRARIES = {  # module that a backend needs, and how pip calls it
+LIBRARIES = {  # module that a backend needs, and what to install with pip
     "torch": ("torch", "torch"),
     "sklearn": ("sklearn", "scikit-learn"),
     "faiss": ("faiss", "'pyimgano-openclip[faiss]'"),
@@ -30,13 +30,13 @@ LIBRARIES = {  # module that a backend needs, and how pip calls it
 }
 
 BUDGET = 16 * 2**20  # similarities held at once; 64 MiB in float32
-ROWS = 4096  # rows of the bank that are compared at once, so few that their similarities stay
-# in the processor's cache until the highest is found
-DEVICE_ROWS = 65_536  # the same on other devices, where each step costs more than a cache saves
-FEW = 16  # neighbours, up to which looking for one highest after the other is the fastest
-IVF_LISTS = 4  # times the root of the number of rows
-IVF_ROWS = 39  # least rows per list that faiss trains on without complaint
-IVF_PROBED = 1 / 8  # share of the lists that are searched
+# Rows of the bank compared at once; few enough for their similarities to stay in the CPU cache.
+ROWS = 4096
+DEVICE_ROWS = 65_536  # the same on other devices, where each step costs more than the cache saves
+FEW = 16  # neighbours, up to which repeated argmax is the fastest
+IVF_LISTS = 4  # times the square root of the number of rows
+IVF_ROWS = 39  # minimum number of rows per list for which faiss does not warn
+IVF_PROBED = 1 / 8  # share of the lists that is searched
 
 Rows: TypeAlias = npt.NDArray[Any]  # (N, D), float16 or float32
 Indices: TypeAlias = npt.NDArray[np.int64]
@@ -48,8 +48,8 @@ def check_backend(backend: str) -> None:
     """Check that a backend exists and that its library is installed; imports nothing.
 
     Raises:
-        ValueError: If there is no such backend.
-        ImportError: If its library is missing.
+        ValueError: If the backend is unknown.
+        ImportError: If its library is not installed.
     """
     check_choice("knn_backend", backend, SEARCH_BACKENDS)
     if backend in LIBRARIES:
@@ -59,20 +59,20 @@ def check_backend(backend: str) -> None:
 
 
 def build_search(backend: str, rows: Rows, device: str) -> Search:
-    """A search over the rows of a bank, as a function of queries, count and hidden rows.
+    """Build a function that searches the rows of a bank.
 
     The function takes unit-length queries of shape (P, D), the number of rows to find, and a range
-    of rows to pass over.
+    of rows to skip.
 
     Args:
         backend: ``"numpy"``, ``"torch"``, ``"sklearn"`` or ``"faiss"``, which agree up to rounding,
-            or ``"faiss-ivf"``, which looks at an eighth of the bank, and at all of it for queries
-            that find too few rows there or in a bank too small to be split.
+            or ``"faiss-ivf"``, which searches an eighth of the bank, but all of it for queries that
+            find too few rows there and in banks too small to be split.
         rows: Unit-length tokens, shape (N, D), float16 or float32.
-        device: Device of torch that ``"torch"`` searches on.
+        device: Torch device for the backend ``"torch"``.
 
     Raises:
-        ImportError: If the library of the backend is missing.
+        ImportError: If the library of the backend is not installed.
     """
     check_backend(backend)
     if backend == "torch":
@@ -85,16 +85,16 @@ def build_search(backend: str, rows: Rows, device: str) -> Search:
 
 
 def distance_within(tokens: Floats, n_neighbors: int = 1) -> Floats:
-    """Cosine distance of every patch of one image to its closest patches that are not its own.
+    """Cosine distance of each patch of an image to the nearest patches elsewhere in the image.
 
-    The patch and the eight around it are left out, since neighbouring tokens overlap.
+    The patch itself and the eight around it are left out, since neighbouring tokens overlap.
 
     Args:
         tokens: Unit-length tokens, shape (rows, cols, D).
-        n_neighbors: How many patches to average over.
+        n_neighbors: Number of patches to average over.
 
     Returns:
-        Shape (rows * cols,), float32; 0 where a patch has no others.
+        Distances, shape (rows * cols,), float32; 0 if there are no other patches.
     """
     rows, cols, width = tokens.shape
     flat = tokens.reshape(-1, width)
@@ -125,7 +125,7 @@ def _torch_search(rows: Rows, device: str) -> Search:
 
     def compare(queries: Floats, start: int, stop: int) -> Floats:
         with torch.inference_mode():
-            # NumPy finds the highest: torch takes as long for that as for a tenth of the product.
+            # NumPy finds the highest: in torch that takes a tenth of the time of the product.
             similarity: Floats = (torch.from_numpy(queries) @ bank[start:stop].float().T).numpy()
             return similarity
 
@@ -133,7 +133,7 @@ def _torch_search(rows: Rows, device: str) -> Search:
 
 
 def _block_search(compare: Callable[[Floats, int, int], Floats], n_rows: int) -> Search:
-    """A search from a function that compares queries with the rows from start to stop."""
+    """Build a search from a function that compares queries with rows from start to stop."""
 
     def search(queries: Floats, count: int, hidden: range) -> Found:
         similarity = np.empty((len(queries), 0), dtype=np.float32)
@@ -153,7 +153,7 @@ def _block_search(compare: Callable[[Floats, int, int], Floats], n_rows: int) ->
 
 
 def _highest(similarity: Floats, count: int) -> Found:
-    """The highest values of each row and where they are, best first. Overwrites the values."""
+    """Find the highest values of each row and their indices, best first; overwrites the values."""
     count = min(count, similarity.shape[1])
     if count > FEW:
         place = np.argpartition(-similarity, count - 1, axis=1)[:, :count]
@@ -171,7 +171,7 @@ def _highest(similarity: Floats, count: int) -> Found:
 
 
 def _device_search(bank: Tensor) -> Search:
-    """A search in rows on a GPU."""
+    """Build a search on a device other than the CPU."""
     import torch
 
     def search(queries: Floats, count: int, hidden: range) -> Found:
@@ -200,7 +200,7 @@ def _sklearn_search(rows: Rows) -> Search:
     from sklearn.neighbors import NearestNeighbors
 
     def build(stored: Rows) -> Any:
-        # Unit vectors: the order by Euclidean distance is that by cosine.
+        # For unit vectors, Euclidean distance and cosine give the same order.
         return NearestNeighbors(metric="cosine", algorithm="brute").fit(stored.astype(np.float32))
 
     whole = build(rows)
@@ -241,16 +241,16 @@ def _faiss_search(rows: Rows, *, inverted: bool) -> Search:
     def look_nearby(queries: Floats, count: int, hidden: range) -> Found:
         probed = max(1, round(lists * IVF_PROBED))
         similarity, found = look(queries, count, hidden, nprobe=probed)
-        few = (found < 0).any(axis=1)  # lists probed in vain: they have too few rows not hidden
+        few = (found < 0).any(axis=1)  # the probed lists have too few rows that are not hidden
         if few.any():
             similarity[few], found[few] = look(queries[few], count, hidden, nprobe=lists)
         return similarity, found
 
-    return look_nearby if inverted else look  # faiss keeps to blocks of its own
+    return look_nearby if inverted else look  # faiss works in blocks of its own
 
 
 def _in_parts(search: Search, at_once: int) -> Search:
-    """Ask for so many queries at a time that the similarities stay within the budget."""
+    """Split the queries so that the similarities stay within the budget."""
 
     def parted(queries: Floats, count: int, hidden: range) -> Found:
         step = max(1, BUDGET // at_once)
@@ -270,7 +270,7 @@ def _blocks(n_rows: int, at_once: int) -> Iterator[tuple[int, int]]:
 
 
 def _overlap(hidden: range, start: int, stop: int) -> slice:
-    """The hidden rows within a block, counted from its start."""
+    """The hidden rows within a block, relative to its start."""
     first = min(max(hidden.start, start), stop)
     last = max(min(hidden.stop, stop), first)
     return slice(first - start, last - start)

@@ -1,4 +1,4 @@
-"""Keeps the tokens of training images until they can be scored, on disk if they are many."""
+"""Keeps the tokens of training images until they can be scored, on disk if there are many."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ import numpy.typing as npt
 
 from .embedding import Floats
 
-IN_MEMORY = 64 * 2**20  # bytes; beyond that the tokens go to a temporary file
+IN_MEMORY = 64 * 2**20  # bytes; larger amounts go to a temporary file
 
 
 class TokenSpool:
     """Writes arrays one by one and reads them back in the same order.
 
     An image can be scored against the others only when all of them are in the memory bank, which
-    by then may have dropped its tokens; this saves encoding it a second time.
+    may have dropped its tokens by then; this avoids encoding it twice.
 
     Args:
-        dtype: Type of the numbers in the file.
+        dtype: Data type in the file.
     """
 
     def __init__(self, dtype: npt.DTypeLike = np.float32) -> None:
-        # It brings the libraries of compression along; listing models does not need them.
+        # Imports compression libraries, which listing models does not need.
         from tempfile import SpooledTemporaryFile
 
         self._file = SpooledTemporaryFile(max_size=IN_MEMORY)  # noqa: SIM115 - closed in __exit__
@@ -37,7 +37,7 @@ class TokenSpool:
         self._file.close()
 
     def write(self, tokens: Floats) -> None:
-        """Append an array of float32."""
+        """Append a float32 array."""
         self._shapes.append(tokens.shape)
         self._file.write(tokens.astype(self._dtype, copy=False).tobytes())
 

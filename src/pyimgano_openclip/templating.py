@@ -1,4 +1,4 @@
-"""The templates of this package, filled in; every value is escaped."""
+"""Renders the templates of this package; all values are escaped."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from typing import Any
 
 
 def render(template: str, **values: Any) -> str:
-    """Fill in a file of ``templates/``.
+    """Render a file from ``templates/``.
 
     Args:
-        template: Its name.
-        values: By the names that it uses.
+        template: Name of the file.
+        values: Values of the variables in the template.
     """
-    # Loading Jinja2 is only worth it where a page is written.
+    # Jinja2 is imported only when a page is written.
     from jinja2 import Environment, PackageLoader
 
     environment = Environment(

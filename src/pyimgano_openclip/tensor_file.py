@@ -1,7 +1,7 @@
-"""Arrays in a safetensors file, read into memory of their own.
+"""Reads and writes arrays in safetensors files without memory mapping.
 
-The library of that name maps the file instead: its process dies of SIGBUS where somebody shortens
-the file meanwhile, and panics where memory runs out.
+The safetensors library maps the file: the process dies of SIGBUS if the file is shortened in the
+meantime, and panics if memory runs out.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ TYPES = {"F16": "<f2", "F32": "<f4", "F64": "<f8", "I32": "<i4", "I64": "<i8"}
 NAMES = {np.dtype(code): name for name, code in TYPES.items()}
 METADATA = "__metadata__"
 ALIGNMENT = 8  # bytes
-LARGEST_HEADER = 32 * 2**20  # bytes; room for the paths of 100,000 images and more
+LARGEST_HEADER = 32 * 2**20  # bytes; enough for the paths of over 100,000 images
 
 
 def write_tensors(file: BinaryIO, arrays: Arrays, metadata: Mapping[str, str]) -> None:
-    """Write arrays and notes.
+    """Write arrays and metadata.
 
     Raises:
-        ValueError: If an array has a type that is not in ``TYPES``, or the notes are too long.
+        ValueError: If an array's data type is not in ``TYPES``, or the metadata are too long.
     """
     header: dict[str, Any] = {METADATA: dict(metadata)}
     end = 0
@@ -36,25 +36,25 @@ def write_tensors(file: BinaryIO, arrays: Arrays, metadata: Mapping[str, str]) -
         start, end = end, end + array.nbytes
         kind = NAMES.get(array.dtype)
         if kind is None:
-            raise ValueError(f"{name!r} has the type {array.dtype}; expected {', '.join(TYPES)}.")
+            raise ValueError(f"{name!r} has type {array.dtype}; expected {', '.join(TYPES)}.")
         header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [start, end]}
     text = json.dumps(header, allow_nan=False).encode()
     text += b" " * (-len(text) % ALIGNMENT)
     if len(text) > LARGEST_HEADER:
-        raise ValueError(f"The header has {len(text)} bytes; at most {LARGEST_HEADER} are written.")
+        raise ValueError(f"The header has {len(text)} bytes; the maximum is {LARGEST_HEADER}.")
     file.write(len(text).to_bytes(8, "little") + text)
     for array in arrays.values():
         file.write(_bytes_of(np.ascontiguousarray(array, dtype=TYPES[NAMES[array.dtype]])))
 
 
 def read_tensors(file: BinaryIO) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
-    """Read arrays and notes, none of them larger than the file.
+    """Read arrays and metadata; allocates no more memory than the size of the file.
 
     Returns:
-        Arrays by name, writable; notes by name.
+        Writable arrays by name; metadata by name.
 
     Raises:
-        ValueError: If the file contradicts itself.
+        ValueError: If the file is inconsistent.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
@@ -63,26 +63,26 @@ def read_tensors(file: BinaryIO) -> tuple[dict[str, npt.NDArray[Any]], dict[str,
         raise ValueError("it is not a safetensors file")
     file.seek(8)
     if not 0 < length <= min(size - 8, LARGEST_HEADER):
-        raise ValueError(f"it announces a header of {length} bytes and has {size}")
+        raise ValueError(f"it declares a header of {length} bytes, but has {size} bytes")
     header = strict_json(file.read(length).decode())
     if not isinstance(header, dict):
-        raise ValueError("its header is no JSON object")
+        raise ValueError("its header is not a JSON object")
     notes = header.pop(METADATA, {})
     if not isinstance(notes, dict) or not all(isinstance(note, str) for note in notes.values()):
-        raise ValueError("its notes are no texts")
-    places = {name: _place(name, told) for name, told in header.items()}
+        raise ValueError("its metadata are not strings")
+    places = {name: _place(name, entry) for name, entry in header.items()}
     end, arrays = 0, {}
     for name, (start, count, shape, kind) in sorted(places.items(), key=lambda found: found[1][0]):
         if start != end or end + count > size - 8 - length:
-            raise ValueError(f"its numbers {name!r} are not where they should be")
+            raise ValueError(f"its array {name!r} is at a wrong position")
         arrays[name], end = _read(file, name, shape, kind), end + count
     if end != size - 8 - length:
-        raise ValueError(f"it has {size - 8 - length} bytes of numbers; its header tells of {end}")
+        raise ValueError(f"it has {size - 8 - length} bytes of arrays; its header declares {end}")
     return arrays, notes
 
 
 def strict_json(text: str) -> Any:
-    """What a JSON text says; names that come twice and numbers that are not finite are refused.
+    """Parse JSON; duplicate names and numbers that are not finite are refused.
 
     Raises:
         ValueError: If it is not valid, or nested too deeply.
@@ -98,7 +98,7 @@ def strict_json(text: str) -> Any:
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
-        raise ValueError("its header has a name twice")
+        raise ValueError("its header has a duplicate name")
     return found
 
 
@@ -109,20 +109,20 @@ def _finite(text: str) -> float:
     return number
 
 
-def _place(name: str, told: Any) -> tuple[int, int, tuple[int, ...], np.dtype[Any]]:
-    """Where an array starts, how many bytes it has, its shape and its type."""
+def _place(name: str, entry: Any) -> tuple[int, int, tuple[int, ...], np.dtype[Any]]:
+    """Offset, number of bytes, shape and type of an array."""
     try:
         kind, shape, (start, end) = (
-            np.dtype(TYPES[told["dtype"]]),
-            told["shape"],
-            told["data_offsets"],
+            np.dtype(TYPES[entry["dtype"]]),
+            entry["shape"],
+            entry["data_offsets"],
         )
         whole = all(type(number) is int and number >= 0 for number in (*shape, start, end))
         sound = whole and end - start == kind.itemsize * math.prod(shape)
     except (TypeError, KeyError, ValueError):
         sound = False
     if not sound:
-        raise ValueError(f"its header tells of numbers {name[:80]!r} that cannot be")
+        raise ValueError(f"its header declares an impossible array {name[:80]!r}")
     return start, end - start, tuple(shape), kind
 
 
@@ -131,7 +131,7 @@ def _read(
 ) -> npt.NDArray[Any]:
     array = np.empty(shape, dtype=kind)
     if file.readinto(_bytes_of(array)) != array.nbytes:  # type: ignore[attr-defined]
-        raise ValueError(f"it ends within the numbers {name!r}")
+        raise ValueError(f"it ends within the array {name!r}")
     return array.astype(kind.newbyteorder("="), copy=False)
 
 

@@ -1,7 +1,7 @@
-"""Text vectors on disk, so that a machine that has scored a class once needs no text tower again.
+"""Caches text vectors on disk, so that scoring a class again needs no text tower.
 
-One small file a text vector, in ``~/.cache/pyimgano-openclip/text``, or where
-``PYIMGANO_OPENCLIP_CACHE`` points; set to ``0`` it turns the cache off.
+There is one small file per text vector in ``~/.cache/pyimgano-openclip/text``, or below the folder
+in ``PYIMGANO_OPENCLIP_CACHE``; set to ``0`` it turns the cache off.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .embedding import Floats
 
 
 def cache_directory() -> Path | None:
-    """Where text vectors are kept, or None if the cache is turned off."""
+    """Directory of the text vectors; None if the cache is turned off."""
     wanted = os.environ.get("PYIMGANO_OPENCLIP_CACHE")
     if wanted == "0":
         return None
@@ -30,11 +30,11 @@ def cache_directory() -> Path | None:
 
 
 def load_vector(model: str, sentences: Sequence[str]) -> Floats | None:
-    """The text vector of these sentences by this model, shape (D,), or None if it is not there.
+    """Load the text vector of sentences, shape (D,); None if it is not cached.
 
     Args:
         model: Identity of the model and its weights.
-        sentences: The sentences in their order.
+        sentences: Sentences in order.
     """
     file = _file(model, sentences)
     if file is None:
@@ -43,13 +43,13 @@ def load_vector(model: str, sentences: Sequence[str]) -> Floats | None:
         with file.open("rb") as stream:
             vector: Floats = np.lib.format.read_array(stream, allow_pickle=False)
     except (OSError, ValueError, MemoryError):
-        return None  # missing or damaged: it is encoded anew
+        return None  # missing or damaged: encoded again
     sound = vector.ndim == 1 and vector.dtype == np.float32 and np.isfinite(vector).all()
     return vector if sound and vector.any() else None
 
 
 def save_vector(model: str, sentences: Sequence[str], vector: Floats) -> None:
-    """Keep a text vector; a directory that cannot be written to is left alone."""
+    """Save a text vector; a directory that is not writable is ignored."""
     file = _file(model, sentences)
     if file is None:
         return
@@ -57,7 +57,7 @@ def save_vector(model: str, sentences: Sequence[str], vector: Floats) -> None:
         with replacing(file) as stream:
             np.save(stream, vector, allow_pickle=False)
     except OSError:
-        return  # a read-only home costs a few seconds at the next start, not the run
+        return  # a read-only home costs a few seconds at the next start
 
 
 def _file(model: str, sentences: Sequence[str]) -> Path | None:

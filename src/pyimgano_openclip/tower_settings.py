@@ -1,20 +1,20 @@
-"""Checks of how a tower is to be read; what depends on the tower itself is found out later."""
+"""Checks of settings of the embedder, as far as they do not depend on the tower."""
 
 from __future__ import annotations
 
 from .checks import as_list, check_choice, check_count, check_number, check_seed
 from .embedding import Size
 
-MOST_KINDS = 64  # layers, neighbourhoods or windows
+MOST_KINDS = 64  # maximum number of layers, neighbourhoods or windows
 MOST_STAGES = 1000
-WIDEST = 99  # patches each way of a neighbourhood or a window
+WIDEST = 99  # patches; maximum side of a neighbourhood or a window
 
 
 def check_layers(layers: object) -> tuple[float, ...]:
-    """Relative depths, each in (0, 1], at least one.
+    """Check relative depths: at least one, each in (0, 1].
 
     Raises:
-        ValueError: If they are not.
+        ValueError: If they are invalid.
     """
     checked = as_list("layers", layers, MOST_KINDS)
     if not checked:
@@ -25,10 +25,10 @@ def check_layers(layers: object) -> tuple[float, ...]:
 
 
 def check_neighbourhoods(neighbourhoods: object) -> tuple[int, ...]:
-    """Odd windows in patches, at least one.
+    """Check odd window sizes in patches: at least one.
 
     Raises:
-        ValueError: If they are not.
+        ValueError: If they are invalid.
     """
     checked = as_list("neighbourhoods", neighbourhoods, MOST_KINDS)
     if not checked:
@@ -41,10 +41,10 @@ def check_neighbourhoods(neighbourhoods: object) -> tuple[int, ...]:
 
 
 def check_windows(windows: object) -> tuple[int, ...]:
-    """Sides of windows in patches.
+    """Check window sizes in patches.
 
     Raises:
-        ValueError: If they are not.
+        ValueError: If they are invalid.
     """
     checked = as_list("windows", windows, MOST_KINDS)
     for window in checked:
@@ -53,10 +53,10 @@ def check_windows(windows: object) -> tuple[int, ...]:
 
 
 def check_image_size(size: object) -> int | Size | None:
-    """A side in pixels, (height, width), or None.
+    """Check an image size: a side in pixels, (height, width), or None.
 
     Raises:
-        ValueError: If it is none of them.
+        ValueError: If it is none of these.
     """
     if isinstance(size, (tuple, list)):  # JSON knows lists only
         if len(size) != 2:
@@ -78,7 +78,7 @@ def check_numbers(
     batch_size: object,
     random_seed: object,
 ) -> None:
-    """The other settings of an embedder.
+    """Check the other settings of an embedder.
 
     Raises:
         ValueError: If one is out of range.

@@ -1,4 +1,4 @@
-"""What becomes of an image that cannot be read: an error that names it, passed on in its place."""
+"""The error of an unreadable image, which can be passed on in place of the image."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ class UnreadableError(ValueError):
     """An image cannot be read; the message names it and says why."""
 
     def at(self, place: int, argument: str = "x") -> UnreadableError:
-        """The same error with the image's place in the caller's list."""
+        """The same error with the image's index in the caller's list."""
         placed = UnreadableError(f"{argument}[{place}]: {self}")
         placed.__cause__ = self
         return placed
 
 
 def attempt(read: Callable[[S], T], item: S) -> T | UnreadableError:
-    """What ``read`` makes of an item, or the error that says why it cannot be read."""
+    """Apply ``read`` to an item; return the error if it cannot be read."""
     try:
         return read(item)
     except UnreadableError as error:
@@ -30,15 +30,15 @@ def attempt(read: Callable[[S], T], item: S) -> T | UnreadableError:
 def or_raise(
     outcomes: Iterable[T | UnreadableError], argument: str = "x", *, copies: int = 1
 ) -> Generator[T, None, None]:
-    """Pass on what was read until something could not be.
+    """Yield outcomes until one of them is an error, which is raised.
 
     Args:
-        outcomes: What became of each image, in order.
-        argument: How the caller's list is called.
-        copies: How many outcomes an image has, one after the other.
+        outcomes: Result or error for each image, in order.
+        argument: Name of the caller's list, for messages.
+        copies: Number of consecutive outcomes per image.
 
     Raises:
-        UnreadableError: For the first image that is; the message has its place.
+        UnreadableError: For the first unreadable image; the message has its index.
     """
     for number, outcome in enumerate(outcomes):
         if isinstance(outcome, UnreadableError):

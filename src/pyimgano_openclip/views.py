@@ -1,7 +1,7 @@
-"""Other views of one image: slightly changed, or turned round.
+"""Views of one image: slightly changed, or rotated.
 
-Slightly changed views stand in for further normal images where there is only one to set a threshold
-with. Turned copies fill the memory bank for parts that lie in any direction.
+Slightly changed views stand in for further normal images when there is only one to set a threshold.
+Rotated copies fill the memory bank for parts that lie in any direction.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NOISE = 2.0  # grey levels; standard deviation of a quiet camera
 
 
 def augmented_views(pixels: Pixels) -> Iterator[Pixels]:
-    """Shift, turn and relight an image a little; always the same eight ways.
+    """Shift, rotate and relight an image slightly, always in the same eight ways.
 
     Args:
         pixels: RGB, uint8, shape (H, W, 3).
@@ -52,7 +52,7 @@ def augmented_views(pixels: Pixels) -> Iterator[Pixels]:
 
 
 def shrink(pixels: Pixels, least: Size) -> Pixels:
-    """Make a large image smaller, in true proportions, but no side smaller than asked for."""
+    """Shrink a large image, keeping its aspect ratio and at least the given size."""
     height, width = pixels.shape[:2]
     factor = max(least[0] / height, least[1] / width)
     if factor >= 1:
@@ -62,11 +62,11 @@ def shrink(pixels: Pixels, least: Size) -> Pixels:
 
 
 def turn(pixels: Pixels, degrees: float) -> Pixels:
-    """Turn an image about its centre, counter-clockwise; what comes in from outside is mirrored.
+    """Rotate an image counter-clockwise about its centre; the outside is filled by reflection.
 
     Args:
         pixels: RGB, uint8, shape (H, W, 3).
-        degrees: How far.
+        degrees: Angle of rotation.
 
     Returns:
         An image of the same shape.
@@ -81,13 +81,13 @@ def turn(pixels: Pixels, degrees: float) -> Pixels:
 
 
 def turn_back(x: npt.ArrayLike, y: npt.ArrayLike, size: Size, degrees: float) -> Points:
-    """Where points of a turned image lie in the image itself.
+    """Map points of a rotated image back to the original image.
 
     Args:
         x: Pixels from the left edge.
         y: Pixels from the top edge.
-        size: (height, width) of the image.
-        degrees: How far it was turned; see :func:`turn`.
+        size: (height, width) of the image in pixels.
+        degrees: Angle of rotation; see :func:`turn`.
 
     Returns:
         x and y, stacked on the first axis.
@@ -104,12 +104,12 @@ def turn_back(x: npt.ArrayLike, y: npt.ArrayLike, size: Size, degrees: float) ->
 
 
 def patches_inside(grid: Size, size: Size, degrees: float) -> npt.NDArray[np.int64]:
-    """Numbers of the patches of a turned image whose centres show the image, not its mirror.
+    """Indices of the patches of a rotated image whose centres are inside the original image.
 
     Args:
         grid: (rows, cols) of patches.
-        size: (height, width) of the image.
-        degrees: How far it was turned.
+        size: (height, width) of the image in pixels.
+        degrees: Angle of rotation; see :func:`turn`.
     """
     rows, cols = np.indices(grid).reshape(2, -1) + 0.5
     height, width = size

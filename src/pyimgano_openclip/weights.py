@@ -1,6 +1,7 @@
-"""From a model's name to an open_clip model with its weights, or to an error that helps.
+"""Finds and loads open_clip models and their weights.
 
-Together with ``encoder.py`` and ``towers.py`` the only file that knows open_clip.
+Detectors reach open_clip only through this file, ``encoder.py`` and ``towers/``; the commands
+``towers`` and ``download`` use it directly.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from .towers.catalogue import Family, family_of
 BUNDLED = "bundled"
 LOCAL_DIR = "local-dir:"
 HUB = "hf-hub:"
-# What open_clip and torch raise at a file that holds no weights, or more than weights.
+# Raised by open_clip and torch for files that contain no weights, or more than weights.
 NO_WEIGHTS = (
     pickle.UnpicklingError, SafetensorError, BadZipFile, struct.error, EOFError, LookupError,
     AttributeError, TypeError, StopIteration,
 )  # fmt: skip
 
-_seeding = threading.Lock()  # the generator of random weights is one for all threads
+_seeding = threading.Lock()  # all threads share one generator of random weights
 
 
 @dataclass(frozen=True)
@@ -42,10 +43,10 @@ class Source:
     """Where a model and its weights come from, checked as far as possible without loading.
 
     Attributes:
-        name: What open_clip is asked for, also for the tokenizer.
-        pretrained: A tag, a file, or None where the name itself leads to the weights.
-        random: True if the tower keeps its random start weights.
-        quick_gelu: What the weights were trained with, where open_clip knows it.
+        name: Name passed to open_clip, also for the tokenizer.
+        pretrained: Tag or file; None if the name itself leads to the weights.
+        random: True if the model keeps its random initial weights.
+        quick_gelu: Whether the weights were trained with QuickGELU, if open_clip knows.
         seed: Seed of random weights.
     """
 
@@ -57,7 +58,7 @@ class Source:
 
     @property
     def config(self) -> dict[str, Any] | None:
-        """The model's config, or None if it would have to be fetched."""
+        """The model's config; None if it would have to be downloaded."""
         if self.name.startswith(HUB):
             return None
         config: dict[str, Any] = open_clip.get_model_config(self.name)
@@ -65,12 +66,12 @@ class Source:
 
     @property
     def family(self) -> Family | None:
-        """The family of the image tower, or None if the config would have to be fetched."""
+        """The family of the image tower; None if the config would have to be downloaded."""
         return None if self.config is None else family_of(self.config)
 
     @property
     def identity(self) -> str:
-        """A string that changes with the model, its weights, or the version of open_clip."""
+        """A string that changes with the model, its weights and the version of open_clip."""
         files = []
         if self.name.startswith(LOCAL_DIR):
             files = sorted(Path(self.name.removeprefix(LOCAL_DIR)).iterdir())
@@ -85,19 +86,19 @@ class Source:
 def find_source(
     name: str, pretrained: str | None, *, download: bool = True, seed: int = 0
 ) -> Source:
-    """Check a model name and its weights. Loads nothing and asks no network.
+    """Check a model name and its weights, without loading them or using the network.
 
     Args:
-        name: A model of open_clip (``"ViT-B-32"``), ``"local-dir:DIR"`` with an
+        name: Name of an open_clip model (``"ViT-B-32"``), ``"local-dir:DIR"`` with an
             ``open_clip_config.json`` and weights, ``"hf-hub:ORG/REPO"``, or ``"bundled"``.
-        pretrained: A tag of open_clip, the path of a weights file, or None for random weights.
-            Not used by the three forms of ``name`` that lead to weights themselves.
-        download: If False, weights that would have to be fetched are left out: the tower keeps
-            random weights. Weights in a named directory or file are used all the same.
+        pretrained: Tag of open_clip weights, path of a weights file, or None for random weights.
+            Ignored for the last three forms of ``name``, which lead to weights themselves.
+        download: If False, no weights are downloaded; a model that would need a download gets
+            random weights. Weights in a given directory or file are still used.
         seed: Seed of random weights.
 
     Raises:
-        ValueError: If name, tag, file or directory is unknown; the message lists what there is.
+        ValueError: If name, tag, file or directory is unknown; the message lists valid ones.
     """
     if not isinstance(name, str):
         raise ValueError(f"openclip_model_name={name!r}; it must be a name such as 'ViT-B-32'.")
@@ -113,8 +114,8 @@ def find_source(
     if name.startswith(HUB):
         if not download:
             raise ValueError(
-                f"{name!r} has to be fetched, but pretrained=False forbids it; use a model name of "
-                "open_clip or 'local-dir:DIR'."
+                f"{name!r} has to be downloaded, but pretrained=False forbids it; use the name of "
+                "an open_clip model, or 'local-dir:DIR'."
             )
         return Source(name, None, random=False)
     return _find_builtin(name.replace("/", "-"), pretrained, download=download, seed=seed)
@@ -133,40 +134,38 @@ def _find_builtin(name: str, pretrained: str | None, *, download: bool, seed: in
     if pretrained is None or not download:
         if "hf_model_name" in open_clip.get_model_config(name)["text_cfg"]:
             raise ValueError(
-                f"{name!r} has a text tower whose config has to be fetched; without download it "
-                "cannot be built. Use another model, or weights."
+                f"{name!r} has a text tower whose config has to be downloaded, so it cannot be "
+                "built with random weights. Use another model, or pretrained weights."
             )
         if pretrained is not None:
             warnings.warn(
-                f"{name!r} keeps random weights, since pretrained=False forbids to fetch "
-                f"{pretrained!r}: its scores say nothing. Pass pretrained=True (--pretrained), a "
-                "weights file, or openclip_model_name='bundled'.",
+                f"{name!r} gets random weights, since pretrained=False forbids downloading "
+                f"{pretrained!r}: its scores are meaningless. Pass pretrained=True (--pretrained), "
+                "a weights file, or openclip_model_name='bundled'.",
                 stacklevel=2,
             )
         return Source(name, None, random=True, seed=seed)
     if open_clip.is_pretrained_cfg(name, pretrained):
         quick_gelu = bool(open_clip.get_pretrained_cfg(name, pretrained).get("quick_gelu", False))
-        # The variants "-quickgelu" differ in nothing else; the tag knows which one is right.
+        # The "-quickgelu" variants differ in nothing else; the tag knows which one is right.
         base = name.removesuffix("-quickgelu")
         return Source(base if base in known else name, pretrained, False, quick_gelu)
     tags = open_clip.list_pretrained_tags_by_model(name)
     raise ValueError(
         f"openclip_pretrained={pretrained!r} is neither a file nor known weights of {name!r}; "
-        f"known: {', '.join(tags) or 'none'}."
+        f"choose from: {', '.join(tags) or 'none'}."
     )
 
 
 def _check_directory(directory: Path) -> None:
     config = directory / "open_clip_config.json"
     if not config.is_file():
-        raise ValueError(
-            f"{directory} has no open_clip_config.json; it is needed for 'local-dir:'."
-        )
+        raise ValueError(f"{directory} has no open_clip_config.json, which 'local-dir:' needs.")
     try:
-        told = json.loads(config.read_text(encoding="utf-8"))
+        content = json.loads(config.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{config} is not valid JSON: {error}") from error
-    model = told.get("model_cfg") if isinstance(told, dict) else None
+    model = content.get("model_cfg") if isinstance(content, dict) else None
     towers = model if isinstance(model, dict) else {}
     if not all(isinstance(towers.get(name), dict) for name in ("vision_cfg", "text_cfg")):
         raise ValueError(f"{config} has no entry 'model_cfg' with 'vision_cfg' and 'text_cfg'.")
@@ -181,14 +180,14 @@ def load_model(source: Source) -> nn.Module:
         source: From :func:`find_source`.
 
     Raises:
-        FileNotFoundError: If the weights are not cached and cannot be fetched.
-        ValueError: If a weights file does not fit the model, or is none.
+        FileNotFoundError: If the weights are neither cached nor downloadable.
+        ValueError: If a weights file does not fit the model, or is not one.
         MemoryError: If the model does not fit into memory.
     """
     arguments: dict[str, Any] = {"force_quick_gelu": True} if source.quick_gelu else {}
-    # Base weights of a text tower are never needed: weights of CLIP contain both towers.
+    # Base weights of a text tower are never needed: CLIP weights contain both towers.
     arguments["pretrained_text"] = False
-    # The host scores under inference_mode; a model built there could never be used outside.
+    # The host scores in inference_mode; a model built there could not be used outside.
     with _seeding, torch.inference_mode(False), torch.random.fork_rng(devices=[]):
         torch.manual_seed(source.seed)
         try:
@@ -205,27 +204,28 @@ def load_model(source: Source) -> nn.Module:
         except NO_WEIGHTS:
             if source.random:
                 raise
-            # Torch would advise to run what is in the file.
+            # The message of torch suggests to run code in the file.
             raise ValueError(_no_weights(source)) from None
     loaded: nn.Module = model.eval().requires_grad_(False)
     return loaded
 
 
 def get_tokenizer(source: Source) -> Any:
-    """The model's own tokenizer.
+    """Load the model's own tokenizer.
 
     Raises:
-        FileNotFoundError: If its vocabulary is not cached and cannot be fetched.
-        ValueError: If it would have to be fetched for a tower of random weights, or is a program of
-            its own.
+        FileNotFoundError: If its vocabulary is neither cached nor downloadable.
+        ValueError: If it would have to be downloaded for a model with random weights, or consists
+            of code.
     """
     config = source.config
     if source.random and config is not None:
-        fetched = "hf_tokenizer_name" in config["text_cfg"] or "siglip" in source.name.lower()
-        if fetched:
+        downloaded = "hf_tokenizer_name" in config["text_cfg"] or "siglip" in source.name.lower()
+        if downloaded:
             raise ValueError(
-                f"The tokenizer of {source.name!r} has to be fetched, which random weights do not "
-                "do; pass text_features_normal and text_features_anomaly, or use weights."
+                f"The tokenizer of {source.name!r} has to be downloaded, which is not done for "
+                "random weights; pass text_features_normal and text_features_anomaly, or use "
+                "pretrained weights."
             )
     try:
         _refuse_programs(source.name)
@@ -235,23 +235,23 @@ def get_tokenizer(source: Source) -> Any:
 
 
 def _refuse_programs(name: str) -> None:
-    """Raise a ValueError if a model's tokenizer is code out of its repository or folder."""
+    """Raise a ValueError if a model's tokenizer is code from its repository or folder."""
     config = open_clip.get_model_config(name) or {}
     options = config.get("text_cfg", {}).get("tokenizer_kwargs") or {}
     if options.get("trust_remote_code"):
         raise ValueError(
-            f"The tokenizer of {name!r} is a program of its own (trust_remote_code in its config), "
-            "which is not run; use another model."
+            f"The tokenizer of {name!r} consists of code (trust_remote_code in its config), which "
+            "is never run; use another model."
         )
 
 
 def _no_weights(source: Source) -> str:
-    told = "is not a weights file that open_clip can read safely."
+    problem = "is not a weights file that open_clip can read safely."
     if _is_local(source):
-        return f"{source.pretrained or f'What is in {source.name}'} {told}"
+        return f"{source.pretrained or f'The file in {source.name}'} {problem}"
     return (
-        f"What is cached for {source.name}, {source.pretrained} {told} Remove it from "
-        f"{cache_directory(source)}, so that it is fetched again."
+        f"The file cached for {source.name}, {source.pretrained} {problem} Remove it from "
+        f"{cache_directory(source)} to download it again."
     )
 
 
@@ -264,17 +264,17 @@ def _explained(source: Source, error: Exception) -> Exception:
     if source.random or _is_local(source):
         return ValueError(f"The weights of {where} cannot be loaded: {error}")
     return FileNotFoundError(
-        f"The weights of {where} are not cached and could not be fetched: {error}\n"
-        f"They would be cached in {cache_directory(source)}. Without network, either\n"
+        f"The weights of {where} are not cached and could not be downloaded: {error}\n"
+        f"They would be cached in {cache_directory(source)}. Without network access, either\n"
         " - load this model once on a connected machine and copy that folder here, or\n"
         " - pass openclip_pretrained='/path/to/weights.safetensors', or\n"
         " - pass openclip_model_name='local-dir:DIR' with open_clip_config.json and weights, or\n"
-        " - pass openclip_model_name='bundled' for the tiny model inside this package."
+        " - pass openclip_model_name='bundled' for the tiny model in this package."
     )
 
 
 def cache_directory(source: Source) -> Path:
-    """Where open_clip keeps weights of this source once they are downloaded."""
+    """Directory in which open_clip caches downloaded weights of this source."""
     if not source.name.startswith(HUB):
         config = open_clip.get_pretrained_cfg(source.name, source.pretrained or "")
         if not config.get("hf_hub"):

@@ -1,6 +1,6 @@
-"""A tiny CLIP of our own, for demonstration, tests and first steps without a network.
+"""A tiny CLIP model for demonstrations, tests and first steps without network access.
 
-See ``MODEL_CARD.md`` beside this file for what it can and what it cannot do.
+See ``MODEL_CARD.md`` in this folder for its capabilities and limits.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ CHECKSUMS = "SHA256SUMS"  # in the format of sha256sum
 
 
 def weights_dir() -> Path:
-    """Folder with the weights and their configuration, checked against their SHA-256.
+    """Folder with the weights and their config, verified by SHA-256.
 
-    open_clip reads it as ``"local-dir:FOLDER"``.
+    open_clip loads it as ``"local-dir:FOLDER"``.
 
     Raises:
         ValueError: If a file is missing or damaged; the message names it.

@@ -132,7 +132,7 @@ class Results:
             self._stream = None
 
     def finish(self, records: Iterable[Record]) -> None:
-        """Write the journal anew, each record once and in order, and the table."""
+        """Rewrite the journal, each record once and in order, and the table."""
         self.close()
         records = list(records)
         lines = "".join(json.dumps(record) + "\n" for record in records)

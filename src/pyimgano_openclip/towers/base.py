@@ -1,4 +1,4 @@
-"""What is asked of a tower and what it answers, the same for all families."""
+"""The interface of towers, the same for all families."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-import torch.nn.functional as F  # noqa: N812 - the name everybody uses
+import torch.nn.functional as F  # noqa: N812 - the conventional name
 from torch import Tensor
 
 from ..embedding import Attention, Size
@@ -21,9 +21,9 @@ class Request:
         aligned: The side path for text-aligned tokens, ``"none"`` for the plain last tokens,
             ``"auto"`` for ``"vv"`` where the tower has a side path and ``"none"`` elsewhere, or
             None to leave them out together with the pooled embedding.
-        stages: How many equal groups of blocks the side path is summed over.
+        stages: Number of equal groups of blocks over which the side path is summed.
         layers: Depths in (0, 1] after which feature tokens are taken; 1 is after the last block.
-        windows: Sides, in patches, of square windows that are embedded each by itself.
+        windows: Sides in patches of square windows that are embedded separately.
     """
 
     aligned: Attention | None = None
@@ -37,14 +37,13 @@ class TowerOutput:
     """Result of one pass over a batch of B images with a grid of (rows, cols) patches.
 
     Attributes:
-        pooled: Unit-length image embeddings, float32, shape (B, D), as ``encode_image`` gives them.
+        pooled: Unit-length image embeddings, float32, shape (B, D), equal to ``encode_image``.
         aligned: Text-aligned patch tokens, float32, (B, rows, cols, D). Each is the mean of the
             unit-length tokens of the stages, so its dot product with a unit text vector is the
             mean cosine over the stages.
         features: One tensor per requested layer, shape (B, rows, cols, C), not normalised.
-        windows: By the side of the window, unit-length embeddings as ``encode_image`` would give
-            for nothing but the patches of the window, shape (B, rows - side + 1,
-            cols - side + 1, D).
+        windows: Unit-length embeddings by window side, as ``encode_image`` would compute them from
+            the patches of the window alone, shape (B, rows - side + 1, cols - side + 1, D).
     """
 
     pooled: Tensor | None = None
@@ -58,8 +57,8 @@ class Tower(ABC):
 
     Attributes:
         side_path: True if the aligned tokens can come from self-self attention.
-        aligned: False if the family gives no text-aligned patch tokens at all.
-        any_canvas: False if the tower takes images of its own size only.
+        aligned: False if the family has no text-aligned patch tokens.
+        any_canvas: False if the tower accepts only images of its own size.
 
     Args:
         visual: ``model.visual`` of an open_clip model; it is neither changed nor copied.
@@ -75,21 +74,21 @@ class Tower(ABC):
     @staticmethod
     @abstractmethod
     def fits(visual: Any) -> bool:
-        """True if ``visual`` is of this family."""
+        """True if ``visual`` belongs to this family."""
 
     @property
     @abstractmethod
     def patch_size(self) -> Size:
-        """(height, width) in pixels; both sides of a canvas are whole multiples of it."""
+        """(height, width) of a patch in pixels; both sides of a canvas are multiples of it."""
 
     @property
     @abstractmethod
     def native_size(self) -> Size:
-        """(height, width) in pixels that the tower was made for, in whole patches."""
+        """(height, width) of the tower's own input in pixels, rounded to whole patches."""
 
     @property
     def feature_stride(self) -> Size:
-        """(height, width) in pixels that a feature token stands for."""
+        """(height, width) in pixels covered by a feature token."""
         return self.patch_size
 
     @abstractmethod
@@ -97,18 +96,18 @@ class Tower(ABC):
         """Run the tower once.
 
         Args:
-            images: Normalised pixels, shape (B, 3, height, width), whole patches.
+            images: Normalised pixels, shape (B, 3, height, width), in whole patches.
             request: What to return.
 
         Raises:
-            ValueError: If the tower cannot give what is asked.
+            ValueError: If the tower does not support the request.
         """
 
     def attention_for(self, request: Request) -> str:
-        """The side path that a request means on this tower.
+        """Resolve the side path of a request on this tower.
 
         Raises:
-            ValueError: If it asks for a side path that the tower does not have.
+            ValueError: If the tower does not have the requested side path.
         """
         wanted = request.aligned or "none"
         if wanted == "auto":
@@ -122,23 +121,23 @@ class Tower(ABC):
 
 
 def depths(layers: Sequence[float], n_blocks: int) -> list[int]:
-    """Relative depths to block counts: 0.25 of 12 blocks is after the third."""
+    """Convert relative depths to block counts: 0.25 of 12 blocks is after the third."""
     return [max(1, round(layer * n_blocks)) for layer in layers]
 
 
 def unit_length(vectors: Tensor) -> Tensor:
-    """Vectors along the last axis scaled to length 1, in float32."""
-    # In half precision the epsilon that keeps a zero vector from a division by zero is itself zero.
+    """Scale vectors along the last axis to length 1, in float32."""
+    # In half precision the epsilon that prevents a division by zero is itself zero.
     return F.normalize(vectors.float(), dim=-1)
 
 
 def resample_positions(plane: Tensor, old: Size, new: Size) -> Tensor:
-    """Position embeddings of a grid of any shape, interpolated as open_clip does when loading.
+    """Interpolate position embeddings to a grid of any shape, as open_clip does when loading.
 
     Args:
-        plane: Embeddings of the patches, shape (old rows * old cols, C).
-        old: (rows, cols) they belong to.
-        new: (rows, cols) wanted.
+        plane: Position embeddings of the patches, shape (old rows * old cols, C).
+        old: (rows, cols) of ``plane``.
+        new: (rows, cols) of the result.
 
     Returns:
         Shape (new rows * new cols, C), in the dtype of ``plane``.
