@@ -18,7 +18,7 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 
 def check_number(name: str, value: Any, *, above: float, most: float) -> float:
-    """The number as a float of Python's; raise a ValueError unless above < value <= most."""
+    """Return the value as a float; raise a ValueError unless above < value <= most."""
     real = isinstance(value, Real) and not isinstance(value, bool)
     if not real or not above < value <= most:
         raise ValueError(f"{name}={value!r}; it must be a number in ({above}, {most}].")
@@ -39,7 +39,7 @@ def check_seed(value: Any) -> None:
 
 
 def as_list(name: str, value: object, most: int) -> tuple[Any, ...]:
-    """The entries of a list, a tuple or an array.
+    """Return the entries of a list, tuple or array as a tuple.
 
     Raises:
         ValueError: If it is not one of these, or has more than ``most`` entries.

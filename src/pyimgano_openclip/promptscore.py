@@ -306,7 +306,7 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         return NEUTRAL[self.mode] if learnt is None else learnt.label
 
     def region_threshold(self) -> float:
-        """Map value above which :meth:`explain` counts a pixel as hot.
+        """Map value that a pixel has to exceed to be hot in :meth:`explain`.
 
         After :meth:`fit` it is the quantile of the training maps' peaks, as ``threshold_`` is that
         of the training scores. Before, as for :meth:`predict`, two or more ``references`` set it;

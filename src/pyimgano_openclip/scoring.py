@@ -258,7 +258,7 @@ class ScoringDetector(BaseDetector):  # type: ignore[misc]  # the host is untype
         return float(self.threshold_)
 
     def region_threshold(self) -> float:
-        """Map value that every pixel counted as hot by :meth:`explain` exceeds.
+        """Map value that a pixel has to exceed to be hot in :meth:`explain`.
 
         Raises:
             RuntimeError: If there is no threshold yet.

@@ -58,7 +58,7 @@ def check_image_size(size: object) -> int | Size | None:
     Raises:
         ValueError: If it is none of these.
     """
-    if isinstance(size, (tuple, list)):  # JSON knows lists only
+    if isinstance(size, (tuple, list)):  # JSON has only lists
         if len(size) != 2:
             raise ValueError(f"force_image_size={size!r}; it must be a side or (height, width).")
         for side in size:

@@ -204,7 +204,7 @@ def load_model(source: Source) -> nn.Module:
         except NO_WEIGHTS:
             if source.random:
                 raise
-            # The message of torch suggests to run code in the file.
+            # Torch's own message suggests running code from the file.
             raise ValueError(_no_weights(source)) from None
     loaded: nn.Module = model.eval().requires_grad_(False)
     return loaded

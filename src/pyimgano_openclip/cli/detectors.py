@@ -48,8 +48,8 @@ def saved_detector(options: argparse.Namespace) -> OpenCLIPDetector:
     """
     if options.model and not options.pretrained and not _brings_weights(options.model):
         raise UsageError(
-            f"A saved detector has its own model; omit --model {options.model}, or tell with "
-            "--model local-dir:DIR or --pretrained FILE where its weights are on this machine."
+            f"A saved detector has its own model; omit --model {options.model}, or locate its "
+            "weights on this machine with --model local-dir:DIR or --pretrained FILE."
         )
     return load_detector(options.detector, **_model(options), **_working(options))
 

@@ -32,7 +32,7 @@ DISTANCES = (0.0, 2.0)  # cosine
 # to send.
 THUMBNAIL_SIDES = ((60, 960), (300, 640), (1000, 400))
 SMALLEST_SIDE = 280
-OBLONG = 4  # proportions beyond which a small picture would be a line
+OBLONG = 4  # aspect ratio beyond which a small picture would be a line
 QUALITY = 82  # JPEG
 
 

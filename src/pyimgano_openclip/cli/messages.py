@@ -17,7 +17,7 @@ SHOWN = 5  # names listed before "and 7 more"
 
 
 class UsageError(ValueError):
-    """The command was called with arguments that cannot be right."""
+    """The command was called with invalid arguments."""
 
 
 def printable(text: str) -> str:
