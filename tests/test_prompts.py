@@ -57,6 +57,7 @@ def test_equal_prompts_have_equal_keys():
         ({"normal_states": []}, "normal_states is empty"),
         ({"templates": "a photo of {}"}, "templates must be a list"),
         ({"templates": []}, "templates is empty"),
+        ({"templates": ["a photo of {}", "x-ray"]}, "'x-ray' has no {}"),
         ({"templates": ["{a}"]}, "cannot be filled"),
         ({"defects": {"dent", "scratch"}}, "defects must be a list"),
         (

@@ -88,7 +88,8 @@ class Wording:
         text_prompts: ``{"normal": [...], "anomaly": [...]}``: whole sentences instead of states
             and templates.
         normal_states: Phrases such as ``"flawless {}"``.
-        anomalous_states: Phrases such as ``"{} with a hole"``.
+        anomalous_states: Phrases such as ``"{} with a hole"``; without ``{}`` a phrase does not
+            name the class.
         templates: Sentences to fill with each state, such as ``"a photo of a {}."``.
         defects: Names of the defects to tell apart, or a mapping from names to phrases.
     """
@@ -106,11 +107,17 @@ class Wording:
             class_name: What the images show, in plain words: ``"screw"``, ``"leather"``.
 
         Raises:
-            ValueError: If a list is empty or a bare string, a placeholder is unknown, a side is
-                missing, or whole sentences are given together with states, or with templates that
+            ValueError: If a list is empty or a bare string, a placeholder is unknown, a template
+                has none, a side is missing, or whole sentences are given together with states, or with templates that
                 nothing is put into.
         """
         templates = _sentences("templates", TEMPLATES if self.templates is None else self.templates)
+        for template in templates:
+            if _fill(template, "a") == _fill(template, "b"):
+                raise ValueError(
+                    f"The template {template!r} has no {{}} for the state, so that normal and "
+                    "anomalous prompts would be the same."
+                )
         named = {
             name: _compose(f"defects[{name!r}]", states, templates, class_name)
             for name, states in self._defect_states().items()
