@@ -108,8 +108,8 @@ class Wording:
 
         Raises:
             ValueError: If a list is empty or a bare string, a placeholder is unknown, a template
-                has none, a side is missing, or whole sentences are given together with states, or with templates that
-                nothing is put into.
+                has none, a side is missing, or whole sentences are given together with states, or
+                with templates that nothing is put into.
         """
         templates = _sentences("templates", TEMPLATES if self.templates is None else self.templates)
         for template in templates:
