@@ -272,7 +272,7 @@ FIT = "fit --normal {parts} --out {saved}"
 SCORE = "score {parts} --out {out}"
 FAILURES = {
     SCORE + " --detector {out}/no": "/no: No such file",
-    SCORE + " --detector {parts}/part-0.png": "part-0.png is damaged or no checkpoint: it is not a",
+    SCORE + " --detector {parts}/part-0.png": "part-0.png is damaged or not a checkpoint: it is",
     "score {parts} --out {file} --class-name nut --model bundled": "pass a folder for the results",
     "score {parts}/none --out {out} --class-name nut": "does not exist",
     "fit --normal {file} --out {saved} --model bundled": ": {file} cannot be opened",
