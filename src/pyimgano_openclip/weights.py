@@ -9,12 +9,12 @@ from __future__ import annotations
 import difflib
 import json
 import os
-import pickle
 import struct
 import threading
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 from zipfile import BadZipFile
 
@@ -31,7 +31,7 @@ LOCAL_DIR = "local-dir:"
 HUB = "hf-hub:"
 # Raised by open_clip and torch for files that contain no weights, or more than weights.
 NO_WEIGHTS = (
-    pickle.UnpicklingError, SafetensorError, BadZipFile, struct.error, EOFError, LookupError,
+    UnpicklingError, SafetensorError, BadZipFile, struct.error, EOFError, LookupError,
     AttributeError, TypeError, StopIteration,
 )  # fmt: skip
 
