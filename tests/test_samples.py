@@ -108,7 +108,7 @@ def test_families_and_defects_are_named_once_and_some_are_held_out() -> None:
     [
         ({"family": "unicorn"}, "'unicorn' is not a family"),
         ({"defect": "rust"}, "'rust' is not a defect of 'leather'"),
-        ({"defect": "missing part"}, "no defect of 'leather'"),
+        ({"defect": "missing part"}, "'missing part' is not a defect of 'leather'"),
         ({"size": (8, 96)}, "at least 16"),
         ({"seed": -1}, "neither may be negative"),
     ],
