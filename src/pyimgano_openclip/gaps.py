@@ -36,7 +36,7 @@ def gap(item: Item, error: UnreadableError) -> ImageScores:
         size = image_size(item)
     except UnreadableError:
         size = UNKNOWN
-    return ImageScores(np.full((1, 1), np.nan, dtype=np.float32), np.nan, size, str(error))
+    return ImageScores.of(np.full((1, 1), np.nan, dtype=np.float32), np.nan, size, str(error))
 
 
 class Gaps:

@@ -361,7 +361,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         images = bank.images * len(distances) if alone else bank.images[-len(distances) :]
         method, topk = self.aggregation_method, self.aggregation_topk
         return [
-            ImageScores(found.reshape(image.grid), image_score(found, method, topk), image.size)
+            ImageScores.of(found.reshape(image.grid), image_score(found, method, topk), image.size)
             for found, image in zip(distances, images, strict=True)
         ]
 
@@ -389,7 +389,7 @@ class NearestScorer:
         distance = self.bank.nearest_distance(flat(patches), self.n_neighbors)
         scores = distance.reshape(patches.tokens.shape[:2])
         score = image_score(scores, self.aggregation, self.topk)
-        return ImageScores(patches=scores, image=score, size=patches.size)
+        return ImageScores.of(scores, score, patches.size)
 
 
 def _training(

@@ -92,8 +92,8 @@ class PromptScorer:
             return scored
         distance = self.references.distance(patches, leave_out)
         far = image_score(distance, self.aggregation, self.topk)
-        patches_too = np.asarray((scored.patches + distance) / 2, dtype=np.float32)
-        return ImageScores(patches_too, (scored.image + far) / 2, scored.size)
+        both = np.asarray((scored.patches + distance) / 2, dtype=np.float32)
+        return ImageScores.of(both, (scored.image + far) / 2, scored.size)
 
     def _by_text(self, patches: PatchTokens) -> ImageScores:
         whole = None if patches.pooled is None else float(self.compare(patches.pooled))
@@ -103,7 +103,7 @@ class PromptScorer:
         score = image_score(scores, self.aggregation, self.topk)
         if whole is not None:
             score = (score + whole) / 2
-        return ImageScores(patches=scores, image=score, size=patches.size)
+        return ImageScores.of(scores, score, patches.size)
 
     def compare(self, tokens: Floats) -> Floats:
         """Score tokens of shape (..., D) by the mode; higher is more anomalous.
