@@ -8,8 +8,7 @@ selects the same tokens as one step at a time, but many times faster.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +22,7 @@ CANDIDATES = 512  # tokens among which the next ones are selected
 BLOCK = 8192  # tokens compared at once
 
 
-@dataclass(frozen=True)
-class Coreset:
+class Coreset(NamedTuple):
     """A selection of tokens that covers all of them.
 
     Attributes:

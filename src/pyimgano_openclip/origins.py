@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,8 +15,7 @@ LONGEST = 2**31 - 1  # pixels; limit of OpenCV and Pillow
 Origins = npt.NDArray[np.int32]  # image, turn and patch of each row, (N, 3)
 
 
-@dataclass(frozen=True)
-class StoredImage:
+class StoredImage(NamedTuple):
     """Geometry and path of a training image, to show what a patch was compared with.
 
     Attributes:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from string import Formatter
+from typing import NamedTuple
 
 NORMAL_STATES = (
     "{}",
@@ -80,8 +81,7 @@ class Prompts:
         return self.normal, self.anomaly, tuple(self.defects.items())
 
 
-@dataclass(frozen=True)
-class Wording:
+class Wording(NamedTuple):
     """How prompts are built for a class name; None selects the built-in phrases.
 
     Attributes:
