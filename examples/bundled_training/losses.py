@@ -16,7 +16,7 @@ from pyimgano_openclip.features import aggregate
 from pyimgano_openclip.towers import Request, VisionTransformerTower
 
 TAU = 0.07  # temperature of promptscore
-DEPTHS = (0.25, 0.5, 0.75)  # of patch-kNN
+DEPTHS = (0.25, 0.5, 0.75)  # of patch-kNN, and one that it may be told to read
 WINDOWS = (1, 3)  # of patch-kNN
 REQUEST = Request(aligned="vv", stages=4, layers=DEPTHS)
 FULL_PATCH = 0.25  # share of a patch's pixels from which it counts as wholly defective

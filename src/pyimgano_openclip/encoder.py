@@ -94,7 +94,7 @@ class OpenCLIPPatchEmbedder:
         tokens: Tokens = "features",
         attention: Attention = "auto",
         stages: int = 4,
-        layers: Sequence[float] = (0.25, 0.5, 0.75),
+        layers: Sequence[float] = (0.5, 0.75),
         neighbourhoods: Sequence[int] = (1, 3),
         windows: Sequence[int] = (),
         dimension: int | None = 384,

@@ -123,7 +123,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         force_image_size: int | Size | None = None,
         resize: Literal["keep", "squash"] = "keep",
         max_tokens: int | None = None,
-        layers: Sequence[float] = (0.25, 0.5, 0.75),
+        layers: Sequence[float] = (0.5, 0.75),
         neighbourhoods: Sequence[int] = (1, 3),
         rotations: int = 1,
         n_neighbors: int = 1,
