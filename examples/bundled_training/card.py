@@ -62,9 +62,9 @@ On one core of a shared cloud CPU, loading takes {loading:.2f} s and an image of
   defect. Objects of families seen in training do better, but not well (see their row): more
   families would help, and so would more pixels and a larger network. A few normal images settle it;
   see the 16-shot rows.
-- **Finer maps.** More training no longer improves them: 16-shot pixel AUROC was 95.5 after 2,950
-  steps and 95.6 after 8,000, 12,000 and 15,500, while the image AUROC rose from 89 to 95. The grid
-  of 12 x 12 patches is coarser than many defects.
+- **Finer maps.** More training no longer improves them: 16-shot pixel AUROC, then read at the three
+  depths of training, was 95.5 after 2,950 steps and 95.6 after 8,000, 12,000 and 15,500, while the
+  image AUROC rose from 89 to 95. The grid of 12 x 12 patches is coarser than many defects.
 - Defects smaller than about two pixels at 96 x 96, and logical ones (a part too many, a wrong
   order), which no training image shows.
 - Any use as a general CLIP: retrieval or classification of photographs gives noise.
@@ -97,7 +97,8 @@ a whitening of real patches. The loss is a weighted sum of
 - cross-entropy and Dice of the patch tokens of the value-attention path that promptscore reads,
   against the masks, with its prompts and temperature;
 - cross-entropy of the class token and of the highest patches, and the order within a pair;
-- cross-entropy of the nearest-neighbour distance of patch-kNN, with one picture as the bank;
+- cross-entropy of the nearest-neighbour distance of patch-kNN at three depths, of which it reads
+  two by default, with one picture as the bank;
 - multi-positive InfoNCE between pictures and captions.
 
 Nouns in the prompts are often generic, wrong or unknown, so that other class names work too.
