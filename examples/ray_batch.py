@@ -2,14 +2,14 @@
 
     python examples/ray_batch.py images/ --detector screw.safetensors --out scores.jsonl
     python examples/ray_batch.py images.parquet --column image --class-name screw \
-        --tower ViT-B-16-plus-240 --pretrained laion400m_e31 --out scores/ \
+        --tower ViT-B-16-plus-240 --pretrained laion400m_e31 --out scores.parquet \
         --address auto --workers 8 --gpus 1
 
 Needs pip install 'pyimgano-openclip[ray]'. Without --address it starts Ray on this machine. Every
 worker holds one detector. A worker that dies is replaced and what it was scoring is scored again,
 so the result is complete, and the same as that of one process. A column of bytes holds image files,
-a column of strings their paths, which every worker must be able to open. --out NAME.jsonl is one
-file, anything else a new folder of Parquet files; rows keep their order and their other columns.
+a column of strings their paths, which every worker must be able to open. --out is one file on this
+machine, NAME.jsonl or NAME.parquet; rows keep their order and their other columns.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ import logging
 import math
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import ray.data
 from PIL import Image
+from pyarrow import parquet
 from pyimgano.models import create_model
 
 from pyimgano_openclip import load_detector
@@ -45,6 +47,7 @@ RESULTS = {
 SAMPLE = 64  # images that decide the proportions in which a zero-shot detector reads all
 STORE = 2**30  # bytes of memory for images on their way, where Ray is started here
 READERS = 2  # threads of a worker
+ROWS = 4096  # written at a time
 
 
 class Scorer:
@@ -116,7 +119,10 @@ def saved_detector(options: argparse.Namespace, images: ray.data.Dataset) -> byt
 def dataset(options: argparse.Namespace) -> ray.data.Dataset:
     """A row for every image."""
     if options.images.suffix == ".parquet" or any(options.images.glob("*.parquet")):
-        return ray.data.read_parquet(str(options.images))
+        table = ray.data.read_parquet(str(options.images))
+        if not table.count():
+            raise SystemExit(f"{options.images} holds no rows.")
+        return table
     paths = sorted(p for p in options.images.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if not paths:
         raise SystemExit(f"{options.images} holds neither images nor Parquet files.")
@@ -124,15 +130,27 @@ def dataset(options: argparse.Namespace) -> ray.data.Dataset:
 
 
 def write(rows: ray.data.Dataset, out: Path) -> None:
-    """One JSON line for every row, or a folder of Parquet files."""
-    if out.suffix != ".jsonl":
-        rows.write_parquet(str(out))
-        return
+    """One file, complete or not at all; Ray's own write_parquet() does not keep the order."""
     partial = out.with_name(out.name + ".part")
-    with partial.open("w", encoding="utf-8") as file:
-        for batch in rows.iter_batches(batch_format="pyarrow"):
-            file.writelines(json.dumps(row, default=str) + "\n" for row in batch.to_pylist())
+    tables = rows.iter_batches(batch_size=ROWS, batch_format="pyarrow")
+    write_table = _write_parquet if out.suffix == ".parquet" else _write_lines
+    write_table(tables, partial)
     partial.replace(out)
+
+
+def _write_lines(tables: Iterable[pa.Table], path: Path) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for table in tables:
+            file.writelines(json.dumps(row, default=str) + "\n" for row in table.to_pylist())
+
+
+def _write_parquet(tables: Iterable[pa.Table], path: Path) -> None:
+    with ExitStack() as stack:
+        file = None
+        for table in tables:
+            if file is None:
+                file = stack.enter_context(parquet.ParquetWriter(path, table.schema))
+            file.write_table(table)
 
 
 def start(address: str | None, processors: int) -> None:
@@ -162,7 +180,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--class-name", help="what the images show, for zero-shot scores")
     parser.add_argument("--tower", default="bundled", help="a model of open_clip, or 'bundled'")
     parser.add_argument("--pretrained", help="its weights: a tag of open_clip or a file")
-    parser.add_argument("--out", type=Path, required=True, help="NAME.jsonl, or a new folder")
+    parser.add_argument("--out", type=Path, required=True, help="NAME.jsonl or NAME.parquet")
     parser.add_argument("--address", help="of a Ray cluster: auto, ray://HOST:10001")
     parser.add_argument("--workers", type=int, default=2, help="detectors at work")
     parser.add_argument("--cpus", type=float, default=1, help="processors of a worker")
@@ -171,8 +189,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     if (options.detector is None) == (options.class_name is None):
         parser.error("choose one: --detector FILE, or --class-name WORD")
-    if options.out.suffix != ".jsonl" and options.out.exists():
-        parser.error(f"{options.out} exists already")
+    if options.out.suffix not in (".jsonl", ".parquet") or options.out.is_dir():
+        parser.error(f"--out {options.out}; it must be a file, NAME.jsonl or NAME.parquet")
 
     ray.cloudpickle.register_pickle_by_value(sys.modules[Scorer.__module__])  # send the class too
     # Without a processor to read and write with, all would wait for each other.

@@ -144,7 +144,7 @@ def test_a_table_of_image_files_is_scored_as_in_one_process(tmp_path):
         files.append(file.getvalue())
     table = pa.table({"part": range(len(files)), "image": files})
     parquet.write_table(table, tmp_path / "parts.parquet", row_group_size=4)
-    out = tmp_path / "scores"
+    out = tmp_path / "scores.parquet"
     arguments = ("--column", "image", "--class-name", "tile", "--out", out, "--batch-size", 4)
     with running(tmp_path, tmp_path / "parts.parquet", *arguments) as process:
         finish(process)
@@ -157,3 +157,11 @@ def test_a_table_of_image_files_is_scored_as_in_one_process(tmp_path):
     assert np.allclose(found["score"], expected, rtol=0, atol=1e-6)
     assert found["label"].to_pylist() == detector.predict(images).tolist()
     assert found["error"].null_count == len(files)
+
+
+def test_an_output_of_another_kind_is_refused_before_anything_is_scored(tmp_path):
+    with running(tmp_path, tmp_path, "--class-name", "tile", "--out", tmp_path / "x") as process:
+        printed, _ = process.communicate(timeout=LIMIT)
+
+    assert process.returncode == 2
+    assert "it must be a file, NAME.jsonl or NAME.parquet" in printed
