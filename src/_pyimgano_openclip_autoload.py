@@ -1,96 +1,88 @@
-"""Registers the detectors of pyimgano-openclip with pyimgano once pyimgano is imported.
+"""Waits, from interpreter start on, for an import of ``pyimgano``; then has the plugin registered.
 
-pyimgano reads no entry points by itself and has its own detectors of the same names. So the line in
-``pyimgano_openclip_autoload.pth`` waits, from interpreter start on, for an import of ``pyimgano``
-or ``pyimgano_openclip``, and calls :func:`install` before it. That adds one finder, which lets the
-plugin register after each module in ``_WATCHED``. Nothing here may raise: a broken plugin only
-causes a warning. ``PYIMGANO_OPENCLIP_AUTOLOAD=0`` turns it off.
+Python calls :func:`activate` when it starts: 3.15 and later by ``pyimgano_openclip_autoload.start``
+(PEP 829), earlier ones by the line in ``pyimgano_openclip_autoload.pth``, which they ignore beside
+a ``.start`` file. ``PYIMGANO_OPENCLIP_AUTOLOAD=0`` turns it off.
+
+Every program with this interpreter pays for what is imported here, so nothing is but ``os`` and
+``sys``, which Python itself has imported by then; hence no type is named. Nothing here may raise or
+print: a program that never imports pyimgano must not notice.
 """
 
-from __future__ import annotations
-
+import os
 import sys
-import warnings
-from collections.abc import Sequence
-from importlib import import_module
-from importlib.machinery import ModuleSpec
-from types import ModuleType
 
-# These modules fill the host's registry with its own detectors.
-_HOST_MODULES = ("pyimgano.models", "pyimgano.models.openclip_backend")
-_WATCHED = (
-    *_HOST_MODULES,
+SWITCH = "PYIMGANO_OPENCLIP_AUTOLOAD"  # an environment variable; 0 turns it off
+
+# Registry name -> (module, class); the entry points name the same classes.
+DETECTORS = {
+    "vision_openclip_mutual": ("pyimgano_openclip.mutual", "VisionOpenCLIPMutual"),
+    "vision_openclip_patchknn": ("pyimgano_openclip.patchknn", "VisionOpenCLIPPatchKNN"),
+    "vision_openclip_promptscore": ("pyimgano_openclip.promptscore", "VisionOpenCLIPPromptScore"),
+}
+BASE = ("pyimgano_openclip.detector.base", "OpenCLIPDetector")
+# These modules put the host's own detectors into its registry; the first makes the registry.
+HOST_MODULES = ("pyimgano.models", "pyimgano.models.openclip_backend")
+WATCHED = (
+    *HOST_MODULES,
     # Whichever of these is imported first imports the host before there is a class to register, or
     # blocks another thread that is registering.
     "pyimgano.models.base_detector",
-    "pyimgano_openclip.detector",
-    "pyimgano_openclip.patchknn",
-    "pyimgano_openclip.promptscore",
+    BASE[0],
+    *(module for module, _ in DETECTORS.values()),
 )
-_reported: set[str] = set()
 
 
-class _Finder:
-    """Finds nothing itself, but notices when a watched module is executed."""
+class Watch:
+    """A finder that finds nothing itself, but has the watched modules executed in another way.
 
-    def find_spec(
-        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        if name not in _WATCHED:
+    It does not act while it is asked: Python then holds a lock that every import needs, so that a
+    module that another thread is importing would be waited for in vain.
+    """
+
+    def find_spec(self, name, path=None, target=None):  # type: ignore[no-untyped-def]
+        """Ask the finders after this one; those before it have been asked already."""
+        if name not in WATCHED:
             return None
         others = iter(sys.meta_path)
-        if self not in others:  # skips the finders before this one, which have been asked already
+        if self not in others:  # stops behind this one
             return None
         for finder in others:
             find_spec = getattr(finder, "find_spec", None)
-            spec: ModuleSpec | None = find_spec and find_spec(name, path, target)
+            spec = find_spec and find_spec(name, path, target)
             if spec is not None:
-                _watch(spec)
+                self._take_over(name, spec.loader)
                 return spec
         return None
 
-
-def _watch(spec: ModuleSpec) -> None:
-    """Let the plugin act before and after the loader of ``spec`` executes the module."""
-    loader = spec.loader
-    execute = getattr(loader, "exec_module", None)
-    if execute is None:
-        return
-
-    def exec_module(module: ModuleType) -> None:
-        if spec.name in _HOST_MODULES:
-            _call_plugin("make_way_for_host")
-        try:
-            execute(module)
-        finally:
-            _call_plugin("register_detectors")
-
-    loader.exec_module = exec_module  # type: ignore[union-attr, method-assign]
+    def _take_over(self, name, loader):  # type: ignore[no-untyped-def]
+        execute = getattr(loader, "exec_module", None)
+        if execute is not None:
+            loader.exec_module = lambda module: _execute(name, lambda: execute(module))
 
 
-def _call_plugin(function: str) -> None:
-    """Call a function of the plugin; if it fails, warn and let the host go on."""
-    if "pyimgano.models" not in sys.modules:
-        return  # called again when the host is imported
-    try:
-        import pyimgano.models  # waits for another thread that is still filling the registry
-
-        if hasattr(pyimgano.models, "MODEL_REGISTRY"):
-            getattr(import_module("pyimgano_openclip.plugin"), function)()
-    except Exception as error:  # noqa: BLE001 - the host must go on in any case
-        # An averted deadlock: another thread is importing what registration needs. That import is
-        # watched, and registers when it is complete.
-        if type(error).__name__ != "_DeadlockError":
-            _report(f"{type(error).__name__}: {error}")
+WATCH = Watch()
 
 
-def _report(problem: str) -> None:
-    if problem in _reported:
-        return
-    _reported.add(problem)
+def activate() -> None:
+    """Wait for the host, unless that is turned off; calling it again has no effect."""
+    if os.environ.get(SWITCH) != "0":
+        install()
+
+
+def install() -> None:
+    """Wait for the host; calling it again has no effect."""
+    if WATCH not in sys.meta_path:
+        sys.meta_path.insert(0, WATCH)
+
+
+def report(problem: str) -> None:
+    """Warn that the detectors could not be registered; the host goes on in any case."""
+    import warnings
+
     message = (
         f"pyimgano-openclip could not register its detectors ({problem}); pyimgano uses its own "
-        "instead. PYIMGANO_OPENCLIP_AUTOLOAD=0 silences this."
+        f"instead. {SWITCH}=0 silences this."
     )
     try:
         warnings.warn(message, RuntimeWarning, stacklevel=2)
@@ -98,7 +90,15 @@ def _report(problem: str) -> None:
         print(message, file=sys.stderr)  # noqa: T201
 
 
-def install() -> None:
-    """Start watching; calling it again has no effect."""
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
+def _execute(name, execute):  # type: ignore[no-untyped-def]
+    from importlib import import_module
+
+    try:
+        watched = import_module("_pyimgano_openclip_registration").execute
+    except Exception as error:  # noqa: BLE001 - the host must go on in any case
+        if WATCH in sys.meta_path:
+            sys.meta_path.remove(WATCH)
+            report(f"{type(error).__name__}: {error}")
+        execute()
+    else:
+        watched(name, execute)

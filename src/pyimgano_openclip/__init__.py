@@ -1,7 +1,8 @@
 """Zero-shot and few-shot visual anomaly detection with OpenCLIP, as a plugin of pyimgano.
 
 Importing this package is cheap: the names below are loaded on first use, and torch and open_clip
-only when a detector sees its first image.
+only when a detector sees its first image. It registers the detectors as soon as pyimgano is
+imported, too, unless the environment variable ``PYIMGANO_OPENCLIP_AUTOLOAD`` is 0.
 """
 
 from __future__ import annotations
@@ -9,33 +10,51 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from _pyimgano_openclip_autoload import activate
+
+from .version import __version__
 
 if TYPE_CHECKING:
-    from .encoder import OpenCLIPPatchEmbedder
+    from .encoder.embedder import OpenCLIPPatchEmbedder
+    from .export.onnx_file import export_onnx
+    from .images.reading import read_pixels
     from .loading import load_detector
+    from .maps.pictures import overlay
+    from .maps.scores import anomaly_map
+    from .mutual import VisionOpenCLIPMutual
     from .patchknn import VisionOpenCLIPPatchKNN
-    from .pictures import overlay
-    from .promptscore import VisionOpenCLIPPromptScore, prompt_patch_scores
+    from .prompts.scorer import prompt_patch_scores
+    from .promptscore import VisionOpenCLIPPromptScore
 
 __all__ = [
     "OpenCLIPPatchEmbedder",
+    "VisionOpenCLIPMutual",
     "VisionOpenCLIPPatchKNN",
     "VisionOpenCLIPPromptScore",
     "__version__",
+    "anomaly_map",
+    "export_onnx",
     "load_detector",
     "overlay",
     "prompt_patch_scores",
+    "read_pixels",
 ]
 
 _MODULE_OF = {
-    "OpenCLIPPatchEmbedder": "encoder",
+    "OpenCLIPPatchEmbedder": "encoder.embedder",
+    "VisionOpenCLIPMutual": "mutual",
     "VisionOpenCLIPPatchKNN": "patchknn",
     "VisionOpenCLIPPromptScore": "promptscore",
+    "anomaly_map": "maps.scores",
+    "export_onnx": "export.onnx_file",
     "load_detector": "loading",
-    "overlay": "pictures",
-    "prompt_patch_scores": "promptscore",
+    "overlay": "maps.pictures",
+    "prompt_patch_scores": "prompts.scorer",
+    "read_pixels": "images.reading",
 }
+
+# Before any module of this package imports the host, whichever of them comes first.
+activate()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,55 +1,75 @@
-"""Loads a detector from a checkpoint alone."""
+"""Loads a detector from its file alone."""
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from .checkpoint import Checkpoint, CheckpointError, read_checkpoint
-from .detector import OpenCLIPDetector
+from .detector.base import OpenCLIPDetector
+from .files.checkpoint import Checkpoint, CheckpointError, read_checkpoint
+from .mutual import VisionOpenCLIPMutual
 from .patchknn import VisionOpenCLIPPatchKNN
 from .promptscore import VisionOpenCLIPPromptScore
+from .runtime.detector import OnnxDetector
+
+EXPORTED = ".onnx"  # suffix of exported detectors
+
+Detector = TypeVar("Detector", bound=OpenCLIPDetector)
 
 CLASSES: dict[str, type[OpenCLIPDetector]] = {
-    found.__name__: found for found in (VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore)
+    found.__name__: found
+    for found in (VisionOpenCLIPMutual, VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore)
 }
 
 
-def load_detector(path: str | os.PathLike[str], **overrides: Any) -> OpenCLIPDetector:
-    """Load a detector saved with ``save_checkpoint``; class, model and settings come from the file.
+def load_detector(
+    path: str | os.PathLike[str], **overrides: Any
+) -> OpenCLIPDetector | OnnxDetector:
+    """Load a saved or exported detector; class, model and settings come from the file.
 
     ```python
     detector = load_detector("screw.safetensors", device="cuda", batch_size=64)
     labels = detector.predict(["part1.png", "part2.png"])
     ```
 
-    A loaded patch-kNN detector does not recognise its training images: they find their own patches
-    in the bank, so their scores are near zero. Use ``decision_scores_`` for training images.
-
     Args:
-        path: File written by ``save_checkpoint``.
+        path: File written by ``save_checkpoint``, or ``*.onnx`` written by ``export_onnx``.
         overrides: Detector arguments that depend on the machine: ``device``, ``precision``,
             ``batch_size``; ``openclip_model_name`` and ``openclip_pretrained`` if the same weights
             have another name here; ``embedder`` if the detector was fitted with a custom embedder.
-            Arguments that change no score, such as ``knn_backend``, are accepted too.
+            Arguments that change no score, such as ``knn_backend``, are accepted too. Of an
+            exported detector, those of :class:`~.runtime.OnnxDetector`.
 
     Returns:
-        A detector of the saved class, with the saved threshold.
+        A detector of the saved class, with the saved threshold; an
+        :class:`~.runtime.OnnxDetector` for an exported one.
 
     Raises:
         ValueError: If the file is damaged or not a checkpoint, an argument is unknown or would
             change scores, or the weights are not the ones the detector was fitted with.
         OSError: If the file cannot be opened.
-        ImportError: If open_clip, or the library of ``knn_backend``, is needed and missing.
+        ImportError: If open_clip, onnxruntime, or the library of ``knn_backend``, is needed and
+            missing.
     """
     path = Path(path)
-    if "contamination" in overrides:
+    if path.suffix != EXPORTED:
+        return load_saved(path, **overrides)
+    unknown = sorted(set(overrides) - set(signature(OnnxDetector).parameters))
+    if unknown:
+        raise ValueError(f"An exported detector has no argument {', '.join(unknown)}.")
+    return OnnxDetector(path, **overrides)
+
+
+def load_saved(path: Path, **overrides: Any) -> OpenCLIPDetector:
+    """Load a checkpoint; see :func:`load_detector`."""
+    if {"contamination", "confidence"} & set(overrides):
         raise ValueError(
-            f"contamination and threshold come from {path}; fit again, or set threshold_ after "
-            "loading."
+            f"contamination, confidence and threshold come from {path}; fit again, or set "
+            "threshold_ after loading."
         )
     checkpoint = read_checkpoint(path)
     try:
@@ -65,18 +85,21 @@ def load_detector(path: str | os.PathLike[str], **overrides: Any) -> OpenCLIPDet
                 "load_detector(path, embedder=...)."
             )
         saved = {**_text_features(checkpoint, found), **saved}
-    return make_detector(found, {**saved, **overrides}).load_checkpoint(path)
+    return make_detector(found, {**saved, **overrides})._restore(checkpoint)
 
 
-def make_detector(found: type[OpenCLIPDetector], arguments: Mapping[str, Any]) -> OpenCLIPDetector:
+def make_detector(found: type[Detector], arguments: Mapping[str, Any]) -> Detector:
     """Create a detector from arguments that were read from JSON.
 
     Raises:
         ValueError: If an argument is unknown, of the wrong type or out of range.
     """
-    unknown = sorted(set(arguments) - set(signature(found).parameters))
+    known = list(signature(found).parameters)
+    unknown = sorted(set(arguments) - set(known))
     if unknown:
-        raise ValueError(f"{found.__name__} has no argument {', '.join(unknown)}.")
+        near = [found for name in unknown for found in difflib.get_close_matches(name, known, n=1)]
+        hint = f"; did you mean {', '.join(near)}?" if near else "."
+        raise ValueError(f"{found.__name__} has no argument {', '.join(unknown)}{hint}")
     try:
         return found(**arguments)
     except TypeError as error:  # such as a number instead of a list

@@ -2,39 +2,114 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
-from .checks import check_choice, check_count, check_number, one_of
-from .detector import (
-    DEFAULT_MODEL,
-    DEFAULT_PRETRAINED,
-    METADATA,
-    TAGS,
-    OpenCLIPDetector,
-)
-from .embedding import InjectedEmbedder, PatchEmbedder, PatchTokens, Precision, Size
-from .enrolment import Enrolment, flat
-from .explain import Match, patch_box, stored_box
-from .gaps import OnError
-from .items import ChannelOrder, Item, as_items
-from .maps import Aggregation, ImageScores, image_score
-from .memory import memory_for
-from .memory_bank import ROW_TYPES, MemoryBank, RowType
-from .saving import TRAINING_SCORES
-from .scoring import Scores
-from .search import SearchBackend, check_backend
+from .arrays import Floats, Indices, Size
+from .bank.copies import distinct
+from .bank.enrolment import Added, Enrolment, near_images
+from .bank.matches import Match, nearest_matches
+from .bank.memory_bank import MOST_SEEN, ROW_TYPES, MemoryBank, RowType
+from .bank.relatives import INDEPENDENT, Relatives, more_groups, tell_dependent
+from .bank.scorer import NearestScorer
+from .bank.search import SearchBackend, check_backend
+from .bank.whole import Whole
+from .checks import as_list, check_choice, check_count, check_number, one_of
+from .detector.base import METADATA, TAGS, items_of
+from .detector.calibrated import CalibratedDetector
+from .detector.learnt import Calibration, Learnt, Lesson, Scores
+from .detector.saving import TRAINING_SCORES
+from .encoder.tokens import InjectedEmbedder
+from .files.checkpoint import Checkpoint, CheckpointError
+from .images.items import Item, as_items
+from .images.views import View, views_of
+from .maps.scores import ImageScores, from_file, image_score, to_file
+from .memory import out_of_memory_explained
+from .pool.products import Product, product_on
+from .pool.standing import standing
 
 if TYPE_CHECKING:
-    from .checkpoint import Checkpoint
-    from .tensor_file import Arrays
+    from .files.tensor_file import Arrays
+
+JITTER, MOST_JITTER = 0.02, 0.25  # of the side
+STANDING = "standing"  # how much each image in the bank stands out
+TRAINING_PATCHES = "training_patches"  # scores of the patches of all images in the bank
 
 
-class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
+@dataclass(frozen=True)
+class Enrolled(Learnt):
+    """What a patch-kNN detector has learnt.
+
+    Attributes:
+        bank: The patch tokens of the training images; None before there are any.
+        near: For each image in the bank, those that it is not compared with: itself, its near
+            copies and its relatives.
+        relatives: Which images in the bank are related.
+        numbers: Index in the bank of each training image, in the order of learning; copies share
+            one.
+        scores: Scores of each image in the bank, none compared with itself or its near copies;
+            fewer than images in a detector of version 0.1.0.
+        standing: How much each image in the bank stands out among the others; empty if unknown.
+    """
+
+    bank: MemoryBank | None = None
+    near: tuple[Indices, ...] = ()
+    numbers: tuple[int, ...] = ()
+    scores: tuple[ImageScores, ...] = ()
+    standing: Scores = field(default_factory=lambda: np.empty(0))
+    relatives: Relatives = INDEPENDENT
+
+    @property
+    def filled(self) -> MemoryBank:
+        """The bank.
+
+        Raises:
+            RuntimeError: Before there is one.
+        """
+        if self.bank is None:
+            raise RuntimeError("The memory bank is empty; call fit() with normal images first.")
+        return self.bank
+
+    def region_share(self, contamination: float) -> float:
+        """What the threshold of regions is as a multiple of that of images.
+
+        As many normal images have a map with a higher peak as have a higher score.
+        """
+        if not self.scores:  # of version 0.1.0
+            return 1.0
+        scores, peaks = (np.quantile(v, 1 - contamination, method="weibull") for v in self._highest)
+        return float(peaks / scores) if scores > 0 else 1.0
+
+    @cached_property
+    def _highest(self) -> tuple[Scores, Scores]:
+        """Scores of the images in the bank, and the peaks of their maps."""
+        peaks = [scored.peak for scored in self.scores]
+        return _image_scores(self.scores), np.array(peaks, dtype=np.float64)
+
+    def left_out_with(self, image: str | None) -> list[int]:
+        """Images in the bank that an image is not compared with, by its identity."""
+        number = self.filled.number_of(image)
+        return [] if number is None else self.near[number].tolist()
+
+    def stored(self) -> tuple[Arrays, dict[str, Any]]:
+        """What a checkpoint keeps: the bank, and the scores of its images."""
+        arrays, facts = self.filled.state()
+        if not self.scores:
+            return arrays, facts
+        patches = to_file(np.concatenate([scored.patches.ravel() for scored in self.scores]))
+        facts = {**facts, "numbers": self.numbers, "relatives": asdict(self.relatives)}
+        arrays = {**arrays, TRAINING_PATCHES: patches}
+        if len(self.standing):
+            arrays = {**arrays, STANDING: self.standing}
+        return arrays, facts
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class VisionOpenCLIPPatchKNN(CalibratedDetector):
     """Few-shot detector: patches are anomalous when far from all patches of normal images.
 
     Patch tokens from several depths and neighbourhoods (MuSc, Li et al., ICLR 2024) are compared
@@ -55,19 +130,39 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
             available, else Apple's MPS, else the CPU.
         force_image_size: Input size of the tower in pixels, one side or (height, width); None for
             its own.
-        resize: ``"keep"`` resizes all images to the median aspect ratio of those passed to
-            :meth:`fit`, ``"squash"`` to a square.
-        max_tokens: Maximum number of patches per image; None for four times the tower's own number.
+        resize: ``"keep"`` resizes all images to one aspect ratio, the median of those passed to
+            :meth:`fit`; ``"squash"`` resizes them to a square.
+        max_tokens: Maximum number of patches that the tower sees at once; None for four times its
+            own number.
+        smallest_defect: Side in pixels of the smallest defect to find, in images of the usual size
+            (the median of those that choose the canvas; in an image of twice that size it is twice
+            as large). The resolution follows, so that such a defect covers a patch. What the tower
+            cannot see at once it sees as a whole and through overlapping windows of its own size
+            (``force_image_size``), both in each token; the time follows the number of windows,
+            which the representation tells. None to show each image to the tower at once.
+        roi: Where to look: a mask as a path or an array (H, W), inside where it is at least half as
+            bright as its brightest pixel; a folder with a mask for each image, of its name or with
+            ``_mask`` behind it; a box (left, top, right, bottom), a polygon [(x, y), ...], or a
+            list of these, in pixels, or in shares of the sides if all numbers are in [0, 1] and one
+            is a float. A patch counts if half of it is inside; a part that holds half of none
+            counts with all that it touches. The others count neither in what is learnt nor in
+            scores and regions; the map is 0 there. None for everywhere.
         layers: Relative depths of the feature tokens, each in (0, 1]. The tower is not run deeper
             than the last one.
         neighbourhoods: Odd window sizes in patches over which feature tokens are averaged. (1,)
             may work better when a fine texture changes as a whole.
+        dimension: Length of feature tokens after a random projection; None for no projection, which
+            takes a longer search and more memory.
         rotations: Number of evenly spaced orientations stored per training image; 1 stores only
             the original, 8 suits parts that lie in any direction.
+        jitter: Share of the side by which copies of each training image are moved up, down, left
+            and right to be stored as well, since parts rarely lie exactly as in another image; 0
+            for none, None for 0.02, or 0 with a custom embedder. :meth:`fit` encodes four more
+            images for each one; the time to score an image does not change.
         n_neighbors: Number of nearest stored tokens over which a patch's distance is averaged.
-        knn_backend: Search library: ``"numpy"``, ``"torch"``, ``"sklearn"`` and ``"faiss"`` are
-            exact; ``"faiss-ivf"`` is approximate, for very large banks; ``"auto"`` is torch, or
-            NumPy with a custom embedder.
+        knn_backend: Search library: ``"numpy"``, ``"torch"`` and ``"faiss"`` are exact;
+            ``"faiss-ivf"`` is approximate, for very large banks; ``"auto"`` is torch, or NumPy with
+            a custom embedder. ``"sklearn"`` is another name of ``"numpy"``.
         memory_bank_dtype: Data type of the stored tokens: ``"float32"``, or ``"float16"`` to halve
             the memory and the checkpoint.
         coreset_sampling_ratio: Share of the patches to keep, in (0, 1].
@@ -75,25 +170,41 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
             for no limit.
         aggregation_method: How the image score is computed from patch scores: ``"topk_mean"``,
             ``"max"`` or ``"mean"``.
-        aggregation_topk: Share of the patches that ``"topk_mean"`` averages, in (0, 1].
+        aggregation_topk: Share of the patches that ``"topk_mean"`` averages, in (0, 1]; None for
+            the 4 hottest, whatever the grid.
         contamination: Accepted share of normal images above the threshold, in (0, 0.5].
+        confidence: How sure that share is, in [0.5, 1): with 0.95 at most that share of new normal
+            images is flagged by 95 % of all detectors that are fitted like this one. None for that
+            share on average.
         batch_size: Maximum number of images per pass; None to choose by device. On a CPU in
             float32, scores differ by less than 1e-6 between batches of different sizes, since
             matrix products of different shapes are summed in a different order.
         precision: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"`` for bfloat16 if the
             hardware supports it, else float32.
-        random_seed: Seed of the coreset and of random weights.
+        random_seed: Seed of whatever is random: the weights of an untrained model, the coreset of a
+            memory bank.
         channel_order: Channel order of arrays and tensors: ``"rgb"``, or ``"bgr"`` as OpenCV reads
             them. Files are not affected.
         on_error: How to handle unreadable images during scoring: ``"raise"`` a ValueError, or
             ``"nan"`` to set their scores and maps to NaN and their labels to 1, with one warning
-            that counts them. Unreadable training images always raise. Can be changed at any time;
-            not saved in checkpoints.
+            that counts them. Unreadable images to learn from always raise. Can be changed at any
+            time; not saved in checkpoints.
 
     Raises:
         ValueError: If an argument is out of range.
         ImportError: If open_clip or the library of ``knn_backend`` is needed but not installed.
     """
+
+    layers: Sequence[float] = (0.5, 0.75)
+    neighbourhoods: Sequence[int] = (1, 3)
+    dimension: int | None = 384
+    rotations: int = 1
+    jitter: float | None = None
+    n_neighbors: int = 1
+    knn_backend: SearchBackend = "auto"
+    memory_bank_dtype: RowType = "float32"
+    coreset_sampling_ratio: float = 1.0
+    max_patches: int | None = 10_000
 
     registry_tags: ClassVar[tuple[str, ...]] = (
         *TAGS,
@@ -112,73 +223,20 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         "supervision": "few-shot",
     }
 
-    def __init__(
-        self,
-        *,
-        embedder: PatchEmbedder | None = None,
-        openclip_model_name: str = DEFAULT_MODEL,
-        openclip_pretrained: str | os.PathLike[str] | None = DEFAULT_PRETRAINED,
-        pretrained: bool = True,
-        device: str = "auto",
-        force_image_size: int | Size | None = None,
-        resize: Literal["keep", "squash"] = "keep",
-        max_tokens: int | None = None,
-        layers: Sequence[float] = (0.5, 0.75),
-        neighbourhoods: Sequence[int] = (1, 3),
-        rotations: int = 1,
-        n_neighbors: int = 1,
-        knn_backend: SearchBackend = "auto",
-        memory_bank_dtype: RowType = "float32",
-        coreset_sampling_ratio: float = 1.0,
-        max_patches: int | None = 20_000,
-        aggregation_method: Aggregation = "topk_mean",
-        aggregation_topk: float = 0.03,
-        contamination: float = 0.1,
-        batch_size: int | None = None,
-        precision: Precision = "auto",
-        random_seed: int = 0,
-        channel_order: ChannelOrder = "rgb",
-        on_error: OnError = "raise",
-    ) -> None:
-        check_backend(knn_backend)
-        ratio = check_number("coreset_sampling_ratio", coreset_sampling_ratio, above=0, most=1)
-        check_choice("memory_bank_dtype", memory_bank_dtype, ROW_TYPES)
-        check_count("n_neighbors", n_neighbors)
-        check_count("rotations", rotations, most=360)
-        if max_patches is not None:
-            check_count("max_patches", max_patches)
-        super().__init__(
-            tokens="features",
-            embedder=embedder,
-            openclip_model_name=openclip_model_name,
-            openclip_pretrained=openclip_pretrained,
-            pretrained=pretrained,
-            device=device,
-            force_image_size=force_image_size,
-            resize=resize,
-            max_tokens=max_tokens,
-            batch_size=batch_size,
-            precision=precision,
-            contamination=contamination,
-            aggregation_method=aggregation_method,
-            aggregation_topk=aggregation_topk,
-            random_seed=random_seed,
-            channel_order=channel_order,
-            on_error=on_error,
-            layers=layers,
-            neighbourhoods=neighbourhoods,
-        )
-        self.layers = layers
-        self.neighbourhoods = neighbourhoods
-        self.rotations = rotations
-        self.n_neighbors = n_neighbors
-        self.knn_backend = knn_backend
-        self.memory_bank_dtype = memory_bank_dtype
+    def __post_init__(self) -> None:
+        check_backend(self.knn_backend)
+        ratio = check_number("coreset_sampling_ratio", self.coreset_sampling_ratio, above=0, most=1)
         self.coreset_sampling_ratio = ratio
-        self.max_patches = max_patches
-        self._bank: MemoryBank | None = None
-        self._enrolled: list[Hashable | None] = []  # keys of the images in the bank
-        self._training: dict[Hashable, ImageScores] = {}
+        check_choice("memory_bank_dtype", self.memory_bank_dtype, ROW_TYPES)
+        check_count("n_neighbors", self.n_neighbors)
+        check_count("rotations", self.rotations, most=360)
+        if self.jitter not in (None, 0):
+            check_number("jitter", self.jitter, above=0, most=MOST_JITTER)
+        for name in ("dimension", "max_patches"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name))
+        super().__post_init__()
+        self._learnt = Enrolled()
 
     @property
     def memory_bank_(self) -> MemoryBank:
@@ -187,9 +245,8 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         Raises:
             RuntimeError: Before :meth:`fit`.
         """
-        if self._bank is None:
-            raise RuntimeError("The memory bank is empty; call fit() with normal images first.")
-        return self._bank
+        bank: MemoryBank = self._learnt.filled
+        return bank
 
     @property
     def covering_radius_(self) -> float:
@@ -205,25 +262,16 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         return self.memory_bank_.covering_radius
 
     @property
-    def _free_settings(self) -> frozenset[str]:
-        # The saved bank already results from these; they matter only when it grows.
-        free = {"coreset_sampling_ratio", "max_patches", "memory_bank_dtype"}
-        # All exact searches give the same result.
-        return frozenset(free if self.knn_backend == "faiss-ivf" else {*free, "knn_backend"})
+    def covering_distance_(self) -> float:
+        """:attr:`covering_radius_` as a cosine distance, which patch scores and thresholds are.
 
-    def _state(self) -> tuple[Arrays, dict[str, Any]]:
-        return self.memory_bank_.state()
+        A bank that is thinned can raise the score of a normal patch by about so much: if it is not
+        far below the threshold, keep more patches.
 
-    def _restored(self, checkpoint: Checkpoint) -> dict[str, Any]:
-        bank = self._new_bank()
-        bank.restore(checkpoint)
-        checkpoint.numbers(TRAINING_SCORES, 1, "float64")  # saved with every bank
-        return {"_bank": bank, "_enrolled": [None] * len(bank.images), "_training": {}}
-
-    def _scorer(self, canvas: Size | None) -> NearestScorer:  # noqa: ARG002 - in the bank
-        return NearestScorer(
-            self.memory_bank_, self.n_neighbors, self.aggregation_method, self.aggregation_topk
-        )
+        Raises:
+            RuntimeError: Before :meth:`fit`.
+        """
+        return self.covering_radius_**2 / 2
 
     def partial_fit(
         self,
@@ -231,6 +279,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
         y: object = None,  # noqa: ARG002 - scikit-learn's signature
         *,
         X: object = None,
+        groups: object = None,
     ) -> VisionOpenCLIPPatchKNN:
         """Add normal images to the memory bank, thin it again, and update the threshold.
 
@@ -244,6 +293,7 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
             x: Paths or arrays, as for :meth:`fit`; resized as chosen there.
             y: Ignored; all images are assumed to be normal.
             X: Alias for ``x``.
+            groups: As for :meth:`fit`; needed if and only if they were given there.
 
         Returns:
             The detector itself.
@@ -252,91 +302,154 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
             ValueError: If there is no image, or one cannot be read, regardless of ``on_error``; the
                 message names it.
         """
-        if self._bank is None:
-            return cast(VisionOpenCLIPPatchKNN, self.fit(x, X=X))
-        items, bank = as_items(one_of(x, X)), self._bank.copy()
-        enrolled = [*self._enrolled, *(self._content_key(item) for item in items)]
-        with memory_for(f"what is learnt from {len(items)} images"):
-            scored = self._enrol(bank, items, self.canvas_)
-        scores = _image_scores(scored)
-        # Scores of one image's views are obsolete once there are other images.
-        if len(scores) < len(bank.images) and len(self._bank.images) > 1:
-            scores = np.concatenate([self.decision_scores_, scores])
-        training = {**self._training, **_training(enrolled[-len(scored) :], scored)}
-        self._accept(scores, {"_bank": bank, "_enrolled": enrolled, "_training": training})
+        with self._lock:
+            learnt = cast(Enrolled, self._learnt)
+            earlier: Scores = getattr(self, "decision_scores_", np.empty(0))
+        if learnt.bank is None:
+            return self.fit(x, X=X, groups=groups)
+        items = as_items(one_of(x, X))
+        told = more_groups(learnt.relatives.groups, groups, len(items))
+        with out_of_memory_explained(f"what is learnt from {len(items)} images"):
+            self._take_over(self._learn_more(items, learnt, earlier, told))
         return self
 
-    def nearest(self, image: Item, count: int = 5) -> list[Match]:
+    def nearest(self, image: Item | ImageScores, count: int = 5) -> list[Match]:
         """Find the nearest stored patches of an image's hottest patches.
 
         Args:
-            image: A path, or an RGB array (H, W, 3) of uint8.
+            image: A path, or an RGB array (H, W, 3) of uint8; or a result of :meth:`score_iter`
+                with tokens, of which nothing is read again.
             count: Number of patches.
 
         Returns:
-            The hottest patches, hottest first, each with its nearest stored patch. An unreadable
-            image gives an empty list and a warning with ``on_error="nan"``.
+            The hottest patches, hottest first, each with its nearest stored patch; a training image
+            is compared with the others only, or with itself, apart from where it touches the patch,
+            if there are no others. An unreadable image gives an empty list and a warning with
+            ``on_error="nan"``.
 
         Raises:
             RuntimeError: Before :meth:`fit`.
             ValueError: If the image cannot be read.
         """
         check_count("count", count)
-        bank = self.memory_bank_
-        patches = self._look(image, self.canvas_)
-        if patches is None:
+        with self._lock:
+            scoring = self._freeze(items_of(image))
+            learnt = cast(Enrolled, self._learnt)
+        scored = self._look(image, scoring, with_tokens=True)
+        if scored.tokens is None:
             return []
-        grid = patches.tokens.shape[:2]
-        scores, rows = bank.nearest_rows(flat(patches), self.n_neighbors)
-        hottest = np.argsort(-scores, kind="stable")[:count].tolist()
-        closest, _ = bank.nearest_rows(flat(patches)[hottest])
-        matches = []
-        for patch, distance in zip(hottest, closest.tolist(), strict=True):
-            row = int(rows[patch, 0])
-            origin = bank.origin(row)
-            rotation = 360 * origin.turn / self.rotations
-            matches.append(
-                Match(
-                    score=float(scores[patch]),
-                    box=patch_box(patch, grid, patches.size),
-                    distance=distance,
-                    training_image=origin.image,
-                    path=bank.images[origin.image].path,
-                    training_box=stored_box(bank, row, rotation),
-                    rotation=rotation,
-                )
-            )
-        return matches
+        own = learnt.left_out_with(scored.tokens.identity)
+        return nearest_matches(learnt.filled, scored, count, self._views(), own)
 
-    def _learn(self, items: Sequence[Item], canvas: Size | None) -> tuple[Scores, dict[str, Any]]:
-        bank = self._new_bank()
-        enrolled = [self._content_key(item) for item in items]  # before they are read
-        scored = self._enrol(bank, items, canvas)
-        training = _training(enrolled, scored)
-        learnt = {"_bank": bank, "_enrolled": enrolled, "_training": training}
-        return _image_scores(scored), learnt
+    def region_threshold(self) -> float:
+        """Map value that a pixel has to exceed to be hot in :meth:`explain`.
 
-    def _recall(self, key: tuple[Hashable, Size | None, Hashable]) -> ImageScores | None:
-        """Return the training scores of a training image, which would find itself in the bank.
+        Of the maps of training images, each compared with the others, the share ``contamination``
+        has a higher peak. It moves in proportion to a ``threshold_`` that the caller sets.
 
-        The host scores training images again after fitting, for calibration.
+        Raises:
+            RuntimeError: If there is no threshold yet.
         """
-        known = self._training.get(key[0])
-        if known is None:
-            return super()._recall(key)
-        return replace(
-            known, image=image_score(known.patches, self.aggregation_method, self.aggregation_topk)
+        with self._lock:
+            threshold, learnt = super().region_threshold(), cast(Enrolled, self._learnt)
+        return threshold * learnt.region_share(self.contamination)
+
+    def _embedder_settings(self) -> dict[str, Any]:
+        names = ("layers", "neighbourhoods", "dimension")
+        return {"tokens": "features", **{name: getattr(self, name) for name in names}}
+
+    def _settings_of_learning(self) -> frozenset[str]:
+        # The saved bank already results from these; they matter only when it grows.
+        free = {"coreset_sampling_ratio", "max_patches", "memory_bank_dtype"}
+        # All exact searches give the same result.
+        return frozenset(free if self.knn_backend == "faiss-ivf" else {*free, "knn_backend"})
+
+    def _scorer(self, learnt: Enrolled) -> NearestScorer:
+        bank, method, topk = learnt.filled, self.aggregation_method, self.aggregation_topk
+        return NearestScorer(bank, self.n_neighbors, method, topk, learnt.scores)
+
+    def _learn(self, items: Sequence[Item], groups: tuple[str, ...] | None) -> Lesson:
+        learnt = Enrolled(self._embedder.choose_canvas(items))
+        return self._learn_more(items, learnt, np.empty(0), groups)
+
+    def _learn_more(
+        self,
+        items: Sequence[Item],
+        learnt: Enrolled,
+        earlier: Scores,
+        groups: tuple[str, ...] | None,
+    ) -> Lesson:
+        """Learn from more images; ``earlier`` are the scores of those that were learnt before."""
+        bank = self._new_bank() if learnt.bank is None else learnt.bank.copy()
+        added = self._enrolment(learnt)(bank, items, groups)
+        if not added.distances:  # all are copies of what was learnt before
+            own = [earlier[learnt.numbers.index(number)] for number in added.numbers]
+            known = replace(learnt, numbers=(*learnt.numbers, *added.numbers))
+            return Lesson(known, np.append(earlier, own), calibration=None)
+        views = self._scored(bank, added)
+        scored = views
+        if added.alone:  # the only image, and its near copies, have the score of its hottest view
+            hottest = max(views, key=lambda view: view.image)
+            scored = [replace(hottest, size=image.size) for image in bank.images]
+        kept = learnt.scores[: len(bank.images) - len(scored)]
+        known = Enrolled(
+            learnt.canvas,
+            bank,
+            tuple(added.near),
+            (*learnt.numbers, *added.numbers),
+            (*kept, *scored),
+            added.standing,
+            added.relatives,
+            whole=Whole.grown(learnt.whole, added.portraits, added.near),
+        )
+        if len(known.scores) < len(bank.images):  # of version 0.1.0, and thinned
+            new = np.concatenate([earlier, _image_scores(views)])[list(added.numbers)]
+            scores = np.concatenate([earlier, new])
+            return Lesson(replace(known, scores=()), scores, Calibration.of(scores))
+        calibration = _calibration(known, added, _image_scores(views))
+        return Lesson(known, _image_scores(known.scores)[list(known.numbers)], calibration)
+
+    def _enrolment(self, learnt: Enrolled) -> Enrolment:
+        return Enrolment(
+            self._embedder,
+            learnt.canvas,
+            self._roi,
+            self.channel_order,
+            self._views(),
+            self.n_neighbors,
+            self._bank_size,
+            partial(standing, product=self._product),
         )
 
-    def _learnt_facts(self) -> dict[str, str]:
-        facts = super()._learnt_facts()
-        if self._bank is None:
-            return facts
-        kept = f"{len(self._bank)} patches"
-        if not self._bank.is_complete:
-            kept = f"{len(self._bank)} of {self._bank.seen} patches"
-            kept += f", covering radius {self.covering_radius_:.3g}"
-        return {**facts, "fitted on": f"{len(self._bank.images)} images", "bank": kept}
+    def _scored(self, bank: MemoryBank, added: Added) -> list[ImageScores]:
+        """The scores of the distances that were measured, of the last images or of stand-ins."""
+        count = len(added.distances)
+        images = bank.images[:1] * count if added.alone else bank.images[-count:]
+        return [
+            self._training_scores_of(found, image.size)
+            for found, image in zip(added.distances, images, strict=True)
+        ]
+
+    def _training_scores_of(self, patches: Floats, size: Size) -> ImageScores:
+        score = image_score(patches, self.aggregation_method, self.aggregation_topk)
+        return ImageScores.of(patches, score, size)
+
+    def _views(self) -> tuple[View, ...]:
+        """The views of each image that the bank has."""
+        usual = 0.0 if isinstance(self._embedder, InjectedEmbedder) else JITTER
+        return views_of(self.rotations, usual if self.jitter is None else self.jitter)
+
+    def _standing(self) -> Scores:
+        learnt = cast(Enrolled, self._learnt)
+        if learnt.bank is None:
+            return super()._standing()  # raises
+        scores = learnt.standing
+        return scores[list(learnt.numbers)] if len(scores) else scores
+
+    @property
+    def _product(self) -> Product:
+        injected = isinstance(self._embedder, InjectedEmbedder)
+        return product_on(None if injected else str(self._embedder.device))
 
     def _new_bank(self) -> MemoryBank:
         injected, backend = isinstance(self._embedder, InjectedEmbedder), self.knn_backend
@@ -349,57 +462,72 @@ class VisionOpenCLIPPatchKNN(OpenCLIPDetector):
             seed=self.random_seed,
         )
 
-    def _enrol(
-        self, bank: MemoryBank, items: Sequence[Item], canvas: Size | None
-    ) -> list[ImageScores]:
-        """Add images to a bank; score those that :class:`~.enrolment.Enrolment` measures."""
-        enrolment = Enrolment(
-            self._embedder, canvas, self.rotations, self.n_neighbors, self._bank_size
-        )
-        distances = list(enrolment(bank, [self._in_rgb(item) for item in items]))
-        alone = len(bank.images) == 1
-        images = bank.images * len(distances) if alone else bank.images[-len(distances) :]
-        method, topk = self.aggregation_method, self.aggregation_topk
-        return [
-            ImageScores.of(found.reshape(image.grid), image_score(found, method, topk), image.size)
-            for found, image in zip(distances, images, strict=True)
-        ]
-
     def _bank_size(self, n_patches: int) -> int:
         size = max(1, round(self.coreset_sampling_ratio * n_patches))
         return size if self.max_patches is None else min(size, self.max_patches)
 
+    def _from_checkpoint(self, checkpoint: Checkpoint, canvas: Size | None) -> Enrolled:
+        bank = self._new_bank()
+        bank.restore(checkpoint)
+        if bank.origins[:, 1].max() >= len(self._views()):
+            raise CheckpointError(f"{checkpoint.path} is damaged: it has views of another kind.")
+        images = len(bank.images)
+        if TRAINING_PATCHES not in checkpoint.arrays:  # of version 0.1.0
+            return Enrolled(canvas, bank, tuple(near_images(bank)), tuple(range(images)))
+        numbers = as_list("numbers", checkpoint.header["state"]["numbers"], MOST_SEEN)
+        for number in numbers:
+            check_count("numbers", number, least=0, most=images - 1)
+        patches = from_file(checkpoint.numbers(TRAINING_PATCHES, 1, "float32"))
+        ends = np.cumsum([image.grid[0] * image.grid[1] for image in bank.images])
+        if ends[-1] != len(patches) or len(numbers) != len(self._training_scores(checkpoint)):
+            raise CheckpointError(f"{checkpoint.path} is damaged: not one score per image.")
+        scores = (
+            self._training_scores_of(part.reshape(image.grid), image.size)
+            for part, image in zip(np.split(patches, ends[:-1]), bank.images, strict=True)
+        )
+        relatives = Relatives.restored(checkpoint.header["state"].get("relatives"), images)
+        near = tuple(relatives.left_out(near_images(bank), bank.sketches))
+        standing = _standing_in(checkpoint, images)
+        return Enrolled(canvas, bank, near, numbers, tuple(scores), standing, relatives)
 
-@dataclass(frozen=True, eq=False)
-class NearestScorer:
-    """Scores an image against a memory bank; see :class:`~.scoring.Scorer`."""
+    def _training_scores(self, checkpoint: Checkpoint) -> Scores:
+        scores: Scores = checkpoint.numbers(TRAINING_SCORES, 1, "float64")  # with every bank
+        if TRAINING_PATCHES in checkpoint.arrays:
+            return scores
+        alone = len(checkpoint.header["state"]["images"]) == 1
+        return scores.max(keepdims=True) if alone else scores  # version 0.1.0 kept all its views
 
-    bank: MemoryBank
-    n_neighbors: int
-    aggregation: Aggregation
-    topk: float
-
-    @property
-    def key(self) -> Hashable:
-        """The bank's identity and the settings."""
-        return (id(self.bank), self.n_neighbors, self.aggregation, self.topk)
-
-    def __call__(self, patches: PatchTokens) -> ImageScores:
-        """Compute the patch scores and the image score of one image."""
-        distance = self.bank.nearest_distance(flat(patches), self.n_neighbors)
-        scores = distance.reshape(patches.tokens.shape[:2])
-        score = image_score(scores, self.aggregation, self.topk)
-        return ImageScores.of(scores, score, patches.size)
+    def _learnt_facts(self) -> dict[str, str]:
+        facts, bank = super()._learnt_facts(), self._learnt.bank
+        if bank is None:
+            return facts
+        kept = f"{len(bank)} patches"
+        if not bank.is_complete:
+            kept = f"{len(bank)} of {bank.seen} patches"
+            kept += f", the others within a cosine distance of {self.covering_distance_:.3g}"
+        return {**facts, "fitted on": f"{len(bank.images)} images", "bank": kept}
 
 
-def _training(
-    keys: Sequence[Hashable | None], scored: Sequence[ImageScores]
-) -> dict[Hashable, ImageScores]:
-    """Training scores by image; a single image gets those of its hottest stand-in."""
-    if len(keys) == 1 < len(scored):
-        scored = [max(scored, key=lambda view: view.image)]
-    return {key: found for key, found in zip(keys, scored, strict=True) if key is not None}
+def _calibration(known: Enrolled, added: Added, views: Scores) -> Calibration:
+    """What the thresholds follow from: different images, or views of the only one."""
+    if added.alone:
+        return Calibration.of(views, np.zeros(len(views), int))
+    if added.relatives.in_order:
+        tell_dependent()
+    apart, parts = distinct(added.copies), added.relatives.parts(len(known.scores))
+    one_each = _image_scores(known.scores)[apart]
+    return Calibration.of(one_each, None if parts is None else parts[apart])
 
 
 def _image_scores(scored: Sequence[ImageScores]) -> Scores:
     return np.array([found.image for found in scored], dtype=np.float64)
+
+
+def _standing_in(checkpoint: Checkpoint, images: int) -> Scores:
+    """How much each image stands out; unknown in files of version 0.1.0."""
+    if STANDING not in checkpoint.arrays:
+        return np.empty(0)
+    scores: Scores = checkpoint.numbers(STANDING, 1, "float64")
+    if len(scores) != images or scores.min() < 0:
+        raise CheckpointError(f"{checkpoint.path} is damaged: not one score per image.")
+    return scores

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, redirect_stderr
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -23,4 +27,21 @@ def bar(what: str, unit: str, *, total: int, items: Iterable[Any] | None = None)
     # Listing models needs no progress bars.
     from tqdm import tqdm
 
-    return tqdm(items, desc=what, unit=unit, total=total, delay=PATIENCE, leave=False, disable=None)
+    hidden = None if _is_usable(sys.stderr) else True  # None: unless it is a terminal
+    return tqdm(
+        items, desc=what, unit=unit, total=total, delay=PATIENCE, leave=False, disable=hidden
+    )
+
+
+@contextmanager
+def usable_stderr() -> Iterator[None]:
+    """Let libraries show their bars in windowed programs and services, which have no stderr."""
+    if _is_usable(sys.stderr):
+        yield
+        return
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, redirect_stderr(nowhere):
+        yield
+
+
+def _is_usable(stream: Any) -> bool:
+    return stream is not None and not getattr(stream, "closed", False)

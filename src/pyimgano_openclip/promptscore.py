@@ -3,44 +3,40 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from .checkpoint import Checkpoint, CheckpointError
+from .arrays import Floats, Indices, Size
+from .bank.copies import tell_copies
+from .bank.relatives import Relatives, as_groups
+from .bank.whole import Portrait, Whole, portrait
 from .checks import check_choice, check_number, one_of
-from .detector import (
-    DEFAULT_MODEL,
-    DEFAULT_PRETRAINED,
-    METADATA,
-    TAGS,
-    OpenCLIPDetector,
-)
-from .embedding import (
-    ATTENTIONS,
-    Attention,
-    Floats,
-    InjectedEmbedder,
-    PatchEmbedder,
-    PatchTokens,
-    Precision,
-    Size,
-)
-from .gaps import OnError
-from .items import ChannelOrder, Item, as_items
-from .maps import Aggregation, ImageScores
-from .memory_bank import MemoryBank
+from .detector.base import METADATA, TAGS, Labels
+from .detector.calibrated import CalibratedDetector
+from .detector.learnt import Calibration, Learnt, Lesson, Scores
+from .detector.promises import upper_quantile
+from .encoder.settings import check_windows
+from .encoder.tokens import ATTENTIONS, Attention, PatchTokens, outcomes_within
+from .files.checkpoint import Checkpoint, CheckpointError
+from .files.tensor_file import Arrays
+from .images.items import Item, as_items, in_rgb
+from .images.notices import noticed
+from .images.unreadable import or_raise
+from .maps.names import named
+from .maps.regions import Region
+from .maps.scores import ImageScores
+from .memory import out_of_memory_explained
 from .progress import bar
-from .prompt_scoring import (
+from .prompts.recipes import Compared, RecipeName, recipe_named
+from .prompts.scorer import (
     MODES,
     NEUTRAL,
-    TEMPERATURE,
     Mode,
     PromptScorer,
     TextVectors,
@@ -48,33 +44,91 @@ from .prompt_scoring import (
     prompt_patch_scores,
     text_vectors,
 )
-from .prompts import Defects, Wording
-from .references import References, gather_references
-from .saving import as_canvas
-from .scoring import Labels, Scorer, Scores
-from .tensor_file import Arrays
-from .tower_settings import check_windows
-
-if TYPE_CHECKING:
-    from .regions import Region
+from .prompts.wording import Defects, Wording
 
 __all__ = ["VisionOpenCLIPPromptScore", "prompt_patch_scores"]
 
-COMPARABLE = {"with_features": True}  # also return tokens to compare with references
+SAME_TEXT = 1e-5  # by which numbers of unit vectors may differ that were scaled to length 1 again
 
 
-class VisionOpenCLIPPromptScore(OpenCLIPDetector):
+@dataclass(frozen=True)
+class Taught(Learnt):
+    """What a prompt detector has learnt.
+
+    Attributes:
+        texts: Text vectors by prompts, as far as they were encoded or loaded.
+        references: The reference images; None without, and before they have been read.
+        thresholds: Those of :meth:`~VisionOpenCLIPPromptScore.fit`; None before it.
+        of_references: Those that it would set on two or more references.
+    """
+
+    texts: Mapping[Hashable, TextVectors] = field(default_factory=dict)
+    references: Compared | None = None
+    thresholds: Thresholds | None = None
+    of_references: Thresholds | None = None
+
+    @property
+    def settled(self) -> Thresholds | None:
+        """The thresholds in force, if there are any but the neutral ones."""
+        return self.thresholds or self.of_references
+
+    def stored(self) -> tuple[Arrays, dict[str, Any]]:
+        """What a checkpoint keeps: the only text vectors, thresholds and references."""
+        (text,) = self.texts.values()
+        named = {f"text_defect_{name}": vector for name, vector in text.defects.items()}
+        arrays = {"text_normal": text.normal, "text_anomaly": text.anomaly, **named}
+        facts = {} if self.settled is None else {"thresholds": self.settled._asdict()}
+        if self.references is None:
+            return arrays, facts
+        rows, more = self.references.stored()
+        return {**arrays, **rows}, {**facts, **more}
+
+
+class Gathered(NamedTuple):
+    """References that have been read.
+
+    Attributes:
+        references: The references.
+        by_text: Scores of each by the texts alone.
+        given: Index among the references of each item.
+        portraits: One of each reference.
+    """
+
+    references: Compared
+    by_text: list[ImageScores]
+    given: list[int]
+    portraits: list[Portrait]
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class VisionOpenCLIPPromptScore(CalibratedDetector):
     """Zero-shot detector: patches are anomalous when closer to the damaged text than to the normal.
 
-    The image score is the mean of the score of the whole image's embedding and that of the highest
-    patches (WinCLIP, Jeong et al., CVPR 2023); the patch tokens come from a side path of value
-    attention (see ``towers/side_path.py``). :meth:`fit` is optional; on normal images it only sets
-    the thresholds. With a few normal images as references, half of each score is the distance to
-    them (WinCLIP+).
+    Without a ``recipe`` the method is our own, put together from published parts; no figure of a
+    paper is to be expected of it. The states x templates, the two-class softmax and the idea of
+    references are WinCLIP's (Jeong et al., CVPR 2023), the value attention of the side path is CLIP
+    Surgery's (Li et al., 2023). Ours are the words, the sums over stages, the image score, which is
+    the mean of that of the whole image and of the hottest patches, and the tokens of references.
+    :meth:`fit` is optional; on normal images it only sets the thresholds.
+
+    With ``recipe="winclip"`` scores and maps are those of WinCLIP, or of WinCLIP+ with
+    ``references``; its published figures are those of ViT-B-16-plus-240 with the weights
+    laion400m_e31. As published, and only here, a reference that is scored finds itself; thresholds
+    from references come from each compared with the others. With ``recipe="clip-surgery"`` they are
+    those of CLIP Surgery's official code, shown there with CLIP's ViT-B/16, ViT-B-16-quickgelu with
+    the weights openai, on an intact and a damaged object; its paper has no figures on anomalies.
+
+    With ``roi``, the image score is that of the patches inside alone, without the embedding of the
+    whole image. ``windows`` and recipes look at whole images and cannot be combined with it.
+
+    The aspect ratio that images are resized to is that of the images passed to :meth:`fit`, or of
+    the references. Without either, it is chosen from the first images scored (while streaming, the
+    first 64) and kept, so that scores stay comparable; if those may not be typical, fit the
+    detector, pass ``force_image_size=(height, width)``, or use ``resize="squash"``.
 
     Args:
         embedder: Object with ``embed(image) -> (patches (N, D), (rows, cols), (H, W))`` to use
-            instead of an open_clip model; both text features are then required.
+            instead of an open_clip model.
         class_name: What the images show, in plain words: ``"screw"``, ``"leather"``.
         text_prompts: ``{"normal": [...], "anomaly": [...]}``, whole sentences instead of states
             and templates; ``{}`` stands for the class name.
@@ -83,13 +137,16 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         templates: Sentences to fill with each state, such as ``"a photo of a {}."``; None for the
             built-in ones.
         defects: Defects to look for and to tell apart in :meth:`explain`: their names, or a mapping
-            from names to phrases such as ``"{} with a scratch"``.
+            from names to phrases such as ``"{} with a scratch"``. The hottest region gets the name
+            of the one that the whole image resembles, only where it leads clearly: by 0.5 of
+            probability over the next. A single defect is looked for, but leads no other, so that no
+            region gets its name.
         references: A few normal images, paths or arrays, to compare with in addition to the texts;
-            needs ``mode="probability"``. A reference that is scored is compared with the other
-            references only; files are recognised by path, size and modification time, arrays by
-            content. References loaded from a checkpoint are not recognised, so do not score those
-            images. See also :meth:`fit`.
-        text_features_normal: Text vector of normal objects, shape (D,), instead of sentences.
+            needs ``mode="probability"``. Without a recipe, a reference that is scored is compared
+            with the other references only; it is recognised by what it shows, as a
+            file, a copy, an array or a Pillow image. See also :meth:`fit`.
+        text_features_normal: Text vector of normal objects, shape (D,), instead of sentences; both
+            are required with a custom embedder.
         text_features_anomaly: Text vector of anomalous objects, shape (D,), instead of sentences.
         openclip_model_name: Name of an open_clip model, ``"local-dir:DIR"``,
             ``"hf-hub:ORG/REPO"``, or ``"bundled"`` for the tiny model in this package.
@@ -101,12 +158,23 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
             available, else Apple's MPS, else the CPU.
         force_image_size: Input size of the tower in pixels, one side or (height, width); None for
             its own.
-        resize: ``"keep"`` resizes all images to the median aspect ratio of those passed to
-            :meth:`fit`, or of the references. Without either, it is chosen from the first images
-            scored (while streaming, the first 64) and kept, so that scores stay comparable; if
-            those may not be typical, fit the detector, pass ``force_image_size=(height, width)``,
-            or use ``"squash"``, which resizes all images to a square.
-        max_tokens: Maximum number of patches per image; None for four times the tower's own number.
+        resize: ``"keep"`` resizes all images to one aspect ratio, the median of those passed to
+            :meth:`fit`; ``"squash"`` resizes them to a square.
+        max_tokens: Maximum number of patches that the tower sees at once; None for four times its
+            own number.
+        smallest_defect: Side in pixels of the smallest defect to find, in images of the usual size
+            (the median of those that choose the canvas; in an image of twice that size it is twice
+            as large). The resolution follows, so that such a defect covers a patch. What the tower
+            cannot see at once it sees as a whole and through overlapping windows of its own size
+            (``force_image_size``), both in each token; the time follows the number of windows,
+            which the representation tells. None to show each image to the tower at once.
+        roi: Where to look: a mask as a path or an array (H, W), inside where it is at least half as
+            bright as its brightest pixel; a folder with a mask for each image, of its name or with
+            ``_mask`` behind it; a box (left, top, right, bottom), a polygon [(x, y), ...], or a
+            list of these, in pixels, or in shares of the sides if all numbers are in [0, 1] and one
+            is a float. A patch counts if half of it is inside; a part that holds half of none
+            counts with all that it touches. The others count neither in what is learnt nor in
+            scores and regions; the map is 0 there. None for everywhere.
         attention: Side path of the patch tokens: ``"vv"``, ``"qq"``, ``"kk"``, or ``"none"`` for
             the plain last tokens; ``"auto"`` is ``"vv"`` if the tower has a side path.
         stages: Number of depths at which the side path is read.
@@ -115,28 +183,54 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         mode: ``"probability"``: scores in (0, 1), 0.5 where neither text is closer. ``"diff"``:
             difference of the cosines, in [-2, 2]. ``"ratio"``: share of the anomalous similarity,
             in [0, 1].
+        recipe: None for our own method; ``"winclip"`` or ``"clip-surgery"`` for that one as
+            published. It fixes texts, tower input (a square), side path or windows, mode and
+            aggregation; an argument that contradicts it raises an error. The model and its input
+            size stay free. Maps of a recipe are interpolated, not smoothed.
         aggregation_method: How the image score is computed from patch scores: ``"topk_mean"``,
             ``"max"`` or ``"mean"``.
-        aggregation_topk: Share of the patches that ``"topk_mean"`` averages, in (0, 1].
-        contamination: Accepted share of normal images above the fitted threshold, in (0, 0.5].
+        aggregation_topk: Share of the patches that ``"topk_mean"`` averages, in (0, 1]; None for
+            the 4 hottest, whatever the grid.
+        contamination: Accepted share of normal images above the threshold, in (0, 0.5].
+        confidence: How sure that share is, in [0.5, 1): with 0.95 at most that share of new normal
+            images is flagged by 95 % of all detectors that are fitted like this one. None for that
+            share on average.
         batch_size: Maximum number of images per pass; None to choose by device. On a CPU in
             float32, scores differ by less than 1e-6 between batches of different sizes, since
             matrix products of different shapes are summed in a different order.
         precision: ``"float32"``, ``"bfloat16"``, ``"float16"``, or ``"auto"`` for bfloat16 if the
             hardware supports it, else float32.
-        random_seed: Seed of random weights.
+        random_seed: Seed of whatever is random: the weights of an untrained model, the coreset of a
+            memory bank.
         channel_order: Channel order of arrays and tensors: ``"rgb"``, or ``"bgr"`` as OpenCV reads
             them. Files are not affected.
         on_error: How to handle unreadable images during scoring: ``"raise"`` a ValueError, or
             ``"nan"`` to set their scores and maps to NaN and their labels to 1, with one warning
-            that counts them. Unreadable training images and references always raise. Can be changed
-            at any time; not saved in checkpoints.
+            that counts them. Unreadable images to learn from always raise. Can be changed at any
+            time; not saved in checkpoints.
 
     Raises:
         ValueError: If an argument is out of range or contradicts another, or the model's patches
             cannot be compared with texts.
         ImportError: If open_clip is needed but not installed.
     """
+
+    class_name: str = "object"
+    text_prompts: Mapping[str, Sequence[str]] | None = None
+    normal_states: Sequence[str] | None = None
+    anomalous_states: Sequence[str] | None = None
+    templates: Sequence[str] | None = None
+    defects: Defects | None = None
+    references: Sequence[Item] | None = None
+    text_features_normal: npt.ArrayLike | None = None
+    text_features_anomaly: npt.ArrayLike | None = None
+    attention: Attention = "auto"
+    stages: int = 4
+    windows: Sequence[int] = ()
+    mode: Mode = "probability"
+    # Ours: side paths are far ahead of WinCLIP's windows in maps, and no mixture of them wins
+    # throughout; see "Which should be the default" in tests/benchmarks/README.md.
+    recipe: RecipeName | None = None
 
     registry_tags: ClassVar[tuple[str, ...]] = (*TAGS, "zero-shot", "prompt")
     registry_metadata: ClassVar[Mapping[str, Any]] = {
@@ -148,87 +242,23 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         "supervision": "zero-shot",
     }
 
-    def __init__(
-        self,
-        *,
-        embedder: PatchEmbedder | None = None,
-        class_name: str = "object",
-        text_prompts: Mapping[str, Sequence[str]] | None = None,
-        normal_states: Sequence[str] | None = None,
-        anomalous_states: Sequence[str] | None = None,
-        templates: Sequence[str] | None = None,
-        defects: Defects | None = None,
-        references: Sequence[Item] | None = None,
-        text_features_normal: npt.ArrayLike | None = None,
-        text_features_anomaly: npt.ArrayLike | None = None,
-        openclip_model_name: str = DEFAULT_MODEL,
-        openclip_pretrained: str | os.PathLike[str] | None = DEFAULT_PRETRAINED,
-        pretrained: bool = True,
-        device: str = "auto",
-        force_image_size: int | Size | None = None,
-        resize: Literal["keep", "squash"] = "keep",
-        max_tokens: int | None = None,
-        attention: Attention = "auto",
-        stages: int = 4,
-        windows: Sequence[int] = (),
-        mode: Mode = "probability",
-        aggregation_method: Aggregation = "topk_mean",
-        aggregation_topk: float = 0.03,
-        contamination: float = 0.1,
-        batch_size: int | None = None,
-        precision: Precision = "auto",
-        random_seed: int = 0,
-        channel_order: ChannelOrder = "rgb",
-        on_error: OnError = "raise",
-    ) -> None:
-        check_choice("mode", mode, MODES)
-        check_choice("attention", attention, ATTENTIONS)
-        windows = check_windows(windows)
-        if windows and mode != "probability":
-            raise ValueError(f"windows={windows} need mode='probability', not {mode!r}.")
-        if references is not None:
-            references = self._check_references(references, mode)
-        self._wording = Wording(text_prompts, normal_states, anomalous_states, templates, defects)
-        super().__init__(
-            tokens="aligned",
-            embedder=embedder,
-            openclip_model_name=openclip_model_name,
-            openclip_pretrained=openclip_pretrained,
-            pretrained=pretrained,
-            device=device,
-            force_image_size=force_image_size,
-            resize=resize,
-            max_tokens=max_tokens,
-            batch_size=batch_size,
-            precision=precision,
-            contamination=contamination,
-            aggregation_method=aggregation_method,
-            aggregation_topk=aggregation_topk,
-            random_seed=random_seed,
-            channel_order=channel_order,
-            on_error=on_error,
-            attention=attention,
-            stages=stages,
-            windows=windows,
-        )
-        self.text_prompts = text_prompts
-        self.normal_states = normal_states
-        self.anomalous_states = anomalous_states
-        self.templates = templates
-        self.defects = defects
-        self.references = references
-        self._gathered: tuple[Size | None, References] | None = None
-        self._thresholds: Thresholds | None = None
-        self._of_references: tuple[Scorer, Thresholds] | None = None
-        self.text_features_normal = text_features_normal
-        self.text_features_anomaly = text_features_anomaly
-        self.attention = attention
-        self.stages = stages
-        self.windows = windows
-        self.mode = mode
-        self._text_cache: dict[tuple[object, ...], TextVectors] = {}
+    def __post_init__(self) -> None:
+        self._recipe = recipe_named(self.recipe)
+        check_choice("mode", self.mode, MODES)
+        check_choice("attention", self.attention, ATTENTIONS)
+        self.windows = check_windows(self.windows)
+        if self.windows and self.mode != "probability":
+            raise ValueError(f"windows={self.windows} need mode='probability', not {self.mode!r}.")
+        if self.windows and self.roi is not None:
+            raise ValueError(f"windows={self.windows} reach beyond roi=; leave out one of them.")
+        if self.references is not None:
+            self.references = self._check_references(self.references)
+        in_force = self._in_force
+        self._wording = Wording(**{name: in_force[name] for name in Wording._fields})
+        super().__post_init__()
+        self._learnt = Taught()
         self._own_text = self._check_text_features()
-        self.set_class_name(class_name)
+        self.set_class_name(self.class_name)
 
     def set_class_name(self, class_name: str) -> VisionOpenCLIPPromptScore:
         """Switch to another kind of object.
@@ -245,8 +275,11 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         """
         if not isinstance(class_name, str) or not class_name.strip():
             raise ValueError(f"class_name={class_name!r}; it must be a word such as 'screw'.")
-        self._prompts = self._wording.prompts_for(class_name)
-        self.class_name = class_name
+        prompts = self._wording.prompts_for(class_name)
+        with self._lock:
+            self._prompts, self.class_name = prompts, class_name
+            if self._learnt.of_references is not None:  # of another class: they are read again
+                self._learnt = replace(self._learnt, references=None, of_references=None)
         return self
 
     def fit(
@@ -255,6 +288,7 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         y: object = None,
         *,
         X: object = None,
+        groups: object = None,
         use_as_references: bool = False,
     ) -> VisionOpenCLIPPromptScore:
         """Set the thresholds on normal images, and optionally use them as references.
@@ -266,6 +300,8 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
             x: Paths, or RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).
             y: Ignored; all images are assumed to be normal.
             X: Alias for ``x``.
+            groups: What tells the parts that images show, one for each image. Each part counts as
+                much as any other, and references of one part are not compared with each other.
             use_as_references: Whether to use the images as ``references``, replacing earlier ones.
 
         Returns:
@@ -275,15 +311,40 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
             ValueError: If there is no image, one cannot be read, or ``mode`` does not support
                 references.
         """
-        before = dict(self.__dict__)
-        items = as_items(one_of(x, X))
-        try:
-            if use_as_references:
-                self.references, self._gathered = self._check_references(items, self.mode), None
-            super().fit(items, y)
-        except BaseException:
-            self.__dict__ = before
-            raise
+        if not use_as_references:
+            return super().fit(x, y, X=X, groups=groups)
+        items = self._check_references(as_items(one_of(x, X)))
+        with out_of_memory_explained(f"what is learnt from {len(items)} images"):
+            told = as_groups(groups, len(items))
+            canvas = self._embedder.choose_canvas(items)
+            lesson = self._learn_references(items, canvas, "references", told)
+        with self._lock:
+            self._take_over(lesson)
+            self.references = items
+        return self
+
+    def read_references(self) -> VisionOpenCLIPPromptScore:
+        """Read the ``references`` now, instead of with the first image that is scored.
+
+        With two or more of them and before :meth:`fit`, this sets the thresholds, as if they were
+        fitted. Without references, or once they have been read, it does nothing.
+
+        Raises:
+            ValueError: If one of them cannot be read.
+        """
+        with self._lock:
+            before, items = cast(Taught, self._learnt), self.references
+            if items is None or before.references is not None:
+                return self
+            canvas = before.canvas
+            if canvas is None:
+                canvas = self._embedder.choose_canvas(items, argument="references")
+            learnt = cast(Taught, self._learn_references(items, canvas, "references").learnt)
+            alone = before.thresholds is not None or len(items) == 1
+            of_references = None if alone else learnt.thresholds
+            self._learnt = replace(
+                learnt, thresholds=before.thresholds, of_references=of_references
+            )
         return self
 
     def predict(
@@ -291,19 +352,23 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
     ) -> Labels | tuple[Labels, Scores]:
         """Label images: 1 if the score is above the threshold, else 0.
 
-        Before :meth:`fit`, two or more ``references`` set the threshold as if they were fitted,
-        which reads them once more. Otherwise it is the neutral score, where neither text is closer:
-        0.5, or 0 with ``mode="diff"``; with a single reference that is too high for most damage.
-        The confidence of a label requires :meth:`fit`.
+        Before :meth:`fit`, two or more ``references`` set the threshold as if they were fitted.
+        Otherwise it is the neutral score, where neither text is closer: 0.5, or 0 with
+        ``mode="diff"``; with a single reference that is too high for most damage. The confidence of
+        a label requires :meth:`fit`.
         """
         return super().predict(x, return_confidence, X=X)
 
     def label_threshold(self) -> float:
-        """Image score above which :meth:`predict` returns 1; see there."""
+        """Image score above which :meth:`predict` returns 1; see there.
+
+        Raises:
+            RuntimeError: If references set it that have not been read yet.
+        """
         if hasattr(self, "threshold_"):
             return float(self.threshold_)
-        learnt = self._learnt_thresholds()
-        return NEUTRAL[self.mode] if learnt is None else learnt.label
+        settled = self._settled()
+        return NEUTRAL[self.mode_in_force] if settled is None else settled.label
 
     def region_threshold(self) -> float:
         """Map value that a pixel has to exceed to be hot in :meth:`explain`.
@@ -311,21 +376,35 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
         After :meth:`fit` it is the quantile of the training maps' peaks, as ``threshold_`` is that
         of the training scores. Before, as for :meth:`predict`, two or more ``references`` set it;
         otherwise it is the neutral score.
-        """
-        learnt = self._learnt_thresholds()
-        return NEUTRAL[self.mode] if learnt is None else learnt.region
 
-    def _learnt_thresholds(self) -> Thresholds | None:
-        """Thresholds of :meth:`fit`, else those it would set on the references, else None."""
-        references = self.references or ()
-        if self._thresholds is not None or len(references) < 2:
-            return self._thresholds
-        canvas, scorer = self._frozen(references)
-        found = self._of_references
-        if found is None or found[0] != scorer:
-            _, learnt = self._learn(references, canvas)
-            found = self._of_references = scorer, learnt["_thresholds"]
-        return found[1]
+        Raises:
+            RuntimeError: If references set it that have not been read yet.
+        """
+        settled = self._settled()
+        return NEUTRAL[self.mode_in_force] if settled is None else settled.region
+
+    @property
+    def _in_force(self) -> Mapping[str, Any]:
+        """The arguments of which the method is made, with those that the recipe fixes."""
+        defaults = {known.name: known.default for known in fields(self)}
+        return self._recipe.in_force(self.get_params(deep=False), defaults)
+
+    @property
+    def mode_in_force(self) -> Mode:
+        """``mode``, or that of the recipe."""
+        mode: Mode = self._in_force["mode"]
+        return mode
+
+    def _settled(self) -> Thresholds | None:
+        with self._lock:
+            learnt = cast(Taught, self._learnt)
+            unread = self.references is not None and learnt.references is None
+            if learnt.settled is None and unread and len(self.references or ()) > 1:
+                raise RuntimeError(
+                    "The references set the threshold, but have not been read yet; score an image, "
+                    "or call read_references() or fit()."
+                )
+            return learnt.settled
 
     def _check_text_features(self) -> TextVectors | None:
         normal, anomaly = self.text_features_normal, self.text_features_anomaly
@@ -346,151 +425,244 @@ class VisionOpenCLIPPromptScore(OpenCLIPDetector):
             )
         return text_vectors(normal, anomaly)
 
-    @property
-    def _free_settings(self) -> frozenset[str]:
+    def _check_references(self, references: Sequence[Item]) -> list[Item]:
+        if self.mode_in_force != "probability":
+            raise ValueError(f"references need mode='probability', not {self.mode_in_force!r}.")
+        return as_items(references, "references")
+
+    def _embedder_settings(self) -> dict[str, Any]:
+        names = ("attention", "stages", "windows", "resize")
+        settings = {name: self._in_force[name] for name in names}
+        return {"tokens": "aligned", **settings, **self._recipe.embedder}
+
+    def _settings_of_learning(self) -> frozenset[str]:
         # stored in the file in any case
         return frozenset({"text_features_normal", "text_features_anomaly", "references"})
 
-    def _state(self) -> tuple[Arrays, dict[str, Any]]:
-        text = self._text()
-        named = {f"text_defect_{name}": vector for name, vector in text.defects.items()}
-        arrays = {"text_normal": text.normal, "text_anomaly": text.anomaly, **named}
-        if self.references is not None:
-            self._fix_canvas(self.references)
-        learnt = self._learnt_thresholds()
-        facts = {} if learnt is None else {"thresholds": learnt._asdict()}
-        references = self._references_on(self.canvas_)
-        if references is None:
-            return arrays, facts
-        rows, more = references.bank.state()
-        return {**arrays, **rows}, {**facts, **more}
+    def _ready(self, items: Sequence[Item]) -> Taught:
+        """What has been learnt, with the references read and the texts encoded."""
+        with self._lock:
+            self.read_references()
+            learnt = self._learnt = self._with_text(super()._ready(items))
+            return learnt
 
-    def _restored(self, checkpoint: Checkpoint) -> dict[str, Any]:
+    @property
+    def _text_key(self) -> Hashable:
+        """What text vectors are known by: own ones are the same for all prompts."""
+        return self._prompts.key if self._own_text is None else None
+
+    def _encode_text(self) -> TextVectors:
+        if self._own_text is not None:
+            return self._own_text
+        prompts = self._prompts
+        normal, anomaly, *kinds = self._embedder.encode_ensembles(
+            [prompts.normal, prompts.anomaly, *prompts.defects.values()],
+            scaled=self._recipe.scaled_texts,
+        )
+        return text_vectors(normal, anomaly, dict(zip(prompts.defects, kinds, strict=True)))
+
+    def _scorer(self, learnt: Taught) -> PromptScorer:
+        in_force = self._in_force
+        return self._recipe.scorer(
+            learnt.texts[self._text_key],
+            in_force["mode"],
+            in_force["aggregation_method"],
+            in_force["aggregation_topk"],
+            learnt.references,
+        )
+
+    def _with_text(self, learnt: Taught) -> Taught:
+        """The same with the text vectors of the current class, which are encoded once."""
+        if self._text_key in learnt.texts:
+            return learnt
+        return replace(learnt, texts={**learnt.texts, self._text_key: self._encode_text()})
+
+    def _learn(self, items: Sequence[Item], groups: tuple[str, ...] | None) -> Lesson:
+        with self._lock:
+            learnt, references = self._with_text(self._learnt), self.references
+            scorer = replace(self._scorer(learnt), references=None)
+        kept = learnt.references  # those of a checkpoint exist on one canvas only
+        canvas = (
+            learnt.canvas if references is None and kept else self._embedder.choose_canvas(items)
+        )
+        if references is not None and (kept is None or canvas != learnt.canvas):
+            kept = self._gather(references, canvas, scorer, "references").references
+        scorer = replace(scorer, references=kept)
+        numbers, scored, given = dict[str, int](), list[ImageScores](), list[int]()
+        portraits = list[Portrait]()
+        with closing(self._read(items, canvas, "x", with_features=scorer.with_features)) as images:
+            for patches in images:
+                number = numbers.setdefault(patches.identity or f"item {len(given)}", len(scored))
+                given.append(number)
+                if number == len(scored):
+                    scored.append(scorer(patches))
+                    portraits.append(portrait(patches))
+        tell_copies(items, given)
+        whole = Whole.of(portraits)
+        learnt = replace(learnt, canvas=canvas, references=kept, whole=whole)
+        return self._lesson(learnt, scored, given, parts=_parts(given, groups))
+
+    def _learn_references(
+        self,
+        items: Sequence[Item],
+        canvas: Size | None,
+        argument: str,
+        groups: tuple[str, ...] | None = None,
+    ) -> Lesson:
+        """Use images as references, each of which is compared with the others."""
+        with self._lock:
+            learnt = self._with_text(self._learnt)
+            scorer = replace(self._scorer(learnt), references=None)
+        read, by_text, given, portraits = self._gather(items, canvas, scorer, argument)
+        references = read.grouped(_of_each(given, groups))
+        scored = [
+            scorer.with_distance(scores, references.own_distance(number))
+            for number, scores in enumerate(by_text)
+        ]
+        whole = Whole.of(portraits, references.near)
+        learnt = replace(learnt, canvas=canvas, references=references, whole=whole)
+        return self._lesson(learnt, scored, given, references.apart, _parts(given, groups))
+
+    def _gather(
+        self, items: Sequence[Item], canvas: Size | None, scorer: PromptScorer, argument: str
+    ) -> Gathered:
+        """Read the references."""
+        numbers, by_text, given = dict[str, int](), list[ImageScores](), list[int]()
+        portraits = list[Portrait]()
+
+        def once(images: Iterable[PatchTokens]) -> Iterator[PatchTokens]:
+            for patches in images:
+                identity = patches.identity or f"item {len(given)}"
+                given.append(numbers.setdefault(identity, len(by_text)))
+                if given[-1] == len(by_text):
+                    by_text.append(scorer.by_text(patches))
+                    portraits.append(portrait(patches))
+                    yield patches
+
+        with closing(self._read(items, canvas, argument, with_features=True)) as images:
+            references = self._recipe.references.of_images(once(images))
+        tell_copies(items, given)
+        return Gathered(references, by_text, given, portraits)
+
+    def _read(
+        self, items: Sequence[Item], canvas: Size | None, argument: str, *, with_features: bool
+    ) -> Generator[PatchTokens, None, None]:
+        """The tokens of each image, in one pass."""
+        in_order = [in_rgb(item, self.channel_order) for item in items]
+        outcomes = outcomes_within(
+            self._embedder, self._roi, in_order, canvas, with_features=with_features
+        )
+        with closing(outcomes), closing(noticed(or_raise(outcomes, argument), items)) as stream:
+            yield from bar("encoding", "image", total=len(items), items=stream)
+
+    def _lesson(
+        self,
+        learnt: Taught,
+        scored: Sequence[ImageScores],
+        given: Sequence[int],
+        apart: Indices | None = None,
+        parts: Indices | None = None,
+    ) -> Lesson:
+        """What follows from the scores of images, and from which of them each item is.
+
+        Args:
+            learnt: What has been learnt but the thresholds.
+            scored: Scores of the images, each once.
+            given: Index of the image that each item is.
+            apart: Indices of images that are no near copies of each other; None for all.
+            parts: The part that each image shows; None if each shows another.
+        """
+        scores = np.array([found.image for found in scored], dtype=np.float64)
+        peaks = np.array([found.anomaly_map().max() for found in scored], dtype=np.float64)
+        kept = slice(None) if apart is None else apart
+        parts = None if parts is None else parts[kept]
+        known, of_peaks = (Calibration.of(values[kept], parts) for values in (scores, peaks))
+        label, region = (
+            upper_quantile(calibration, self.contamination, self.confidence)
+            for calibration in (known, of_peaks)
+        )
+        learnt = replace(learnt, thresholds=Thresholds(label, region), of_references=None)
+        return Lesson(learnt, scores[list(given)], known)
+
+    def _to_save(self) -> Taught:
+        with self._lock:
+            learnt = self._ready([])
+            return replace(learnt, texts={None: learnt.texts[self._text_key]})
+
+    def _from_checkpoint(self, checkpoint: Checkpoint, canvas: Size | None) -> Taught:
         normal, anomaly = (_text_vector(checkpoint, side) for side in ("normal", "anomaly"))
         named = {name: _text_vector(checkpoint, f"defect_{name}") for name in self._prompts.defects}
-        saved, own = TextVectors(normal, anomaly, named), self._own_text
+        text = TextVectors(normal, anomaly, named)
+        if self._own_text is not None:
+            self._expect_text(checkpoint, text)
         facts = dict(checkpoint.header["state"])
-        saved_thresholds = facts.pop("thresholds", None)
-        learnt = None if saved_thresholds is None else Thresholds(**saved_thresholds)
-        for threshold in learnt or ():
+        saved = facts.pop("thresholds", None)
+        thresholds = None if saved is None else Thresholds(**saved)
+        for threshold in thresholds or ():
             check_number("thresholds", threshold, above=-math.inf, most=sys.float_info.max)
-        restored: dict[str, Any] = {"references": None, "_gathered": None, "_thresholds": learnt}
-        if facts:
-            bank = MemoryBank()
-            bank.restore(checkpoint)
-            restored["_gathered"] = as_canvas(checkpoint.header["canvas"]), References(bank)
-        if own is None:
-            return {**restored, "_text_cache": {**self._text_cache, self._prompts.key: saved}}
+        references = self._recipe.references.restored(checkpoint) if facts else None
+        return Taught(canvas, {self._text_key: text}, references, thresholds)
+
+    def _expect_text(self, checkpoint: Checkpoint, saved: TextVectors) -> None:
+        """Raise an error unless the saved text vectors are this detector's own."""
         for side in ("normal", "anomaly"):
-            if not np.array_equal(getattr(saved, side), getattr(own, side)):
+            found, own = getattr(saved, side), getattr(self._own_text, side)
+            if found.shape != own.shape or not np.allclose(found, own, rtol=0, atol=SAME_TEXT):
                 raise CheckpointError(
                     f"{checkpoint.path} was saved with another text_features_{side} than this "
                     "detector has. Create the detector with the saved one, or save it again."
                 )
-        return restored
 
-    def _check_references(self, references: Sequence[Item], mode: str) -> list[Item]:
-        if mode != "probability":
-            raise ValueError(f"references need mode='probability', not {mode!r}.")
-        return as_items(references, "references")
-
-    def _scorer(self, canvas: Size | None) -> PromptScorer:
-        return PromptScorer(
-            self._text(),
-            self.mode,
-            self.aggregation_method,
-            self.aggregation_topk,
-            self._references_on(canvas),
-        )
-
-    def _fix_canvas(self, items: Sequence[Item]) -> None:
-        references = self.references
-        if references is None:
-            super()._fix_canvas(items)
-            return
-        with self._canvas_choice:
-            if self.canvas_ is None:
-                self.canvas_ = self._embedder.choose_canvas(references, argument="references")
-
-    def _fit_canvas(self, items: Sequence[Item]) -> Size | None:
-        """References from a checkpoint exist on one canvas only."""
-        if self.references is None and self._gathered is not None:
-            return self._gathered[0]
-        return super()._fit_canvas(items)
-
-    def _references_on(self, canvas: Size | None) -> References | None:
-        """The references on a canvas, gathered once or loaded from a checkpoint."""
-        gathered = self._gathered
-        if gathered is not None and gathered[0] == canvas:
-            return gathered[1]
-        if self.references is None:
-            return None
-        keyed = [(self._content_key(item), item) for item in self.references]
-        with closing(self._stream(self.references, canvas, "references")) as images:
-            found = gather_references(images, keyed)
-        self._gathered = canvas, found
-        return found
-
-    def _reading(self) -> dict[str, Any]:
-        alone = self.references is None and self._gathered is None
-        return {} if alone or isinstance(self._embedder, InjectedEmbedder) else COMPARABLE
-
-    def _text(self) -> TextVectors:
-        """The text vectors of the current class, encoded once per class."""
-        prompts = self._prompts
-        text = self._own_text or self._text_cache.get(prompts.key)
-        if text is None:
-            normal, anomaly, *kinds = self._embedder.encode_ensembles(
-                [prompts.normal, prompts.anomaly, *prompts.defects.values()]
-            )
-            text = text_vectors(normal, anomaly, dict(zip(prompts.defects, kinds, strict=True)))
-            self._text_cache[prompts.key] = text
-        return text
-
-    def _learn(self, items: Sequence[Item], canvas: Size | None) -> tuple[Scores, dict[str, Any]]:
-        scorer = self._scorer(canvas)
-        with closing(self._stream(items, canvas)) as stream:
-            read = bar("encoding", "image", total=len(items), items=stream)
-            scored = [
-                self._score(scorer, patches, item, self._content_key(item))
-                for item, patches in zip(items, read, strict=True)
-            ]
-        scores = np.array([found.image for found in scored], dtype=np.float64)
-        peaks = np.array([found.anomaly_map().max() for found in scored], dtype=np.float64)
-        learnt = Thresholds(self._upper_quantile(scores), self._upper_quantile(peaks))
-        return scores, {"_thresholds": learnt}
-
-    def _score(
-        self, scorer: PromptScorer, patches: PatchTokens, item: Item, content: Hashable | None
-    ) -> ImageScores:
-        """Score an image; a reference is not compared with itself."""
-        known = scorer.references
-        return scorer(patches, None if known is None else known.number_of(content, item))
+    def _restore(self, checkpoint: Checkpoint) -> VisionOpenCLIPPromptScore:
+        with self._lock:
+            super()._restore(checkpoint)
+            self.references = None  # those of the checkpoint take their place
+        return self
 
     def _learnt_facts(self) -> dict[str, str]:
         facts = {"class": self.class_name, **super()._learnt_facts()}
         if hasattr(self, "threshold_"):
             return facts
-        if self._thresholds is None and len(self.references or ()) > 1:
+        if self._learnt.thresholds is None and len(self.references or ()) > 1:
             return {**facts, "threshold": "from the references"}
         return {**facts, "threshold": f"{self.label_threshold():.4g}"}
 
-    def _name_region(self, region: Region, patches: PatchTokens, scorer: PromptScorer) -> Region:
-        """Find the named defect whose text is nearest to the region's mean token."""
-        named = scorer.text.defects
-        if not named:
-            return region
-        # Imports OpenCV, which listing models does not need.
-        from .regions import patches_inside
+    def __sklearn_is_fitted__(self) -> bool:
+        """True: it needs no images."""
+        return True
 
-        token = patches.tokens[patches_inside(region, patches)].mean(axis=(0, 1))
-        logits = np.array([token @ vector for vector in named.values()]) / TEMPERATURE
-        chances = np.exp(logits - logits.max())
-        chances /= chances.sum()
-        best = int(chances.argmax())
-        return replace(region, defect=list(named)[best], probability=float(chances[best]))
+    @property
+    def map_smoothing(self) -> float:
+        """Standard deviation of the Gaussian of anomaly maps in patches; 0 with a recipe."""
+        return self._recipe.scorer.smoothing
+
+    def _lowest_value(self, anomaly_map: Floats) -> float:
+        return float(anomaly_map.min()) if self.mode_in_force == "diff" else 0.0
+
+    def _names(self, scorer: PromptScorer) -> bool:
+        return bool(scorer.text.defects)
+
+    def _name_regions(
+        self, regions: list[Region], patches: PatchTokens, scorer: PromptScorer
+    ) -> list[Region]:
+        """Name the hottest region by the defect that the image resembles, if one leads clearly."""
+        return named(regions, [*scorer.text.defects], scorer.names_of(patches))
 
 
 def _text_vector(checkpoint: Checkpoint, name: str) -> Floats:
     vector: Floats = checkpoint.unit_vectors(f"text_{name}", 1, "float32")
     return vector
+
+
+def _of_each(given: Sequence[int], groups: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """The group of each image, by which of them each item is."""
+    if groups is None:
+        return None
+    first: dict[int, str] = {}
+    for number, group in zip(given, groups, strict=True):
+        first.setdefault(number, group)
+    return tuple(first[number] for number in range(len(first)))
+
+
+def _parts(given: Sequence[int], groups: tuple[str, ...] | None) -> Indices | None:
+    return Relatives(_of_each(given, groups)).parts(max(given) + 1)

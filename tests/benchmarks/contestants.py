@@ -119,7 +119,11 @@ def hosts(name: str, tower: str) -> Work:
 
 
 def anomalib_winclip() -> Work:
-    """anomalib's WinCLIP, zero-shot, on its own fixed tower: it has nothing to fit."""
+    """anomalib's WinCLIP, zero-shot, on its own fixed tower: it has nothing to fit.
+
+    For speed only: with open_clip >= 3 its windows attend to each other, so that its scores are not
+    WinCLIP's. ``recipe="winclip"`` is proved against the formulas and stands for its quality.
+    """
     import torch
     from anomalib.models.image.winclip import torch_model
 

@@ -19,7 +19,8 @@ from pyimgano.models import openclip_backend
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from pyimgano_openclip import VisionOpenCLIPPatchKNN, weights
+from pyimgano_openclip import VisionOpenCLIPPatchKNN
+from pyimgano_openclip.encoder import weights
 
 warnings.filterwarnings("ignore", category=DeprecationWarning, module="pyimgano")
 

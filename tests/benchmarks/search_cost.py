@@ -24,10 +24,10 @@ import numpy as np
 import torch
 
 from pyimgano_openclip import OpenCLIPPatchEmbedder
-from pyimgano_openclip.coreset import k_center
-from pyimgano_openclip.embedding import PRECISIONS, unit
-from pyimgano_openclip.search import build_search
-from pyimgano_openclip.towers import Request
+from pyimgano_openclip.bank.coreset import k_center
+from pyimgano_openclip.bank.search import build_search
+from pyimgano_openclip.encoder.tokens import PRECISIONS, unit
+from pyimgano_openclip.encoder.towers import Request
 
 BATCH = 8  # images
 BLOCK = 100_000  # rows made at once
@@ -79,7 +79,7 @@ def against_tower(options: argparse.Namespace) -> Table:
         queries = tokens(patches, size)
         for rows in options.rows:
             search = build_search("torch", tokens(rows, size), str(reader.device))
-            works[f"{rows} x {size}"] = lambda s=search, q=queries: s(q, 1, range(0))
+            works[f"{rows} x {size}"] = lambda s=search, q=queries: s(q, 1, [])
     found = fastest(works, options)
     whole = found.pop("tower") / BATCH
     print(
@@ -106,7 +106,7 @@ def against_product(options: argparse.Namespace) -> Table:
             found = fastest(
                 {
                     "product": lambda a=asked, b=plain, c=result: torch.mm(a, b.T, out=c),
-                    "search": lambda s=search, q=queries: s(q, 1, range(0)),
+                    "search": lambda s=search, q=queries: s(q, 1, []),
                 },
                 options,
             )

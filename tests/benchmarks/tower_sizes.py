@@ -13,7 +13,7 @@ from pathlib import Path
 import open_clip
 from tqdm import tqdm
 
-from pyimgano_openclip.towers.sizes import measure
+from pyimgano_openclip.encoder.towers.sizes import measure
 
 
 def main(table: str) -> None:

@@ -1,4 +1,4 @@
-"""What the prompt scoring is worth: ours, ours on plain last tokens, and the host's own.
+"""What the prompt scoring is worth: ours, published recipes, and the host's own.
 
     python tests/benchmarks/zero_shot.py --seeds 3
 
@@ -17,7 +17,8 @@ from pyimgano.models import create_model, openclip_backend
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from pyimgano_openclip import OpenCLIPPatchEmbedder, samples, weights
+from pyimgano_openclip import OpenCLIPPatchEmbedder, samples
+from pyimgano_openclip.encoder import weights
 
 SIZE = (192, 192)  # pixels
 IMAGES = 16  # of each kind, per family and seed
@@ -57,6 +58,8 @@ CONTESTANTS: dict[str, Callable[[str], object]] = {
     "ours": ours,
     'ours, attention="none"': lambda name: ours(name, attention="none"),
     'ours, resize="squash"': lambda name: ours(name, resize="squash"),
+    'recipe="winclip"': lambda name: ours(name, recipe="winclip"),
+    'recipe="clip-surgery"': lambda name: ours(name, recipe="clip-surgery"),
     "ours, windows=(2, 3)": lambda name: ours(name, windows=(2, 3)),
     "host": hosts,
 }

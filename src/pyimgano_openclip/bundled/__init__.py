@@ -17,9 +17,16 @@ def weights_dir() -> Path:
     open_clip loads it as ``"local-dir:FOLDER"``.
 
     Raises:
-        ValueError: If a file is missing or damaged; the message names it.
+        ValueError: If a file is missing or damaged, or the package was imported from an archive;
+            the message names it.
     """
     folder = Path(__file__).parent
+    if not folder.is_dir():
+        raise ValueError(
+            f"{folder} of the bundled model lies in an archive, but open_clip reads files. Unpack "
+            "the archive, install pyimgano-openclip with pip, or choose another "
+            "openclip_model_name."
+        )
     for line in (folder / CHECKSUMS).read_text(encoding="ascii").splitlines():
         expected, name = line.split()
         path = folder / name

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import io
 from pathlib import Path
 
 from PIL import Image
 
-from ..detector import OpenCLIPDetector
+from ..detector.base import OpenCLIPDetector
+from ..files.atomic import write_atomically
 from ..patchknn import VisionOpenCLIPPatchKNN
 from ..promptscore import VisionOpenCLIPPromptScore
 from ..samples import make_sample
 from .answer import Answer
-from .images import find_images
+from .images import ImageFile
+from .outcome import section_of, summary
+from .places import REPORT, check_new
 from .reporting import write_report
-from .results import REPORT
-from .score import score_folder, section_of, summary
+from .score import score_folder
 
 FAMILY = "leather"  # never seen by the bundled model in training
 SIZE = (240, 320)
@@ -25,10 +28,9 @@ DEFECTS = ("scratch", "hole", "stain", "cut", "crack", "contamination", "dent", 
 
 def run(options: argparse.Namespace) -> Answer:
     """Fit and score both detectors on generated images."""
+    check_new(options.out, "--out", overwrite=options.overwrite)
     images = options.out / "images"
-    _photograph(images)
-    normal = [source.path for source in find_images([images / "normal"])]
-    test = find_images([images / "test"])
+    normal, test = _photograph(images)
     common = {"openclip_model_name": "bundled", "device": options.device}
     detectors: dict[str, OpenCLIPDetector] = {
         "Few-shot: patch-kNN": VisionOpenCLIPPatchKNN(contamination=0.05, **common).fit(normal),
@@ -38,7 +40,7 @@ def run(options: argparse.Namespace) -> Answer:
     }
     runs = {
         title: score_folder(
-            detector, test, options.out / title.split(":")[0].lower(), overwrite=True
+            detector, test, options.out / title.split(":")[0].lower(), overwrite=options.overwrite
         )
         for title, detector in detectors.items()
     }
@@ -57,15 +59,18 @@ def run(options: argparse.Namespace) -> Answer:
     return Answer("\n".join(lines), {"detectors": facts, "report": str(report)})
 
 
-def _photograph(folder: Path) -> None:
-    """Write the images; they are the same every time."""
-    for kind in ("normal", "test"):
+def _photograph(folder: Path) -> tuple[list[Path], list[ImageFile]]:
+    """Write the images, normal ones and those to score; they are the same every time."""
+    normal = {f"{seed:02}.png": (seed, None) for seed in range(NORMAL)}
+    test: dict[str, tuple[int, str | None]]
+    test = {f"intact-{seed:02}.png": (50 + seed, None) for seed in range(INTACT)}
+    test |= {f"{name}.png": (100 + seed, name) for seed, name in enumerate(DEFECTS)}
+    for kind, shots in (("normal", normal), ("test", test)):
         (folder / kind).mkdir(parents=True, exist_ok=True)
-    shots: list[tuple[str, int, str | None]]
-    shots = [(f"normal/{seed:02}.png", seed, None) for seed in range(NORMAL)]
-    shots += [(f"test/intact-{seed:02}.png", 50 + seed, None) for seed in range(INTACT)]
-    shots += [(f"test/{name}.png", 100 + seed, name) for seed, name in enumerate(DEFECTS)]
-    for name, seed, defect in shots:
-        if not (folder / name).is_file():
+        for name, (seed, defect) in shots.items():
             sample = make_sample(FAMILY, seed=seed, size=SIZE, defect=defect)
-            Image.fromarray(sample.image).save(folder / name)
+            buffer = io.BytesIO()
+            Image.fromarray(sample.image).save(buffer, "PNG")
+            write_atomically(folder / kind / name, buffer.getvalue())
+    found = [ImageFile(name, (folder / "test" / name).absolute()) for name in sorted(test)]
+    return [folder / "normal" / name for name in normal], found

@@ -5,23 +5,28 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from ..checkpoint import plain
-from ..detector import DEFAULT_MODEL, OpenCLIPDetector
-from ..loading import load_detector, make_detector
+from ..detector.base import DEFAULT_MODEL, OpenCLIPDetector
+from ..detector.calibrated import CalibratedDetector
+from ..files.checkpoint import plain
+from ..loading import load_saved, make_detector
+from ..mutual import VisionOpenCLIPMutual
 from ..patchknn import VisionOpenCLIPPatchKNN
 from ..promptscore import VisionOpenCLIPPromptScore
 from .messages import UsageError
 
+Detector = TypeVar("Detector", bound=OpenCLIPDetector)
 
-def new_detector(options: argparse.Namespace, **more: Any) -> OpenCLIPDetector:
+
+def new_detector(options: argparse.Namespace, **more: Any) -> CalibratedDetector:
     """Build a detector from options: zero-shot with a class name, patch-kNN without.
 
     Raises:
         UsageError: If an option or a setting is invalid.
     """
-    arguments = {**_model(options), **_working(options), **more, **dict(options.settings)}
+    arguments = {**_model(options), **_working(options), **_looking(options), **more}
+    arguments |= dict(options.settings)
     if options.class_name is None:
         if options.defects:
             raise UsageError("--defects needs --class-name.")
@@ -30,7 +35,20 @@ def new_detector(options: argparse.Namespace, **more: Any) -> OpenCLIPDetector:
     return _made(VisionOpenCLIPPromptScore, {**words, **arguments})
 
 
-def _made(kind: type[OpenCLIPDetector], arguments: Mapping[str, Any]) -> OpenCLIPDetector:
+def pool_detector(options: argparse.Namespace) -> VisionOpenCLIPMutual:
+    """Build a detector that compares the images to score with each other.
+
+    Raises:
+        UsageError: If an option or a setting is invalid.
+    """
+    if options.defects:
+        raise UsageError("--defects needs --class-name.")
+    arguments = {**_model(options), **_working(options), **_looking(options)}
+    arguments |= {"threshold_rule": "outliers", **dict(options.settings)}
+    return _made(VisionOpenCLIPMutual, arguments)
+
+
+def _made(kind: type[Detector], arguments: Mapping[str, Any]) -> Detector:
     try:
         return make_detector(kind, arguments)
     except ValueError as error:  # constructors read no images and load no weights
@@ -40,7 +58,8 @@ def _made(kind: type[OpenCLIPDetector], arguments: Mapping[str, Any]) -> OpenCLI
 def saved_detector(options: argparse.Namespace) -> OpenCLIPDetector:
     """Load a saved detector; its class, model and settings come from the file.
 
-    ``--model`` and ``--pretrained`` tell where the same weights are on this machine.
+    ``--model`` and ``--pretrained`` tell where the same weights are on this machine, ``--roi``
+    where the masks of these images are.
 
     Raises:
         UsageError: If options choose another model.
@@ -51,7 +70,13 @@ def saved_detector(options: argparse.Namespace) -> OpenCLIPDetector:
             f"A saved detector has its own model; omit --model {options.model}, or locate its "
             "weights on this machine with --model local-dir:DIR or --pretrained FILE."
         )
-    return load_detector(options.detector, **_model(options), **_working(options))
+    return load_saved(options.detector, **located(options))
+
+
+def located(options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments that tell where weights and masks are and how to compute."""
+    masks = {} if vars(options).get("roi") is None else {"roi": options.roi}
+    return {**_model(options), **_working(options), **masks}
 
 
 def _model(options: argparse.Namespace) -> dict[str, Any]:
@@ -74,7 +99,9 @@ def _model(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _check_name(model: str) -> None:
-    from ..weights import find_source  # imports torch, which is not needed for correct options
+    from ..encoder.weights import (
+        find_source,  # imports torch, which is not needed for correct options
+    )
 
     try:
         find_source(model, None, download=False)
@@ -91,6 +118,12 @@ def _working(options: argparse.Namespace) -> dict[str, Any]:
     return {name: getattr(options, name) for name in names}
 
 
+def _looking(options: argparse.Namespace) -> dict[str, Any]:
+    """Where to look, and how closely."""
+    given = {name: getattr(options, name) for name in ("smallest_defect", "roi")}
+    return {name: value for name, value in given.items() if value is not None}
+
+
 def settings_of(detector: OpenCLIPDetector) -> dict[str, Any]:
     """The detector's settings that a reader of results needs, as JSON values."""
     settings: Mapping[str, Any] = detector.get_params(deep=False)
@@ -100,6 +133,8 @@ def settings_of(detector: OpenCLIPDetector) -> dict[str, Any]:
         for name, value in sorted(settings.items())
         if name not in left_out and value is not None
     }
+    if detector.roi_ is not None:
+        chosen["roi"] = str(detector.roi_)
     facts: dict[str, Any] = plain({"detector": type(detector).__name__, **chosen})
     return facts
 
@@ -114,4 +149,13 @@ def report_settings(detector: OpenCLIPDetector, saved: Path | None) -> dict[str,
     source = ("openclip_model_name", "openclip_pretrained", "pretrained", "device", "precision")
     facts = {name: value for name, value in settings_of(detector).items() if name not in source}
     file = {} if saved is None else {"saved detector": saved.name}
-    return {"detector": facts.pop("detector"), **file, **detector.tower_facts(), **facts}
+    promised = {}
+    if isinstance(detector, CalibratedDetector) and hasattr(detector, "decision_scores_"):
+        promised = {"false alarms": str(detector.promise())}
+    return {
+        "detector": facts.pop("detector"),
+        **file,
+        **promised,
+        **detector.tower_facts(),
+        **facts,
+    }

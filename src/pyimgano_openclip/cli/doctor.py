@@ -12,16 +12,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import _pyimgano_openclip_autoload as autoload
+from _pyimgano_openclip_autoload import SWITCH, WATCH
 
-from .. import __version__
+from ..encoder.text_cache import cache_directory
 from ..plugin import DETECTORS
-from ..text_cache import cache_directory
+from ..version import __version__
 from .answer import Answer
 from .reporting import installed, versions
 
 UNHEALTHY = 1  # exit code
-SWITCH = "PYIMGANO_OPENCLIP_AUTOLOAD"
+START_FILES = (3, 15)  # the first Python that reads .start files, and then no line of a .pth file
+STARTUP = "pyimgano_openclip_autoload"  # files of this name, by their endings
 # Asks which classes a program that does not import this package gets.
 ASK = """
 import json
@@ -29,10 +30,11 @@ import pyimgano.models
 registry = pyimgano.models.MODEL_REGISTRY
 found = {}
 for name in %r:
-    cls = registry.get(name)
-    found[name] = f"{cls.__module__}.{cls.__qualname__}"
+    cls = registry.get(name) if name in registry.available() else None
+    found[name] = "" if cls is None else f"{cls.__module__}.{cls.__qualname__}"
 print(json.dumps(found))
 """
+OPTIONAL = ("faiss-cpu", "faiss-gpu", "scikit-learn", "transformers", "onnxruntime", "onnx", "ray")
 
 
 def run(options: argparse.Namespace) -> Answer:  # noqa: ARG001 - all commands share one signature
@@ -40,7 +42,7 @@ def run(options: argparse.Namespace) -> Answer:  # noqa: ARG001 - all commands s
     problems: list[str] = []
     facts: dict[str, dict[str, Any]] = {
         "versions": {"pyimgano-openclip": __version__, **versions()},
-        "optional": {name: installed(name) for name in ("faiss-cpu", "faiss-gpu", "scikit-learn")},
+        "optional": {name: installed(name) for name in OPTIONAL},
         "computing": _computing(problems),
         "bundled model": _bundled(problems),
         "caches": _caches(),
@@ -60,7 +62,7 @@ def _computing(problems: list[str]) -> dict[str, Any]:
     try:
         import torch
 
-        from ..hardware import choose_device, choose_dtype
+        from ..encoder.hardware import choose_device, choose_dtype
     except (ImportError, OSError) as error:
         problems.append(f"torch cannot be imported: {error}")
         return {}
@@ -101,18 +103,22 @@ def _caches() -> dict[str, Any]:
 
 
 def _autoload() -> dict[str, Any]:
-    line = "pyimgano_openclip_autoload.pth"
-    places = [Path(entry) / line for entry in (*site.getsitepackages(), site.getusersitepackages())]
-    found = [str(place) for place in places if place.is_file()]
     return {
-        "startup file": found[0] if found else f"not found: no {line} in site-packages",
+        "startup file": _startup_file(sys.version_info[:2]),
+        "with a later Python": _startup_file(START_FILES),
         SWITCH: os.environ.get(SWITCH, "not set (on)"),
-        "import hook": "installed" if _is_hooked() else "not installed",
+        "waits for pyimgano": "yes" if WATCH in sys.meta_path else "no",
     }
 
 
-def _is_hooked() -> bool:
-    return any(type(finder).__module__ == autoload.__name__ for finder in sys.meta_path)
+def _startup_file(version: tuple[int, int]) -> str:
+    """The file by which a version of Python activates the plugin."""
+    ending = ".start" if version >= START_FILES else ".pth"
+    folders = (*site.getsitepackages(), site.getusersitepackages())
+    found = [
+        place for folder in folders if (place := Path(folder) / f"{STARTUP}{ending}").is_file()
+    ]
+    return str(found[0]) if found else f"not found: no {STARTUP}{ending} in site-packages"
 
 
 def _detectors(problems: list[str]) -> dict[str, Any]:
@@ -133,11 +139,12 @@ def _detectors(problems: list[str]) -> dict[str, Any]:
     facts = {}
     for name, constructor in found.items():
         ours = constructor.startswith("pyimgano_openclip.")
-        facts[name] = f"{constructor}, {_why(ours)}"
+        facts[name] = f"{constructor or 'unknown to pyimgano'}, {_why(ours)}"
         if not ours:
+            what = f"uses its own {name}" if constructor else f"does not know {name}"
             problems.append(
-                f"pyimgano uses its own {name}. {_remedy()} Or call "
-                "pyimgano.plugins.load_plugins() before create_model()."
+                f"pyimgano {what}. {_remedy()} Or call pyimgano.plugins.load_plugins() before "
+                "create_model()."
             )
     return facts
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import logging
 import os
@@ -15,12 +14,24 @@ from pathlib import Path
 from typing import Any
 
 import open_clip
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import nn
 
-from ..fingerprint import fingerprint
-from ..weights import BUNDLED, HUB, LOCAL_DIR, Source, find_source, get_tokenizer, load_model
+from ..encoder.fingerprint import fingerprint
+from ..encoder.weights import (
+    BUNDLED,
+    HUB,
+    LOCAL_DIR,
+    Source,
+    find_source,
+    get_tokenizer,
+    load_model,
+)
+from ..files.atomic import naming
+from ..files.digest import digest_of_file
 from .answer import Answer
+from .places import check_new
 
 CONFIG, WEIGHTS, CHECKSUMS = "open_clip_config.json", "open_clip_model.safetensors", "SHA256SUMS"
 
@@ -28,25 +39,27 @@ CONFIG, WEIGHTS, CHECKSUMS = "open_clip_config.json", "open_clip_model.safetenso
 def run(options: argparse.Namespace) -> Answer:
     """Save a model with its weights to a folder that loads without network access."""
     folder: Path = options.to
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ValueError(f"{folder} exists and is not empty; choose another folder.")
+    check_new(folder, "--to", overwrite=options.overwrite)
     source = _source(options.model, options.pretrained)
-    parent = folder.absolute().parent
-    parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=parent, prefix=".download-", suffix=".tmp"))
+    real = Path(os.path.realpath(folder))
+    real.parent.mkdir(parents=True, exist_ok=True)
+    partial = Path(tempfile.mkdtemp(dir=real.parent, prefix=".download-", suffix=".tmp"))
     try:
-        digest = _write(source, partial)
-        partial.chmod(0o777 & ~_umask())
-        if folder.exists():
-            folder.rmdir()
-        partial.rename(folder)
+        with naming(partial):
+            digest = _write(source, partial)
+        names = sorted(path.name for path in partial.iterdir())
+        if real.exists():
+            _replace(partial, real)
+        else:
+            partial.chmod(0o777 & ~_umask())
+            partial.rename(real)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    size = sum(path.stat().st_size for path in folder.iterdir())
+    size = sum((folder / name).stat().st_size for name in names)
     facts = {
         "folder": str(folder),
         "openclip_model_name": f"{LOCAL_DIR}{folder.absolute()}",
-        "files": sorted(path.name for path in folder.iterdir()),
+        "files": names,
         "bytes": size,
         "fingerprint": digest,
     }
@@ -56,6 +69,20 @@ def run(options: argparse.Namespace) -> Answer:
         f"To use it: --model {LOCAL_DIR}{folder}"
     )
     return Answer(text, facts)
+
+
+def _replace(new: Path, folder: Path) -> None:
+    """Put new files in place of those of an earlier download; files that it changed are kept."""
+    checksums = folder / CHECKSUMS
+    if checksums.is_file():
+        for line in checksums.read_text("utf-8", "replace").splitlines():
+            digest, _, name = line.partition("  ")
+            path = folder / name
+            stale = path.parent == folder and not (new / name).exists()
+            if stale and digest_of_file(path, "sha256") == digest:
+                path.unlink()
+    for path in sorted(new.iterdir(), key=lambda path: path.name == CHECKSUMS):
+        path.replace(folder / path.name)
 
 
 def _source(model: str, pretrained: str) -> Source:
@@ -77,7 +104,10 @@ def _write(source: Source, folder: Path) -> str:
         model: Any = load_model(source)
     preprocessing = open_clip.get_model_preprocess_cfg(model.visual)
     tensors = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    try:
+        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    except SafetensorError as error:  # what it raises on a full disk
+        raise RuntimeError(f"{folder / WEIGHTS} cannot be written: {error}") from error
     config = dict(source.config or {})
     if source.quick_gelu:
         config["quick_gelu"] = True
@@ -85,7 +115,7 @@ def _write(source: Source, folder: Path) -> str:
     (folder / CONFIG).write_text(json.dumps(full, indent=2) + "\n", encoding="utf-8")
     if "hf_tokenizer_name" in config.get("text_cfg", {}):
         get_tokenizer(source).save_pretrained(folder)
-    sums = {path.name: _sha256(path) for path in sorted(folder.iterdir())}
+    sums = {path.name: digest_of_file(path, "sha256") for path in sorted(folder.iterdir())}
     lines = "".join(f"{digest}  {name}\n" for name, digest in sums.items())
     (folder / CHECKSUMS).write_text(lines, encoding="utf-8")
     written = fingerprint(model.visual, preprocessing)
@@ -123,14 +153,6 @@ def _same(model: nn.Module, again: nn.Module) -> bool:
 def _kept(preprocessing: dict[str, Any]) -> dict[str, Any]:
     names = ("mean", "std", "interpolation", "resize_mode")
     return {name: preprocessing[name] for name in names if name in preprocessing}
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = hashlib.sha256()
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _umask() -> int:

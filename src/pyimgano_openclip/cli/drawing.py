@@ -6,26 +6,27 @@ import io
 import json
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from ..atomic import write_atomically
-from ..detector import OpenCLIPDetector
-from ..frame import read_pixels
-from ..maps import anomaly_map
-from ..pictures import colour_range, map_to_16_bits, overlay, thumbnail
-from ..promptscore import VisionOpenCLIPPromptScore
-from .results import MAPS, OVERLAYS, THUMBNAILS, Record, Results
+from ..arrays import Floats
+from ..files.atomic import write_atomically
+from ..files.remote import at_hand
+from ..images.reading import read_pixels
+from ..images.roi import Area, Inside
+from ..maps.pictures import colour_range, map_to_16_bits, mark_inside, overlay, thumbnail
+from ..maps.scores import anomaly_map
+from .judging import Judge, short_name
+from .places import MAPS, OVERLAYS, PICTURE_SETTINGS, THUMBNAILS
+from .results import Record, Results
 
-SETTINGS = "pictures.json"
 SCALES = {"probability": (0.0, 1.0), "diff": (-2.0, 2.0), "ratio": (0.0, 1.0)}
 DISTANCES = (0.0, 2.0)  # cosine
 # Longer side of a thumbnail in pixels, by maximum number of images; keeps the report small enough
@@ -34,6 +35,7 @@ THUMBNAIL_SIDES = ((60, 960), (300, 640), (1000, 400))
 SMALLEST_SIDE = 280
 OBLONG = 4  # aspect ratio beyond which a small picture would be a line
 QUALITY = 82  # JPEG
+LARGEST_SIDE = 65_500  # pixels of a JPEG file, as libjpeg writes it
 
 
 @dataclass(frozen=True)
@@ -45,29 +47,75 @@ class Drawing:
         overlays: ``"all"``, ``"flagged"`` or ``"none"``.
         low: Map value drawn transparent.
         high: Map value drawn in the hottest colour.
-        threshold: Map value above which a pixel may be hot.
         scale_low: Map value stored as 0 in a 16-bit map.
         scale_high: Map value stored as 65535 in a 16-bit map.
         thumbnail_side: Longer side of a thumbnail in pixels.
+        smoothing: Standard deviation of the Gaussian of maps in patches.
     """
 
     maps: str
     overlays: str
     low: float
     high: float
-    threshold: float
     scale_low: float
     scale_high: float
     thumbnail_side: int
+    smoothing: float
+
+
+class Job(NamedTuple):
+    """Pictures of an image that are missing.
+
+    Attributes:
+        record: Of the image.
+        results: Where its patch scores are.
+        missing: Where to write them, by what they are: ``thumbnail``, ``map``, ``overlay``.
+        area: Where in the image was looked; None for everywhere.
+    """
+
+    record: Record
+    results: Results
+    missing: dict[str, Path]
+    area: Area | None
+
+    def patches(self) -> Floats:
+        """The patch scores of the image, shape (rows, cols)."""
+        return self.results.patches(self.record["image"])
+
+    def inside(self) -> Inside | None:
+        """The pixels that are looked at, shape (height, width); None for all."""
+        size = (self.record["height"], self.record["width"])
+        return None if self.area is None else self.area.over(size)
+
+    def write(self, found: Mapping[str, bytes]) -> None:
+        """Write the pictures, by what they are."""
+        for what, path in self.missing.items():
+            write_atomically(path, found[what])
+
+
+# Draws and writes pictures, and tells of each image that is done.
+Painting: TypeAlias = Callable[[Drawing, Sequence[Job]], Iterator[None]]
+
+
+def paint_here(drawing: Drawing, jobs: Sequence[Job]) -> Iterator[None]:
+    """Draw in this process."""
+
+    def paint(job: Job) -> None:
+        job.write(pictures(drawing, job.record, job.patches(), job.missing, job.inside()))
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield from pool.map(paint, jobs)
 
 
 def draw_all(
     results: Results,
-    detector: OpenCLIPDetector,
+    detector: Judge,
     records: Sequence[Record],
     *,
     maps: str,
     overlays: str,
+    more: bool = True,
+    paint: Painting = paint_here,
 ) -> Drawing:
     """Draw the missing pictures.
 
@@ -77,40 +125,69 @@ def draw_all(
         records: Records of the images; unreadable ones are skipped.
         maps: See :class:`Drawing`.
         overlays: See :class:`Drawing`.
+        more: Whether images were added, so that the colours are chosen anew.
+        paint: Draws the pictures.
 
     Returns:
         How the pictures are drawn.
     """
     scored = [record for record in records if "score" in record]
-    drawing = _choose(results, detector, scored, maps, overlays)
+    settings = results.folder / PICTURE_SETTINGS
+    drawing = None if more else drawn(results.folder, maps=maps, overlays=overlays)
+    if drawing is None:
+        drawing = _choose(results, detector, scored, maps, overlays)
     content = (json.dumps(asdict(drawing), indent=2) + "\n").encode()
-    settings = results.folder / SETTINGS
     if not settings.is_file() or settings.read_bytes() != content:
         # Pictures with other colours could not be compared.
         settings.unlink(missing_ok=True)
         _discard(results, scored)
         write_atomically(settings, content)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        drawn = pool.map(partial(_draw, results, drawing), scored)
-        for _ in tqdm(drawn, desc="pictures", total=len(scored), unit="image", disable=None):
-            pass
+    jobs = [job for record in scored if (job := _job(results, detector, drawing, record)).missing]
+    for _ in tqdm(
+        paint(drawing, jobs),
+        desc=f"{short_name(detector)}: pictures",
+        total=len(jobs),
+        unit="image",
+        disable=None,
+    ):
+        pass
     return drawing
+
+
+def drawn(folder: Path, *, maps: str, overlays: str) -> Drawing | None:
+    """How the pictures in a results folder were drawn; None if otherwise, or if nobody can tell.
+
+    Args:
+        folder: Path of the folder.
+        maps: See :class:`Drawing`.
+        overlays: See :class:`Drawing`.
+    """
+    try:
+        found = Drawing(**json.loads((folder / PICTURE_SETTINGS).read_bytes()))
+        sound = found.low < found.high and (found.maps, found.overlays) == (maps, overlays)
+    except (OSError, ValueError, TypeError):
+        return None
+    return found if sound else None
 
 
 def _choose(
     results: Results,
-    detector: OpenCLIPDetector,
+    detector: Judge,
     scored: Sequence[Record],
     maps: str,
     overlays: str,
 ) -> Drawing:
+    # Imports the host, which takes a second; what is only labelled anew keeps its colours.
+    from ..promptscore import VisionOpenCLIPPromptScore
+
     hot = detector.region_threshold()
     grids = [results.patches(record["image"]) for record in scored]
     low, high = colour_range(grids, hot) if grids else (hot, hot + 1)
-    prompts = isinstance(detector, VisionOpenCLIPPromptScore)
-    scale = SCALES[detector.mode] if prompts else DISTANCES
+    scale = DISTANCES
+    if isinstance(detector, VisionOpenCLIPPromptScore):
+        scale = SCALES[detector.mode_in_force]
     side = next((s for most, s in THUMBNAIL_SIDES if len(scored) <= most), SMALLEST_SIDE)
-    return Drawing(maps, overlays, low, high, hot, *scale, side)
+    return Drawing(maps, overlays, low, high, *scale, side, detector.map_smoothing)
 
 
 def _discard(results: Results, scored: Sequence[Record]) -> None:
@@ -119,29 +196,53 @@ def _discard(results: Results, scored: Sequence[Record]) -> None:
             results.place(kind, record["image"], "jpg").unlink(missing_ok=True)
 
 
-def _draw(results: Results, drawing: Drawing, record: Record) -> None:
+def pictures(
+    drawing: Drawing,
+    record: Record,
+    patches: Floats,
+    wanted: Collection[str],
+    inside: Inside | None,
+) -> dict[str, bytes]:
+    """Draw pictures of an image.
+
+    Args:
+        drawing: How.
+        record: Of the image.
+        patches: Its patch scores, shape (rows, cols).
+        wanted: Of ``thumbnail``, ``map`` and ``overlay``.
+        inside: The pixels that are looked at, shape (height, width); None for all.
+    """
+    found: dict[str, bytes] = {}
+    size = (record["height"], record["width"])
+    heat = anomaly_map(patches, size, smoothing=drawing.smoothing, inside=inside)
+    if "map" in wanted:
+        found["map"] = _map_bytes(heat, drawing)
+    if "thumbnail" not in wanted and "overlay" not in wanted:
+        return found
+    with at_hand(record["file"][0]) as path:
+        pixels = read_pixels(path)
+    if inside is not None:
+        pixels = mark_inside(pixels, inside)
+    if "thumbnail" in wanted:
+        small = thumbnail(pixels, fair_side(drawing.thumbnail_side, *pixels.shape[:2]))
+        found["thumbnail"] = _jpeg(small)
+    if "overlay" in wanted:
+        low, high = drawing.low, drawing.high
+        found["overlay"] = _jpeg(overlay(pixels, heat, low=low, high=high, threshold=record["hot"]))
+    return found
+
+
+def _job(results: Results, detector: Judge, drawing: Drawing, record: Record) -> Job:
     name = record["image"]
     wanted: dict[str, Path] = {"thumbnail": results.place(THUMBNAILS, name, "jpg")}
     if drawing.maps != "none":
         wanted["map"] = results.place(MAPS, name, drawing.maps)
     if drawing.overlays == "all" or (drawing.overlays == "flagged" and record["label"]):
         wanted["overlay"] = results.place(OVERLAYS, name, "jpg")
+    else:  # it may have been flagged by another threshold
+        results.place(OVERLAYS, name, "jpg").unlink(missing_ok=True)
     missing = {what: path for what, path in wanted.items() if not path.is_file()}
-    if not missing:
-        return
-    found = anomaly_map(results.patches(name), (record["height"], record["width"]))
-    if "map" in missing:
-        write_atomically(missing["map"], _map_bytes(found, drawing))
-    if "thumbnail" not in missing and "overlay" not in missing:
-        return
-    pixels = read_pixels(record["file"][0])
-    if "thumbnail" in missing:
-        small = thumbnail(pixels, fair_side(drawing.thumbnail_side, *pixels.shape[:2]))
-        write_atomically(missing["thumbnail"], _jpeg(small))
-    if "overlay" in missing:
-        low, high = drawing.low, drawing.high
-        drawn = overlay(pixels, found, low=low, high=high, threshold=record["hot"])
-        write_atomically(missing["overlay"], _jpeg(drawn))
+    return Job(record, results, missing, detector.area_of(record["file"][0]) if missing else None)
 
 
 def fair_side(side: int, height: int, width: int) -> int:
@@ -167,6 +268,8 @@ def _map_bytes(found: Any, drawing: Drawing) -> bytes:
 
 
 def _jpeg(picture: Image.Image) -> bytes:
+    if max(picture.size) > LARGEST_SIDE:  # of a line-scan camera
+        picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue()

@@ -3,68 +3,178 @@
 from __future__ import annotations
 
 import argparse
-import filecmp
-import sys
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+from ..detector.base import OpenCLIPDetector
+from ..detector.promises import Promise, images_needed, percent
+from ..detector.showing import patch_facts
+from ..detector.suspects import Suspect
+from ..files.atomic import check_writable
+from ..images.reading import read_pixels
+from ..images.unreadable import UnreadableError
 from ..patchknn import VisionOpenCLIPPatchKNN
 from ..promptscore import VisionOpenCLIPPromptScore
 from .answer import Answer
+from .console import complain
 from .detectors import new_detector
-from .images import search_images
-from .messages import UsageError, counted
+from .groups import groups_of
+from .images import ImageFile, most_pixels, search_images, skipped, skipped_lines
+from .messages import UsageError, counted, printable
 
 SUFFIX = ".safetensors"
-FEW = 10  # images; fewer do not settle a threshold
+NAMED = 5  # maximum number of images that stand out, in the text
 
 
 def run(options: argparse.Namespace) -> Answer:
     """Fit a detector on normal images and save it."""
+    with most_pixels(options.max_pixels):
+        return _run(options)
+
+
+def _check(options: argparse.Namespace) -> None:
+    """Refuse what cannot be written or does not fit together, before anything takes time."""
     if options.out.is_dir():
         raise ValueError(f"{options.out} is a folder; pass a file name such as screw.safetensors.")
     if options.out.suffix != SUFFIX:
         raise UsageError(f"--out {options.out} must end in {SUFFIX}.")
     if options.as_references and options.class_name is None:
         raise UsageError("--as-references needs --class-name: it compares images as well as texts.")
-    sources, others = search_images(options.normal)
-    detector = new_detector(options, contamination=options.contamination)
-    paths = [source.path for source in sources]
-    if isinstance(detector, VisionOpenCLIPPromptScore):
-        detector.fit(paths, use_as_references=options.as_references)
-    else:
-        detector.fit(paths)
+    if os.path.lexists(options.out) and not options.overwrite:
+        raise ValueError(
+            f"{options.out} exists; choose another --out, or replace it with --overwrite."
+        )
+    check_writable(options.out)
+
+
+def _run(options: argparse.Namespace) -> Answer:
+    _check(options)
+    found = search_images(options.normal)
+    paths = complete(found.images)
+    detector = new_detector(
+        options, contamination=options.contamination, confidence=options.confidence
+    )
+    groups = groups_of(paths, options.group_by)
+    with all_unreadable(paths):
+        if isinstance(detector, VisionOpenCLIPPromptScore):
+            detector.fit(paths, groups=groups, use_as_references=options.as_references)
+        else:
+            detector.fit(paths, groups=groups)
     detector.save_checkpoint(options.out)
+    promise = detector.promise()
+    if doubt := _doubt(promise, detector.confidence):
+        complain(f"pyimgano-openclip: warning: {doubt}")
+    resolution, suspects = patch_facts(detector), detector.suspects()
+    looked = {} if detector.roi_ is None else {"roi": str(detector.roi_)}
     facts = {
         "detector": type(detector).__name__,
-        "images": len(sources),
-        "skipped": others,
+        "images": len(paths),
+        **skipped(found),
         "threshold": detector.threshold_,
         "contamination": detector.contamination,
+        "false_alarms": {"rate": promise.rate, "bound": promise.bound, **_basis(promise)},
         "canvas": detector.canvas_,
+        **_bank_facts(detector),
+        **resolution,
+        **looked,
+        "suspects": [
+            {"image": str(paths[found.image]), "score": found.score, "times": found.times}
+            for found in suspects
+        ],
         "file": str(options.out),
         "bytes": options.out.stat().st_size,
     }
-    if doubt := _doubt(paths):
-        sys.stderr.write(f"pyimgano-openclip: warning: {doubt}\n")
-    images = counted(len(sources), "normal image")
+    images = counted(len(paths), "normal image")
     text = f"{facts['detector']}: {images}, threshold {detector.threshold_:.4g}"
-    if isinstance(detector, VisionOpenCLIPPatchKNN):
-        facts["patches"] = len(detector.memory_bank_)
-        text += f", {facts['patches']} stored patches"
-    if others:
-        text += f"\n{counted(others, 'file')} skipped: not an image by the suffix"
-    return Answer(f"{text}\nsaved:  {options.out}", facts)
+    seen = [f"resolution: {value}" for value in resolution.values()]
+    seen += [f"{name}: {value}" for name, value in looked.items()]
+    notes = [f"{promise}", *seen, *_doubtful(paths, suspects), *skipped_lines(facts)]
+    lines = [text + _bank_line(facts), *notes, f"saved:  {options.out}"]
+    return Answer("\n".join(lines), facts)
 
 
-def _doubt(paths: Sequence[Path]) -> str | None:
-    """Why the threshold should not be trusted, if there is a reason."""
-    first, *more = paths
-    if more and all(filecmp.cmp(first, path, shallow=False) for path in more):
-        return f"all {len(paths)} images are identical, so the threshold says nothing about others."
-    if len(paths) < FEW:
-        return (
-            f"{counted(len(paths), 'image')} cannot settle a threshold; fit on {FEW} or more, or "
-            "pass --threshold to 'score'."
-        )
+def _bank_facts(detector: OpenCLIPDetector) -> dict[str, Any]:
+    if not isinstance(detector, VisionOpenCLIPPatchKNN):
+        return {}
+    bank, distance = detector.memory_bank_, detector.covering_distance_
+    return {"patches": len(bank), "covering_distance": distance}
+
+
+def _bank_line(facts: Mapping[str, Any]) -> str:
+    if "patches" not in facts:
+        return ""
+    stored = f", {facts['patches']} stored patches"
+    if not facts["covering_distance"]:
+        return stored
+    return (
+        f"{stored}; each of the others is within a cosine distance of "
+        f"{facts['covering_distance']:.2g} of one of them (raise max_patches if that is not far "
+        "below the threshold)"
+    )
+
+
+def _doubtful(paths: Sequence[Path], suspects: Sequence[Suspect]) -> list[str]:
+    """Lines that name the images that stand out, most first."""
+    lines = [
+        f"{paths[found.image]} {found.score:.3f}, {found.times:.1f} times the next: is it normal?"
+        for found in suspects[:NAMED]
+    ]
+    more = len(suspects) - NAMED
+    return [*lines, f"and {counted(more, 'other image')}"] if more > 0 else lines
+
+
+def complete(sources: Sequence[ImageFile]) -> list[Path]:
+    """The paths of the images, if nothing is missing of what the detector has to learn from."""
+    for source in sources:
+        if source.problem is not None:
+            raise ValueError(f"{source.path} {source.problem}")
+    return [source.path for source in sources]
+
+
+@contextmanager
+def all_unreadable(paths: Sequence[Path]) -> Iterator[None]:
+    """Name all images that cannot be read, each with the reason, when learning stops at the first.
+
+    Raises:
+        ValueError: In place of the error about the first one.
+    """
+    try:
+        yield
+    except UnreadableError:
+        reasons = [reason for path in paths if (reason := _reason_unreadable(path))]
+        if len(reasons) < 2:
+            raise
+        raise ValueError(
+            f"{len(reasons)} images cannot be read; what a detector learns from must be complete:\n"
+            + "\n".join(f"  {printable(reason)}" for reason in reasons)
+        ) from None
+
+
+def _reason_unreadable(path: Path) -> str | None:
+    try:
+        read_pixels(path)
+    except UnreadableError as error:
+        return str(error)
     return None
+
+
+def _basis(promise: Promise) -> dict[str, Any]:
+    """How sure the bound is, and what it rests on."""
+    counted = "parts" if promise.parts else "images"
+    return {"confidence": promise.confidence, counted: promise.count}
+
+
+def _doubt(promise: Promise, confidence: float | None) -> str | None:
+    """Why the threshold does not promise what was asked for; ``fit`` has told with confidence."""
+    needed = images_needed(promise.contamination, None)
+    if confidence is not None or promise.count >= needed:
+        return None
+    what = "part" if promise.parts else "image"
+    return (
+        f"{counted(promise.count, what)} cannot settle a threshold that flags "
+        f"{percent(promise.contamination)}; fit on {needed} or more, or pass --threshold to "
+        "'score'."
+    )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..unreadable import UnreadableError
+from ..images.unreadable import UnreadableError
 
 # Names in the library's messages, and what they are called on the command line.
 WORDS = {
     "openclip_model_name": "--model",
     "openclip_pretrained": "--pretrained",
     "open_clip.list_models()": "pyimgano-openclip towers",
+    "set_most_pixels() of pyimgano_openclip.images.opening": "--max-pixels N",
     "vision_openclip_patchknn": "patch-kNN (no --class-name)",
 }
 SHOWN = 5  # names listed before "and 7 more"
@@ -31,7 +32,11 @@ def error_message(error: Exception) -> str:
         error = error.__cause__  # without the index in a list that the user never saw
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    text = str(error)
+    return command_words(str(error))
+
+
+def command_words(text: str) -> str:
+    """Put the command line's names in place of the library's."""
     for name, word in WORDS.items():
         text = text.replace(name, word)
     return text

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import io
+import os
 import platform
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
+from urllib.parse import unquote
 
 from PIL import Image
 
-from ..atomic import write_atomically
-from ..detector import OpenCLIPDetector
-from ..frame import read_pixels
-from ..maps import anomaly_map
-from ..pictures import heat_picture
-from ..report import Finding, Neighbour, Region, Section, crop, render_report
+from ..files.atomic import write_atomically
+from ..files.remote import at_hand, is_remote
+from ..images.reading import read_pixels
+from ..maps.pictures import heat_picture
+from ..report.page import Finding, Neighbour, Section, crop, render_report
 from .drawing import Drawing, fair_side
+from .judging import Judge, map_of, region_share, training_scores
 from .messages import printable
-from .results import THUMBNAILS, Record, Results
+from .places import THUMBNAILS
+from .results import Record, Results
 
+Box: TypeAlias = tuple[int, ...]
+Normal: TypeAlias = Mapping[str, Mapping[Box, bytes]]  # pictures by training image and box
 HEAT_SIDE = 112  # pixels, longer side; the browser interpolates
 PACKAGES = ("pyimgano", "open_clip_torch", "torch", "timm", "numpy", "opencv-python", "pillow")
 
@@ -28,22 +37,39 @@ PACKAGES = ("pyimgano", "open_clip_torch", "torch", "timm", "numpy", "opencv-pyt
 def build_section(
     title: str,
     results: Results,
-    detector: OpenCLIPDetector,
+    detector: Judge,
     drawing: Drawing,
     records: Sequence[Record],
     settings: dict[str, Any],
 ) -> Section:
     """Build the section of one detector."""
     scored = [record for record in records if "score" in record]
-    training = getattr(detector, "decision_scores_", ())
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        wanted = _normal_boxes(scored)
+        normal = dict(zip(wanted, pool.map(_normal_patches, wanted.items()), strict=True))
+        findings = list(pool.map(partial(_finding, results, detector, drawing, normal), scored))
     return Section(
         title=title,
         threshold=detector.label_threshold(),
-        findings=[_finding(results, drawing, record) for record in scored],
-        training=training,
+        findings=findings,
+        training=training_scores(detector),
         unreadable={r["image"]: r["error"] for r in records if "error" in r},
         settings=settings,
+        folder=_folder_of(records),
+        saved=settings.get("saved detector"),
+        scale=(drawing.low, drawing.high),
+        follows=region_share(detector),
     )
+
+
+def _folder_of(records: Sequence[Record]) -> str:
+    """The folder that the names of images are relative to."""
+    if not records:
+        return ""
+    path, name = records[0]["file"][0], records[0]["image"].rstrip("/")
+    if is_remote(path):
+        return unquote(path.partition("?")[0]).removesuffix(f"/{name}")
+    return str(Path(path).parents[name.count("/")])
 
 
 def write_report(
@@ -56,7 +82,8 @@ def write_report(
             if finding.name not in pictures:
                 thumbnail = results.place(THUMBNAILS, finding.name, "jpg")
                 pictures[finding.name] = thumbnail.read_bytes()
-    page = render_report(title, sections, pictures, versions())
+    date = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
+    page = render_report(title, sections, pictures, versions(), date)
     write_atomically(path, printable(page).encode())
 
 
@@ -75,11 +102,13 @@ def installed(package: str) -> str | None:
         return None
 
 
-def _finding(results: Results, drawing: Drawing, record: Record) -> Finding:
+def _finding(
+    results: Results, detector: Judge, drawing: Drawing, normal: Normal, record: Record
+) -> Finding:
     height, width = record["height"], record["width"]
     scale = fair_side(HEAT_SIDE, height, width) / max(height, width)
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
-    small = anomaly_map(results.patches(record["image"]), size)
+    small = map_of(results, detector, record, size)
     buffer = io.BytesIO()
     picture = heat_picture(small, low=drawing.low, high=drawing.high)
     picture.save(buffer, "PNG", optimize=True)
@@ -89,24 +118,25 @@ def _finding(results: Results, drawing: Drawing, record: Record) -> Finding:
         size=(height, width),
         heat=buffer.getvalue(),
         percentile=record.get("percentile"),
-        regions=[
-            Region(found["box"], found["peak"], found["defect"], found["probability"])
-            for found in record["regions"]
-        ],
-        neighbours=_neighbours(record),
+        regions=record["regions"],
+        unlike=record.get("unlike"),
+        neighbours=_neighbours(record, normal) if record["label"] else (),
+        hot=record["hot"],
+        halfway=record["halfway"],
     )
 
 
-def _neighbours(record: Record) -> list[Neighbour]:
+def _neighbours(record: Record, normal: Normal) -> list[Neighbour]:
     nearest = record.get("nearest")
     if not nearest:
         return []
-    image = Image.fromarray(read_pixels(record["file"][0]))
+    with at_hand(record["file"][0]) as here:
+        image = Image.fromarray(read_pixels(here))
     return [
         Neighbour(
             distance=found["distance"],
             patch=crop(image, found["box"]),
-            normal=_normal_patch(found),
+            normal=normal.get(found["path"], {}).get(tuple(found["training_box"])),
             source=Path(found["path"]).name
             if found["path"]
             else f"training image {found['training_image'] + 1}",
@@ -115,12 +145,23 @@ def _neighbours(record: Record) -> list[Neighbour]:
     ]
 
 
-def _normal_patch(found: Record) -> bytes | None:
-    """The normal patch, if its image is still where it was during fit."""
-    if found["path"] is None or not Path(found["path"]).is_file():
-        return None
+def _normal_boxes(records: Sequence[Record]) -> dict[str, set[Box]]:
+    """The boxes to show of each training image; many images share a few of them."""
+    wanted: dict[str, set[Box]] = defaultdict(set)
+    for record in records:
+        for found in record.get("nearest", ()) if record["label"] else ():
+            if found["path"] is not None:
+                wanted[found["path"]].add(tuple(found["training_box"]))
+    return wanted
+
+
+def _normal_patches(wanted: tuple[str, set[Box]]) -> dict[Box, bytes]:
+    """Pictures of patches of a training image, if it is still where it was during fit."""
+    path, boxes = wanted
+    if not Path(path).is_file():
+        return {}
     try:
-        normal = Image.fromarray(read_pixels(found["path"]))
+        image = Image.fromarray(read_pixels(path))
     except ValueError:
-        return None
-    return crop(normal, found["training_box"])
+        return {}
+    return {box: crop(image, box) for box in boxes}

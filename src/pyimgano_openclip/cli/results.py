@@ -2,34 +2,59 @@
 
 ``scores.jsonl`` is the journal: a line is appended once everything else about its image is on disk,
 so an interrupted run resumes after the last complete line. ``run.json`` records what the results
-depend on, so that results of different settings are never mixed. In ``scores.csv``, a name that
-starts like a formula of a spreadsheet (``=``, ``+``, ``-``, ``@``) is written ``./=name.png``.
+depend on, so that results of different settings are never mixed; a folder without one is not taken
+for results. An image is scored again if the bytes of its file have changed. In ``scores.csv``, a
+name that starts like a formula of a spreadsheet (``=``, ``+``, ``-``, ``@``) is written
+``./=name.png``.
 """
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
-from ..atomic import write_atomically
-from ..embedding import Floats
-from .images import Source
+from ..arrays import Floats
+from ..files.atomic import naming, write_atomically
+from ..files.remote import digest_of
+from .images import ImageFile
+from .places import (
+    JOURNAL,
+    OF_AN_IMAGE,
+    PATCHES,
+    PICTURE_SETTINGS,
+    REPORT,
+    RUN,
+    TABLE,
+    Places,
+    holds_results,
+    remove,
+    taken,
+)
 
-JOURNAL, TABLE, RUN, REPORT = "scores.jsonl", "scores.csv", "run.json", "report.html"
-PATCHES, MAPS, OVERLAYS, THUMBNAILS = "patches", "maps", "overlays", "thumbnails"
-COLUMNS = ("image", "score", "label", "percentile", "regions", "hottest", "defect", "error")
-# Files drawn from an image and its patch scores.
-PICTURES = ((MAPS, "png"), (MAPS, "npy"), (OVERLAYS, "jpg"), (THUMBNAILS, "jpg"))
-
+COLUMNS = (
+    "image",
+    "score",
+    "label",
+    "percentile",
+    "regions",
+    "hottest",
+    "defect",
+    "unlike",
+    "error",
+)
+REMEDY = "remove it and the results beside it, or replace them with --overwrite."
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets evaluate
-LONGEST = 250  # bytes of a name; most file systems allow 255 with the suffix
+
+# np.load parses a header as Python's text, which CPython 3.11 cannot do in several threads at once
+# (python/cpython#106905).
+ONE_AT_A_TIME = Lock()
 
 Record = dict[str, Any]
 
@@ -40,7 +65,9 @@ class Results:
     Args:
         folder: Path of the folder; created when needed.
         identity: Everything that the results depend on, as JSON values.
-        overwrite: Whether to discard earlier results.
+        names: Names of all images of the run.
+        overwrite: Whether to discard earlier results, and to replace files that have the names of
+            results but are not known to be any. Nothing is discarded before :meth:`start`.
 
     Attributes:
         folder: Path of the folder.
@@ -48,47 +75,56 @@ class Results:
         records: Records by image name.
 
     Raises:
-        ValueError: If the folder holds results of another identity or another program's
-            ``run.json``, or is a file.
+        ValueError: If the folder is a file, or, without ``overwrite``, holds results of another
+            identity, a damaged ``run.json``, or files with the names of results without one.
     """
 
     def __init__(
-        self, folder: Path, identity: Mapping[str, Any], *, overwrite: bool = False
+        self,
+        folder: Path,
+        identity: Mapping[str, Any],
+        names: Iterable[str] = (),
+        *,
+        overwrite: bool = False,
     ) -> None:
         self.folder = folder
         self.canvas: tuple[int, int] | None = None
         self.records: dict[str, Record] = {}
         self._identity = dict(identity)
-        self._stream: io.BufferedWriter | None = None
+        self._places = Places(folder, names)
+        self._stream: io.FileIO | None = None
+        self._overwrite = overwrite
+        self._earlier: set[str] = set()
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder} is a file; pass a folder for the results.")
-        earlier = _read_json(folder / RUN)
-        if overwrite or earlier is None:
-            (folder / JOURNAL).unlink(missing_ok=True)
+        if overwrite:
             return
-        changed = sorted(
-            name
-            for name in {*earlier["identity"], *self._identity}
-            if earlier["identity"].get(name) != self._identity.get(name)
-        )
-        if changed:
-            # Of another detector nearly everything differs.
-            names = "detector" if "detector" in changed else ", ".join(changed)
-            slider = " The slider of their report changes labels without scoring again."
+        earlier = read_run(folder / RUN)
+        if earlier is not None:
+            self._check(earlier["identity"])
+            self.canvas = tuple(earlier["canvas"]) if earlier["canvas"] else None
+            self.records = {record["image"]: record for record in _read_journal(folder / JOURNAL)}
+        elif found := taken(folder):
             raise ValueError(
-                f"{folder} holds results of other settings (different: {names}). Choose another "
-                "folder with --out, or discard them with --overwrite."
-                f"{slider if changed == ['threshold'] else ''}"
+                f"{folder} holds {', '.join(found)}, but no {RUN}, so this was not written by "
+                "'score'. Choose another folder with --out, or replace it with --overwrite."
             )
-        self.canvas = tuple(earlier["canvas"]) if earlier["canvas"] else None
-        self._read_journal()
+        self._earlier = set(self.records)
 
-    def is_done(self, source: Source) -> bool:
-        """Whether an image is scored and its file has not changed since."""
+    def keep(self, source: ImageFile) -> bool:
+        """Keep the record of an image if it is scored and its bytes have not changed since."""
         record = self.records.get(source.name)
-        return (
-            record is not None and "score" in record and record["file"] == _file_facts(source.path)
-        )
+        # Version 0.1.0 wrote size and date, which do not tell the content, and no "spot".
+        known = record["file"][1:] if record is not None and "spot" in record else []
+        if len(known) != 1 or known[0] is None or known[0] != digest_of(source.place):
+            return False
+        if not self.place(PATCHES, source.name, "npy").is_file():
+            return False
+        self.records[source.name] = {
+            **self.records[source.name],
+            "file": [source.place, *known],
+        }
+        return True
 
     @property
     def is_open(self) -> bool:
@@ -99,30 +135,43 @@ class Results:
         """Open the journal; a resumed run uses the same canvas."""
         self.close()
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self._overwrite:
+            self._discard()
         self.canvas = canvas
-        run = {"identity": self._identity, "canvas": canvas}
-        write_atomically(self.folder / RUN, (json.dumps(run, indent=2) + "\n").encode())
+        self._write_run()
         journal = self.folder / JOURNAL
         if journal.is_file():
             # An incomplete line would swallow the next one.
             whole = journal.read_bytes()
             with journal.open("r+b") as file:
                 file.truncate(whole.rfind(b"\n") + 1)
-        self._stream = journal.open("ab")
+        self._stream = journal.open("ab", buffering=0)
 
-    def add(self, source: Source, record: Record, patches: Floats | None) -> None:
-        """Store a record and the patch scores (rows, cols); the journal line is written last."""
+    def add(
+        self, source: ImageFile, record: Record, patches: Floats | None, digest: str | None
+    ) -> None:
+        """Store what became of an image; the journal line is written last.
+
+        Args:
+            source: The image.
+            record: What the journal keeps of it.
+            patches: Its patch scores, shape (rows, cols), if it could be read.
+            digest: Of the bytes that were scored.
+        """
         if self._stream is None:
             raise RuntimeError("Call start() before add().")
-        for kind, suffix in PICTURES:
-            self.place(kind, source.name, suffix).unlink(missing_ok=True)
+        if source.problem is None:
+            for kind, suffix in OF_AN_IMAGE:
+                self.place(kind, source.name, suffix).unlink(missing_ok=True)
         if patches is not None:
             buffer = io.BytesIO()
             np.save(buffer, patches, allow_pickle=False)
             write_atomically(self.place(PATCHES, source.name, "npy"), buffer.getvalue())
-        full = {"image": source.name, **record, "file": _file_facts(source.path)}
-        self._stream.write((json.dumps(full) + "\n").encode())
-        self._stream.flush()
+        full = {"image": source.name, **record, "file": [source.place, digest]}
+        line = (json.dumps(full) + "\n").encode()
+        with naming(self.folder / JOURNAL):
+            while line:  # a disk that is full takes a part, and the rest is the error
+                line = line[self._stream.write(line) :]
         self.records[source.name] = full
 
     def close(self) -> None:
@@ -131,67 +180,137 @@ class Results:
             self._stream.close()
             self._stream = None
 
-    def finish(self, records: Iterable[Record]) -> None:
-        """Rewrite the journal, each record once and in order, and the table."""
+    def finish(self, records: Iterable[Record]) -> int:
+        """Rewrite the journal, each record once and in order, and the table.
+
+        Returns:
+            Number of images of the earlier run that are not among the records; what was drawn of
+            them has been removed.
+        """
         self.close()
         records = list(records)
+        names = {record["image"] for record in records}
+        old, new = Places(self.folder, self._earlier), self._places
+        stale = self._earlier - names
+        stale |= {name for name in self._earlier & names if old.stem(name) != new.stem(name)}
+        if stale:
+            remove(old.files_about(stale), spared=new.files_about(names))
         lines = "".join(json.dumps(record) + "\n" for record in records)
         write_atomically(self.folder / JOURNAL, lines.encode())
         table = io.StringIO()
         writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(_row(record) for record in records)
-        write_atomically(self.folder / TABLE, table.getvalue().encode())
+        # With a byte order mark, without which spreadsheets take it for a text of their country.
+        write_atomically(self.folder / TABLE, table.getvalue().encode("utf-8-sig"))
+        return len(self._earlier - names)
+
+    def remember(self, facts: Mapping[str, Any]) -> None:
+        """Keep JSON values in ``run.json``, under ``again``, until more is scored."""
+        self._write_run(again=dict(facts))
 
     def patches(self, name: str) -> Floats:
         """The patch scores of an image, shape (rows, cols)."""
-        return np.asarray(
-            np.load(self.place(PATCHES, name, "npy"), allow_pickle=False), dtype=np.float32
-        )
+        path = self.place(PATCHES, name, "npy")
+        try:
+            with ONE_AT_A_TIME:
+                found = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(
+                f"{path} is damaged ({error}); discard the results with --overwrite."
+            ) from error
+        return np.asarray(found, dtype=np.float32)
 
     def place(self, kind: str, name: str, suffix: str) -> Path:
-        """Path of a file about an image; it keeps the image's suffix, since a.jpg is not a.png."""
-        shortened = "/".join(_shortened(part) for part in name.split("/"))
-        return self.folder / kind / f"{shortened}.{suffix}"
+        """Path of a file about an image; see :meth:`.places.Places.path`."""
+        return self._places.path(kind, name, suffix)
 
-    def _read_journal(self) -> None:
-        try:
-            lines = (self.folder / JOURNAL).read_bytes().splitlines(keepends=True)
-        except FileNotFoundError:
-            return
-        for line in lines:
-            if line.endswith(b"\n"):
-                record = json.loads(line)
-                self.records[record["image"]] = record
+    def _write_run(self, **more: Any) -> None:
+        run = {"identity": self._identity, "canvas": self.canvas, **more}
+        write_atomically(self.folder / RUN, (json.dumps(run, indent=2) + "\n").encode())
+
+    def _check(self, earlier: Mapping[str, Any]) -> None:
+        """Raise an error unless earlier results are of the same identity."""
+        changed = sorted(
+            name
+            # Until version 0.1.0 a threshold was among them; records are labelled by any.
+            for name in {*earlier, *self._identity} - {"threshold"}
+            if earlier.get(name) != self._identity.get(name)
+        )
+        if changed:
+            # Of another detector nearly everything differs.
+            names = "detector" if "detector" in changed else ", ".join(changed)
+            raise ValueError(
+                f"{self.folder} holds results of other settings (different: {names}). Choose "
+                "another folder with --out, or discard them with --overwrite."
+            )
+
+    def _discard(self) -> None:
+        """Discard what an earlier run has written, as far as its journal tells."""
+        self._overwrite = False
+        if holds_results(self.folder):
+            names = {
+                record["image"] for record in _read_journal(self.folder / JOURNAL, strict=False)
+            }
+            remove(Places(self.folder, names).files_about(names))
+        for name in (RUN, JOURNAL, TABLE, REPORT, PICTURE_SETTINGS):
+            (self.folder / name).unlink(missing_ok=True)
 
 
-def _shortened(name: str) -> str:
-    """The name, or the start of a long name and its digest."""
-    encoded = name.encode()
-    if len(encoded) <= LONGEST:
-        return name
-    digest = hashlib.sha256(encoded).hexdigest()[:16]
-    return f"{encoded[: LONGEST - 17].decode(errors='ignore')}-{digest}"
-
-
-def _read_json(path: Path) -> dict[str, Any] | None:
+def _read_journal(journal: Path, *, strict: bool = True) -> Iterator[Record]:
+    """The records of a journal; without ``strict``, damaged ones are passed over."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        lines = journal.read_bytes().splitlines(keepends=True)
+    except FileNotFoundError:
+        return
+    for number, line in enumerate(lines, start=1):
+        if line.endswith(b"\n"):
+            try:
+                yield _record(journal, number, line)
+            except ValueError:
+                if strict:
+                    raise
+
+
+def _record(journal: Path, number: int, line: bytes) -> Record:
+    """One line of the journal, as far as a resumed run relies on it."""
+    try:
+        record = json.loads(line)
+        sound = isinstance(record["image"], str) and isinstance(record["file"], list)
+        if "score" in record:
+            facts = [record[name] for name in ("score", "height", "width", "hot")]
+            facts += [record["halfway"]] if "spot" in record else []
+            sound = sound and all(isinstance(fact, (int, float)) for fact in facts)
+            sound = sound and all(isinstance(region["area"], int) for region in record["regions"])
+        problem = None if sound else "an entry has a wrong type"
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
+        problem = f"{type(error).__name__}: {error}"
+    if problem is not None:
+        raise ValueError(
+            f"{journal}, line {number} is damaged ({problem}); remove the line to score its image "
+            "again, or discard all results with --overwrite."
+        )
+    checked: Record = record
+    return checked
+
+
+def read_run(path: Path) -> dict[str, Any] | None:
+    """What earlier results depend on; None if there are none."""
+    try:
+        found = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); remove it.") from error
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged ({error}); {REMEDY}") from error
     if not isinstance(found, dict) or not {"identity", "canvas"} <= set(found):
-        raise ValueError(f"{path} was not written by this program; choose another folder.")
+        raise ValueError(f"{path} was not written by 'score'; {REMEDY}")
+    identity, canvas = found["identity"], found["canvas"]
+    sides = canvas if isinstance(canvas, list) and len(canvas) == 2 else [None]
+    if not isinstance(identity, dict) or not (
+        canvas is None or all(type(side) is int and side > 0 for side in sides)
+    ):
+        raise ValueError(f"{path} is damaged; {REMEDY}")
     return found
-
-
-def _file_facts(path: Path) -> list[Any]:
-    try:
-        status = path.stat()
-    except OSError:  # deleted since the folder was listed
-        return [str(path), None, None]
-    return [str(path), status.st_size, status.st_mtime_ns]
 
 
 def _row(record: Record) -> dict[str, Any]:
@@ -207,4 +326,5 @@ def _row(record: Record) -> dict[str, Any]:
         "regions": len(regions) if "score" in record else "",
         "hottest": " ".join(str(side) for side in first.get("box", ())),
         "defect": first.get("defect") or "",
+        "unlike": record.get("unlike", ""),
     }

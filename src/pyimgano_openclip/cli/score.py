@@ -4,70 +4,91 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import os
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from ..detector import OpenCLIPDetector
-from ..report import Section
+import numpy as np
+
+from ..detector.base import OpenCLIPDetector
+from ..files.checkpoint import read_checkpoint
+from ..files.digest import digest_of_file
+from ..images.roi import digest
+from ..maps.gaps import UnreadableImageWarning
+from ..mutual import VisionOpenCLIPMutual
+from ..promptscore import VisionOpenCLIPPromptScore
 from .answer import Answer
-from .detectors import new_detector, report_settings, saved_detector, settings_of
-from .drawing import Drawing, draw_all
-from .images import Source, search_images
-from .messages import UsageError, counted, listed
-from .reporting import build_section, write_report
-from .results import REPORT, TABLE, Results
-from .scoring import Tally, score_into
-
-SOME_UNREADABLE = 3  # exit code
-
-
-@dataclass(frozen=True)
-class Run:
-    """A results folder, complete except for the report."""
-
-    results: Results
-    detector: OpenCLIPDetector
-    drawing: Drawing
-    tally: Tally
-    settings: Mapping[str, Any]
+from .cluster import Cluster, joined
+from .detectors import new_detector, pool_detector, report_settings, saved_detector, settings_of
+from .drawing import draw_all, paint_here
+from .images import ImageFile, most_pixels
+from .judging import Stored, region_share, regions_follow, training_scores
+from .messages import UsageError
+from .outcome import Run, answer
+from .relabel import remember
+from .remote_images import search
+from .results import Results
+from .scoring import score_here, score_into
 
 
 def run(options: argparse.Namespace) -> Answer:
     """Score images into a folder, draw the pictures and write the report."""
+    with most_pixels(options.max_pixels):
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> Answer:
     _check(options)
-    sources, others = search_images(options.images, leave_out=options.out)  # an earlier run's
-    detector = new_detector(options) if options.detector is None else saved_detector(options)
+    found = search(options)
+    detector = _detector(options, found.images)
     detector.on_error = options.on_error
+    own = getattr(detector, "threshold_", None)
     if options.threshold is not None:
         detector.threshold_ = options.threshold
-    done = score_folder(
-        detector,
-        sources,
-        options.out,
-        saved=options.detector,
-        maps=options.maps,
-        overlays=options.overlays,
-        overwrite=options.overwrite,
-    )
-    report = options.out / REPORT
-    title = _title(options)
-    write_report(report, title, [section_of(title, done)], [done.results])
-    paths = {"report": str(report), "scores": str(options.out / TABLE)}
-    facts = {**summary(done), "skipped": others, **paths}
-    return Answer(_text(facts), facts, SOME_UNREADABLE if done.tally.unreadable else 0)
+    with ExitStack() as stack:
+        done = score_folder(
+            detector,
+            found.images,
+            options.out,
+            saved=options.detector,
+            maps=options.maps,
+            overlays=options.overlays,
+            overwrite=options.overwrite,
+            cluster=None if options.ray is None else stack.enter_context(joined(options)),
+        )
+    if options.threshold is None:
+        own = detector.label_threshold()
+    remember(options, done, _stored(detector, own))
+    return answer(options, found, done)
+
+
+def _detector(options: argparse.Namespace, sources: Sequence[ImageFile]) -> OpenCLIPDetector:
+    """A saved detector, or a zero-shot one, or one that compares the images with each other."""
+    if options.detector is not None:
+        return saved_detector(options)
+    if options.class_name is not None:
+        return new_detector(options)
+    detector = pool_detector(options)
+    paths = [source.path for source in sources if source.problem is None]
+    with warnings.catch_warnings():
+        # They are reported in the results and in the answer.
+        warnings.simplefilter("ignore", UnreadableImageWarning)
+        return detector.fit(paths, skip_unreadable=options.on_error == "nan")
 
 
 def score_folder(
     detector: OpenCLIPDetector,
-    sources: Sequence[Source],
+    sources: Sequence[ImageFile],
     out: Path,
     *,
     saved: Path | None = None,
     maps: str = "png",
     overlays: str = "all",
     overwrite: bool = False,
+    cluster: Cluster | None = None,
 ) -> Run:
     """Score and draw images, keeping what an earlier run with equal settings did.
 
@@ -80,85 +101,105 @@ def score_folder(
         maps: See :class:`~.drawing.Drawing`.
         overlays: See :class:`~.drawing.Drawing`.
         overwrite: Whether to discard earlier results.
+        cluster: Workers to score and draw; None for this process.
     """
     settings = settings_of(detector)
-    results = Results(out, _identity(detector, settings, saved), overwrite=overwrite)
+    if isinstance(detector, VisionOpenCLIPPromptScore):
+        detector.read_references()  # they may set the threshold
+    identity = _identity(detector, settings, saved)
+    names = [source.name for source in sources if source.problem is None]
+    results = Results(out, identity, names, overwrite=overwrite)
     try:
-        tally = score_into(results, detector, sources)
+        tally = score_into(results, detector, sources, cluster.score if cluster else score_here)
     finally:
         results.close()
-    drawing = draw_all(results, detector, tally.records, maps=maps, overlays=overlays)
+    drawing = draw_all(
+        results,
+        detector,
+        tally.records,
+        maps=maps,
+        overlays=overlays,
+        more=tally.scored > 0,
+        paint=cluster.paint if cluster else paint_here,
+    )
     return Run(results, detector, drawing, tally, report_settings(detector, saved))
 
 
-def section_of(title: str, run: Run) -> Section:
-    """Build the report section of a run."""
-    return build_section(
-        title, run.results, run.detector, run.drawing, run.tally.records, dict(run.settings)
+def _stored(detector: OpenCLIPDetector, threshold: float | None) -> Stored:
+    """What labels the results by another threshold.
+
+    Args:
+        detector: The detector after scoring.
+        threshold: Its own one, if it has any.
+    """
+    return Stored(
+        detector=type(detector).__name__,
+        map_smoothing=detector.map_smoothing,
+        threshold=threshold,
+        region=None if regions_follow(detector) else detector.region_threshold(),
+        training=tuple(float(score) for score in training_scores(detector)),
+        roi=None if detector.roi_ is None else detector.roi_.stored(),
+        share=region_share(detector) or 1.0,
     )
 
 
-def summary(run: Run) -> dict[str, Any]:
-    """Collect the facts that are printed about a run."""
-    labels = [record["label"] for record in run.tally.records if "score" in record]
-    return {
-        "images": len(run.tally.records),  # the sum of anomalous, normal and unreadable ones
-        "anomalous": sum(labels),
-        "normal": len(labels) - sum(labels),
-        "threshold": run.detector.label_threshold(),
-        "scored": run.tally.scored,
-        "kept": run.tally.kept,
-        "unreadable": run.tally.unreadable,
-        "folder": str(run.results.folder),
-    }
-
-
 def _check(options: argparse.Namespace) -> None:
-    if (options.detector is None) == (options.class_name is None):
-        raise UsageError("Pass either --detector FILE, or --class-name WORD for zero-shot scores.")
-    if options.detector is not None and (options.defects or options.settings):
-        raise UsageError("--defects and --set cannot change the settings of a saved detector.")
+    if options.detector is not None and options.class_name is not None:
+        raise UsageError("Pass --detector FILE or --class-name WORD, not both.")
+    if options.ray is None and (options.workers or options.column):
+        raise UsageError("--workers and --column need --ray.")
+    if options.ray is not None and options.detector is None and options.class_name is None:
+        raise UsageError(
+            "Images are compared with each other on one machine; with --ray pass --detector FILE "
+            "or --class-name WORD."
+        )
+    changed = options.defects or options.settings or options.smallest_defect
+    if options.detector is not None and changed:
+        raise UsageError(
+            "--defects, --smallest-defect and --set cannot change the settings of a saved detector."
+        )
 
 
 def _identity(
     detector: OpenCLIPDetector, settings: Mapping[str, Any], saved: Path | None
 ) -> dict[str, Any]:
     """Everything that a result depends on, without settings that only affect speed."""
-    working = {"device", "precision", "batch_size", "contamination", "pretrained", "on_error"}
+    working = {
+        "device",
+        "precision",
+        "batch_size",
+        "contamination",
+        "confidence",
+        "pretrained",
+        "on_error",
+    }
     identity = {name: value for name, value in settings.items() if name not in working}
-    identity["threshold"] = detector.label_threshold()  # decides on regions and neighbours
-    if detector.embedder is None:
-        # Imports torch, which a custom embedder does not need.
-        from ..weights import find_source
-
-        identity["weights"] = find_source(
-            detector.openclip_model_name,
-            detector.openclip_pretrained,
-            download=detector.pretrained,
-            seed=detector.random_seed,
-        ).identity
+    identity["weights"] = detector.model_identity
+    identity |= _content_given(detector)
     if saved is not None:
-        identity["saved"] = hashlib.sha256(saved.read_bytes()).hexdigest()
+        identity["saved"] = read_checkpoint(saved).scoring_digest
     return identity
 
 
-def _title(options: argparse.Namespace) -> str:
-    first = options.images[0].resolve()
-    name = first.name if first.is_dir() else first.parent.name
-    return f"{options.class_name}: {name}" if options.class_name else name
+def _content_given(detector: OpenCLIPDetector) -> dict[str, Any]:
+    """Digests of what the detector was given to compare with, by argument; paths say too little."""
+    given = detector.get_params(deep=False)
+    found: dict[str, Any] = {}
+    if isinstance(detector, VisionOpenCLIPMutual):
+        images = [image.identity for image in detector.pool_.images]
+        found["pool"] = hashlib.blake2b("\n".join(map(str, images)).encode()).hexdigest()
+    if detector.roi_ is not None:
+        found["roi"] = digest(detector.roi_)
+    if given.get("references") is not None:
+        found["references"] = [_digest_of(item) for item in given["references"]]
+    for name in ("text_features_normal", "text_features_anomaly"):
+        if given.get(name) is not None:
+            found[name] = _digest_of(np.asarray(given[name], np.float32))
+    return found
 
 
-def _text(facts: Mapping[str, Any]) -> str:
-    unreadable = f", {len(facts['unreadable'])} unreadable" if facts["unreadable"] else ""
-    lines = [
-        f"{counted(facts['images'], 'image')}, {facts['anomalous']} anomalous{unreadable} "
-        f"(threshold {facts['threshold']:.4g})"
-    ]
-    if facts["kept"]:
-        lines.append(f"{facts['kept']} scored by an earlier run, {facts['scored']} by this one")
-    if facts["unreadable"]:
-        lines.append(f"unreadable, labelled 1: {listed(facts['unreadable'])}")
-    if facts["skipped"]:
-        lines.append(f"{counted(facts['skipped'], 'file')} skipped: not an image by the suffix")
-    lines += [f"scores: {facts['scores']}", f"report: {facts['report']}"]
-    return "\n".join(lines)
+def _digest_of(item: Any) -> str | None:
+    if isinstance(item, (str, os.PathLike)):
+        return digest_of_file(Path(item))
+    array = np.ascontiguousarray(item)
+    return hashlib.blake2b(f"{array.dtype}{array.shape}".encode() + array.tobytes()).hexdigest()

@@ -2,95 +2,145 @@
 
 from __future__ import annotations
 
+import time
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
 
-import numpy as np
 from tqdm import tqdm
 
-from ..detector import OpenCLIPDetector
-from ..gaps import UnreadableImageWarning
-from ..maps import ImageScores
+from ..arrays import Floats
+from ..detector.base import AT_FIRST, OpenCLIPDetector
+from ..files.digest import digest_of_file
+from ..maps.gaps import UnreadableImageWarning
+from ..maps.regions import find_regions
+from ..maps.scores import ImageScores
+from ..mutual import VisionOpenCLIPMutual
 from ..patchknn import VisionOpenCLIPPatchKNN
 from ..promptscore import VisionOpenCLIPPromptScore
-from ..regions import Region, find_regions
-from .images import Source
-from .messages import printable
+from .images import ImageFile
+from .judging import REGIONS, labelled, plain_region, short_name
+from .messages import command_words, printable
+from .outcome import Tally
 from .results import Record, Results
 
-REGIONS = 10  # maximum number of regions per image
-NEIGHBOURS = 3  # hottest patches of a flagged image, shown beside their nearest normal patch
+NEIGHBOURS = 3  # hottest patches of an image, found with their nearest normal patch
 
 
-@dataclass
-class Tally:
-    """Summary of a run.
+class Scored(NamedTuple):
+    """What became of an image.
 
     Attributes:
-        scored: Number of images scored in this run.
-        kept: Number of images scored by an earlier run.
-        unreadable: Names of the images that cannot be read.
-        records: One record per image, in order.
+        digest: Of its file, taken before it was read; changed meanwhile, it is scored again.
+        record: What the journal keeps of it; of an unreadable one only ``error``.
+        patches: Its patch scores, shape (rows, cols); None if it is unreadable.
     """
 
-    scored: int = 0
-    kept: int = 0
-    unreadable: list[str] = field(default_factory=list)
-    records: list[Record] = field(default_factory=list)
+    digest: str | None
+    record: Record
+    patches: Floats | None
 
 
-def score_into(results: Results, detector: OpenCLIPDetector, sources: Sequence[Source]) -> Tally:
+Scoring: TypeAlias = Callable[[OpenCLIPDetector, Sequence[ImageFile]], Iterator[Scored]]
+
+
+def score_here(detector: OpenCLIPDetector, images: Sequence[ImageFile]) -> Iterator[Scored]:
+    """Score images in this process, in order.
+
+    Raises:
+        ValueError: If an image cannot be read and the detector's ``on_error`` is ``"raise"``.
+    """
+    if not images:
+        return
+    detector.choose_canvas([image.path for image in images[:AT_FIRST]])
+    digests: deque[str | None] = deque()
+
+    def noted() -> Iterator[Path]:
+        for image in images:
+            digests.append(digest_of_file(image.path))
+            yield image.path
+
+    for found in detector.score_iter(noted(), with_tokens=True):
+        if found.error is not None:
+            yield Scored(digests.popleft(), {"error": printable(command_words(found.error))}, None)
+        else:
+            yield Scored(digests.popleft(), _record(detector, found), found.patches)
+
+
+def score_into(
+    results: Results,
+    detector: OpenCLIPDetector,
+    sources: Sequence[ImageFile],
+    score: Scoring = score_here,
+) -> Tally:
     """Score the images that have no scores yet, so that every image has one record.
 
     Args:
         results: Results to add to. If they have a canvas, the detector takes it over.
         detector: Detector that is ready to score. With ``on_error="nan"`` the record of an
             unreadable image has ``error`` in place of scores.
-        sources: Images to score.
+        sources: Images to score, and folders that could not be searched for some.
+        score: Scores the images.
 
     Raises:
-        ValueError: If an image cannot be read and the detector's ``on_error`` is ``"raise"``.
+        ValueError: If an image cannot be read, or a folder not be searched, and the detector's
+            ``on_error`` is ``"raise"``.
     """
     if results.canvas is not None:
-        detector.canvas_ = results.canvas
-    todo = [source for source in sources if not results.is_done(source)]
+        detector.use_canvas(results.canvas)
+    todo = [source for source in sources if not results.keep(source)]
     tally = Tally(kept=len(sources) - len(todo))
+    start = time.perf_counter()
     with (
         tqdm(
-            desc="scoring", total=len(sources), initial=tally.kept, unit="image", disable=None
+            desc=f"{short_name(detector)}: scoring",
+            total=len(sources),
+            initial=tally.kept,
+            unit="image",
+            disable=None,
         ) as bar,
         warnings.catch_warnings(),
     ):
         # Those images are reported in the results and in the answer.
         warnings.simplefilter("ignore", UnreadableImageWarning)
-        scores = detector.score_iter([source.path for source in todo])
-        for source, found in zip(todo, scores, strict=True):
+        images = [source for source in todo if source.problem is None]
+        for source, found in zip(images, score(detector, images), strict=True):
             if not results.is_open or results.canvas != detector.canvas_:
                 results.start(detector.canvas_)
-            if found.error is not None:
-                results.add(source, {"error": printable(found.error)}, None)
-                tally.unreadable.append(source.name)
-            else:
-                results.add(source, _record(detector, source, found), found.patches)
-                tally.scored += 1
+            results.add(source, found.record, found.patches, found.digest)
+            tally.scored += found.patches is not None
             bar.update()
-    threshold = detector.label_threshold()
+    tally.seconds = time.perf_counter() - start
+    _add_folders(results, detector, [source for source in todo if source.problem is not None])
     for source in sources:
-        tally.records.append(_labelled(results.records[source.name], detector, threshold))
-    results.finish(tally.records)
+        tally.records.append(labelled(results, results.records[source.name], detector))
+    tally.unreadable += [record["image"] for record in tally.records if "error" in record]
+    tally.gone = results.finish(tally.records)
     return tally
 
 
-def _record(detector: OpenCLIPDetector, source: Source, scored: ImageScores) -> Record:
-    """The journal entry of a readable image."""
-    flagged = scored.image > detector.label_threshold()
+def _add_folders(
+    results: Results, detector: OpenCLIPDetector, folders: Sequence[ImageFile]
+) -> None:
+    """Record folders that could not be searched, since what is in them was not inspected."""
+    for folder in folders:
+        problem = f"{folder.path} {folder.problem}"
+        if detector.on_error == "raise":
+            raise ValueError(problem)
+        if not results.is_open:
+            results.start(results.canvas or detector.canvas_)
+        results.add(folder, {"error": printable(problem)}, None, None)
+
+
+def _record(detector: OpenCLIPDetector, scored: ImageScores) -> Record:
+    """What a journal keeps of a readable image, enough to label it by any threshold."""
     found = scored.anomaly_map()
     hot = detector.hot_above(found)
     named = isinstance(detector, VisionOpenCLIPPromptScore) and detector.defects
-    if named and flagged:
-        regions = detector.explain(source.path, threshold=hot, limit=REGIONS)
+    if named:
+        regions = detector.explain(scored, threshold=hot, limit=REGIONS)
     else:
         regions = find_regions(found, hot, REGIONS)
     record: Record = {
@@ -98,9 +148,13 @@ def _record(detector: OpenCLIPDetector, source: Source, scored: ImageScores) -> 
         "height": scored.size[0],
         "width": scored.size[1],
         "hot": hot,
-        "regions": [_region(region) for region in regions],
+        "halfway": detector.halfway(found),
+        "regions": [plain_region(region) for region in regions],
+        "spot": plain_region(detector.hottest_spot(scored)),
     }
-    if flagged and isinstance(detector, VisionOpenCLIPPatchKNN):
+    if scored.unlike is not None:
+        record["unlike"] = scored.unlike
+    if isinstance(detector, (VisionOpenCLIPMutual, VisionOpenCLIPPatchKNN)):
         record["nearest"] = [
             {
                 "box": list(match.box),
@@ -109,26 +163,6 @@ def _record(detector: OpenCLIPDetector, source: Source, scored: ImageScores) -> 
                 "path": match.path,
                 "training_box": list(match.training_box),
             }
-            for match in detector.nearest(source.path, NEIGHBOURS)
+            for match in detector.nearest(scored, NEIGHBOURS)
         ]
     return record
-
-
-def _region(region: Region) -> dict[str, Any]:
-    return {
-        "box": list(region.box),
-        "peak": region.peak,
-        "area": region.area,
-        "defect": region.defect,
-        "probability": region.probability,
-    }
-
-
-def _labelled(record: Record, detector: OpenCLIPDetector, threshold: float) -> Record:
-    """The record with its label and percentile."""
-    if "score" not in record:
-        return {**record, "label": 1}  # an image that was not inspected does not pass
-    labelled = {**record, "label": int(record["score"] > threshold)}
-    if hasattr(detector, "decision_scores_"):
-        labelled["percentile"] = float(detector.score_percentile(np.array([record["score"]]))[0])
-    return labelled

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import open_clip
 
-from ..towers.catalogue import family_of
-from ..towers.sizes import TowerSize, known_sizes, measure
+from ..encoder.hub import cached_weights
+from ..encoder.towers.catalogue import family_of
+from ..encoder.towers.sizes import TowerSize, known_sizes, measure
 from .answer import Answer
 
 URL_CACHE = "~/.cache/clip"  # open_clip's own cache of weights from plain URLs
-HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 BUNDLED = "bundled"
 BUNDLED_MODEL = (
     "bundled: a tiny model inside this package, for demonstrations and tests, not one of open_clip."
@@ -102,12 +101,7 @@ def is_cached(weights: dict[str, Any]) -> bool:
     """
     hub, address = weights.get("hf_hub"), weights.get("url")
     if hub:
-        from huggingface_hub import try_to_load_from_cache
-
-        repository, file = os.path.split(hub)
-        safe = re.sub(r"\.(bin|pth)$", ".safetensors", file)
-        files = (safe, file) if file else HUB_FILES
-        return any(isinstance(try_to_load_from_cache(repository, f), str) for f in files)
+        return bool(cached_weights(*os.path.split(hub)))
     if not address:
         return False
     return (Path(URL_CACHE).expanduser() / Path(address).name).is_file()

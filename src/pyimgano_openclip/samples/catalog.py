@@ -111,6 +111,7 @@ _VISIBLE = 0.035  # minimum change of a channel inside a defect's mask, full sca
 _LEAST_AREA = 0.0015  # minimum share of the image that a defect covers
 _LEAST_PEAK = 0.12  # minimum peak change of a channel in a visible defect, full scale = 1
 _TRIES = 8
+_CLOSE = 0.28  # logarithm of the ratio of a defect's side to the wanted one: within a third
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,7 @@ def make_sample(
     size: tuple[int, int] = (96, 96),
     defect: str | None = None,
     product: int = 0,
+    defect_size: int | None = None,
 ) -> Sample:
     """Generate an image of a normal or defective instance.
 
@@ -156,6 +158,8 @@ def make_sample(
         size: (height, width) in pixels, each at least 16.
         defect: One of `defects_of(family)`, or None for a normal image.
         product: Seed of colour, scale, layout and light; not negative.
+        defect_size: Side of the defect in pixels, to within a third, for small defects in large
+            pictures; None for one in proportion to the picture.
 
     Returns:
         A sample, equal for equal arguments.
@@ -165,7 +169,9 @@ def make_sample(
             is out of range.
     """
     if defect is not None:
-        return make_pair(family, seed=seed, size=size, defect=defect, product=product)[1]
+        return make_pair(
+            family, seed=seed, size=size, defect=defect, product=product, defect_size=defect_size
+        )[1]
     scene, camera = _set_up(family, seed, size, product)
     image = camera.develop(camera.expose(scene))
     return Sample(image, np.zeros(size, np.bool_), family, None)
@@ -178,6 +184,7 @@ def make_pair(
     defect: str,
     size: tuple[int, int] = (96, 96),
     product: int = 0,
+    defect_size: int | None = None,
 ) -> tuple[Sample, Sample]:
     """Generate images of one instance without and with a defect, in equal light and noise.
 
@@ -187,6 +194,7 @@ def make_pair(
         defect: One of `defects_of(family)`.
         size: As for `make_sample`.
         product: As for `make_sample`.
+        defect_size: As for `make_sample`.
 
     Returns:
         The normal and the defective sample. The mask is True where the two differ visibly before
@@ -200,19 +208,69 @@ def make_pair(
     scene, camera = _set_up(family, seed, size, product)
     clean = camera.expose(scene)
     rng = _rng(f"{family}, {defect}", product, seed)
-    best, best_mask = clean, np.zeros(size, np.bool_)
-    for attempt in range(_TRIES):
-        damaged = camera.expose(_DEFECTS[defect](scene, rng, 1 + 0.15 * attempt))
-        mask, plain = _difference(clean, damaged)
-        if mask.sum() > best_mask.sum():
-            best, best_mask = damaged, mask
-        if plain:
-            best, best_mask = damaged, mask
-            break
+    damage = _DEFECTS[defect]
+    if defect_size is None:
+        best, best_mask = _damaged(scene, camera, clean, damage, rng)
+    else:
+        best, best_mask = _slightly_damaged(scene, camera, clean, damage, rng, defect_size)
     return (
         Sample(camera.develop(clean), np.zeros(size, np.bool_), family, None),
         Sample(camera.develop(best), best_mask, family, defect),
     )
+
+
+def _damaged(
+    scene: Scene, camera: Camera, clean: Floats, damage: defects.Defect, rng: Rng
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """The picture with a defect, and its mask; the plainest of some."""
+    best, best_mask = clean, np.zeros(clean.shape[:2], np.bool_)
+    for attempt in range(_TRIES):
+        damaged = camera.expose(damage(scene, rng, 1 + 0.15 * attempt))
+        mask, plain = _difference(clean, damaged)
+        if plain:
+            return damaged, mask
+        if mask.sum() > best_mask.sum():
+            best, best_mask = damaged, mask
+    return best, best_mask
+
+
+def _slightly_damaged(
+    scene: Scene,
+    camera: Camera,
+    clean: Floats,
+    damage: defects.Defect,
+    rng: Rng,
+    side: int,
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """The picture with a defect of about `side` pixels anywhere, and its mask.
+
+    The defect of a whole picture is put into a piece of this one, as small as it takes.
+    """
+    height, width = clean.shape[:2]
+    shape = np.array([height, width])
+    centre, seed = rng.random(2), int(rng.integers(2**32))
+    best, best_mask, error = clean, np.zeros((height, width), np.bool_), np.inf
+    piece = 3.0 * side
+    for attempt in range(2 * _TRIES):
+        sides = np.clip(round(piece), 16, shape)
+        top, left = (int(at) for at in np.rint(centre * (shape - sides)))
+        rows, cols = slice(top, top + int(sides[0])), slice(left, left + int(sides[1]))
+        part, lens = scene.part_of(rows, cols), camera.part_of(rows, cols)
+        strength = np.random.default_rng([seed, attempt // 4])
+        damaged = lens.expose(damage(part, strength, 1 + 0.15 * (attempt // 4)))
+        change = damaged - lens.expose(part)
+        mask = np.asarray(np.abs(change).max(axis=2) > _VISIBLE)
+        extent = max((np.ptp(found) + 1 for found in np.nonzero(mask) if len(found)), default=0)
+        off = abs(np.log(max(extent, 1) / side)) + (np.abs(change).max() < _LEAST_PEAK)
+        if off < error:
+            error, best_mask = off, np.zeros((height, width), np.bool_)
+            best_mask[rows, cols] = mask
+            best = clean.copy()
+            best[rows, cols] = np.clip(clean[rows, cols] + change, 0, 1)
+        if error < _CLOSE:
+            break
+        piece = np.clip(piece * side / max(extent, 4), side, 12 * side)
+    return best, best_mask
 
 
 def _difference(clean: Floats, damaged: Floats) -> tuple[NDArray[np.bool_], bool]:

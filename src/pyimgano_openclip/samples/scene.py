@@ -46,6 +46,20 @@ class Scene:
             self.shadow,
         )
 
+    def part_of(self, rows: slice, cols: slice) -> Scene:
+        """A piece of the scene as one of its own, whose short side is the unit of length."""
+        grid = Grid.of((rows.stop - rows.start, cols.stop - cols.start))
+        unit = np.float32(grid.pixel / self.grid.pixel)
+        return Scene(
+            grid,
+            self.albedo[rows, cols].copy(),
+            self.height[rows, cols] * unit,
+            self.gloss,
+            self.part[rows, cols].copy(),
+            self.background[rows, cols].copy(),
+            self.shadow,
+        )
+
 
 @dataclass(frozen=True)
 class Camera:
@@ -85,6 +99,10 @@ class Camera:
             blur,
             np.float32(sigma) * (common + np.float32(0.4) * chroma),
         )
+
+    def part_of(self, rows: slice, cols: slice) -> Camera:
+        """The same camera, of which a piece of the picture is used."""
+        return Camera(self.toward, self.light[rows, cols], self.blur, self.noise[rows, cols])
 
     def expose(self, scene: Scene) -> Floats:
         """Photograph a scene without sensor noise: RGB in [0, 1], shape (H, W, 3)."""

@@ -1,0 +1,265 @@
+"""Adds normal images to the memory bank and computes their own distances to it.
+
+The image and each of its turned and moved copies are encoded once. The distances of an image leave
+out its own rows, those of these copies and those of its near copies, so that they are like those of
+a new image.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import Floats, Indices, Size
+from ..encoder.tokens import InjectedEmbedder, PatchTokens, on_grid
+from ..images.items import ChannelOrder, Item, in_rgb
+from ..images.notices import noticed
+from ..images.roi import Area, Roi, area_of, patches_of_view
+from ..images.unreadable import UnreadableError, attempt, or_raise
+from ..images.views import CHANGES, View, augmented_views, patches_of_original, seen, shrink
+from ..progress import bar
+from .copies import distinct, near_copies, tell_copies
+from .leaving_out import LeavingOut
+from .memory_bank import MemoryBank
+from .origins import StoredImage
+from .relatives import Relatives
+from .search import distance_within
+from .spool import TokenSpool
+from .whole import Portrait, portrait
+
+OVERSAMPLING = 2  # pixels per canvas pixel of an image that is to be turned or moved
+
+
+class Added(NamedTuple):
+    """What came of adding images to a bank.
+
+    Attributes:
+        numbers: Index in the bank of each image that was added; copies share one.
+        copies: For each image in the bank, itself and its near copies.
+        near: For each image in the bank, those that are left out together with it.
+        relatives: Which images in the bank are related.
+        distances: Distances of the patches, shape (rows, cols), NaN for those that are not looked
+            at: of each image in the bank if it was complete before, otherwise of each new image;
+            none if all were copies. If all are near copies of one, of several stand-ins for further
+            images.
+        standing: How much each image in the bank stands out among the others; empty if tokens of
+            earlier ones were dropped, or all images were copies.
+        portraits: One of each image that is new to the bank.
+    """
+
+    numbers: list[int]
+    copies: list[Indices]
+    near: list[Indices]
+    relatives: Relatives
+    distances: list[Floats]
+    standing: npt.NDArray[np.float64]
+    portraits: list[Portrait]
+
+    @property
+    def alone(self) -> bool:
+        """Whether all images in the bank are near copies of one."""
+        return len(distinct(self.copies)) == 1
+
+
+class Enrolment(NamedTuple):
+    """How images are added to a memory bank.
+
+    Attributes:
+        embedder: Object with ``outcomes(items, canvas)``.
+        canvas: (height, width) in pixels to which images are resized; None if the embedder decides.
+        roi: Where to look; None for everywhere.
+        channel_order: Channel order of arrays and tensors.
+        views: The views stored of each image; the first is the image itself.
+        n_neighbors: Number of stored tokens over which a distance is averaged.
+        bank_size: Maps the number of tokens ever added to the number of rows to keep.
+        standing: Tells from the tokens, near copies and grids of images how much each stands out.
+    """
+
+    embedder: Any
+    canvas: Size | None
+    roi: Roi | None
+    channel_order: ChannelOrder
+    views: tuple[View, ...]
+    n_neighbors: int
+    bank_size: Callable[[int], int]
+    standing: Callable[[TokenSpool, Sequence[Indices], Sequence[Size]], npt.NDArray[np.float64]]
+
+    def __call__(
+        self, bank: MemoryBank, items: Sequence[Item], groups: tuple[str, ...] | None = None
+    ) -> Added:
+        """Add images to a bank, thin it, and measure its images against it.
+
+        Args:
+            bank: Memory bank to add to.
+            items: Paths or arrays, at least one.
+            groups: The group of each image in the bank, then of each item; None if unknown.
+
+        Raises:
+            UnreadableError: If an image cannot be read.
+        """
+        in_order = [in_rgb(item, self.channel_order) for item in items]
+        with TokenSpool(bank.tokens.dtype) as spool:
+            before = len(bank.images)
+            first = 0 if bank.is_complete else before
+            for known in range(first, before):
+                spool.write(bank.tokens_of(known))
+            places = [bank.places_of(known) for known in range(first, before)]
+            numbers, portraits = self._add(bank, in_order, spool, places)
+            tell_copies(items, numbers, [image.path for image in bank.images[:before]])
+            copies = near_images(bank)
+            relatives = related(bank, before, numbers, groups)
+            near = relatives.left_out(copies, bank.sketches)
+            if len(bank.images) == before:  # all are copies: nothing has changed
+                return Added(numbers, copies, near, relatives, [], np.empty(0), [])
+            if len(distinct(copies)) == 1:
+                found = self._stand_ins(bank.images[0], in_order[0], next(iter(spool)), places[0])
+            else:
+                measured = LeavingOut(bank, near, self.n_neighbors).distances(spool, first)
+                each = zip(measured, places, bank.images[first:], strict=True)
+                found = (on_grid(distances, at, image.grid) for distances, at, image in each)
+            grids = [image.grid for image in bank.images]
+            distances = list(found)
+            standing = np.empty(0) if first else self.standing(spool, copies, grids)
+            return Added(numbers, copies, near, relatives, distances, standing, portraits)
+
+    def _add(
+        self,
+        bank: MemoryBank,
+        items: Sequence[Item],
+        spool: TokenSpool,
+        places: list[Indices],
+    ) -> tuple[list[int], list[Portrait]]:
+        """Add images that are not in the bank yet; the index in it of each, and their portraits.
+
+        Their tokens go to the spool, the indices of the patches that these are of to ``places``.
+        """
+        views = len(self.views)
+        copies = items if views == 1 else self._with_copies(items)
+        count, numbers, portraits = len(items) * views, list[int](), list[Portrait]()
+        outcomes, area = self._looked_at(self.embedder.outcomes(copies, self.canvas), items), None
+        read_in_turn = noticed(or_raise(outcomes, copies=views), items, copies=views)
+        with closing(outcomes), closing(read_in_turn) as stream:
+            read, largest, fresh = bar("encoding", "image", total=count, items=stream), 0, True
+            for done, patches in enumerate(read):
+                index, view = divmod(done, views)
+                if view == 0:
+                    known = bank.number_of(patches.identity)
+                    area = None if patches.inside is None else patches.area
+                    fresh = known is None
+                    numbers.append(len(bank.images) if known is None else known)
+                if not fresh:
+                    continue
+                tokens = patches.flat
+                largest = max(largest, len(tokens))  # as if all images to come had as many patches
+                bank.limit = self.bank_size(bank.seen + (count - done) * largest)
+                if done == 0:
+                    bank.reserve(count, tokens)
+                if view:
+                    self._add_copy(bank, tokens, view, area)
+                    continue
+                spool.write(tokens)
+                places.append(patches.places)
+                inside = None if patches.inside is None else patches.places
+                bank.add(_stored(items[index], patches), tokens, 0, inside)
+                portraits.append(portrait(patches))
+        bank.thin(self.bank_size(bank.seen))
+        return numbers, portraits
+
+    def _looked_at(
+        self, outcomes: Generator[Any, None, None], items: Sequence[Item]
+    ) -> Generator[PatchTokens | UnreadableError, None, None]:
+        """Look only within the region of interest of each image, but not yet of its copies."""
+        with closing(outcomes):
+            for done, outcome in enumerate(outcomes):
+                index, view = divmod(done, len(self.views))
+                if view or isinstance(outcome, UnreadableError):
+                    yield outcome
+                else:
+                    yield attempt(partial(outcome.within, roi=self.roi), items[index])
+
+    def _with_copies(self, items: Sequence[Item]) -> Iterator[Item]:
+        """Yield each image, followed by its turned and moved copies."""
+        # Imports Pillow, which listing models does not need.
+        from ..images.reading import read_pixels
+
+        whole = or_raise(attempt(read_pixels, item) for item in items)
+        for item, pixels in zip(items, whole, strict=True):
+            yield item
+            if self.canvas is not None:
+                height, width = self.canvas
+                pixels = shrink(pixels, (OVERSAMPLING * height, OVERSAMPLING * width))
+            for view in self.views[1:]:
+                yield seen(pixels, view)
+
+    def _add_copy(self, bank: MemoryBank, tokens: Floats, view: int, area: Area | None) -> None:
+        image = bank.images[-1]
+        inside = patches_of_original(image.grid, image.size, self.views[view])
+        if area is not None:  # the region moves with what it shows
+            moved = patches_of_view(area, image.grid, image.size, self.views[view])
+            inside = np.flatnonzero(moved)
+        bank.add(image, tokens[inside], view, inside)
+
+    def _stand_ins(
+        self, image: StoredImage, item: Item, tokens: Floats, places: Indices
+    ) -> Iterator[Floats]:
+        """Distances of slightly changed views of the only image, or of one of its near copies.
+
+        They are compared with the image alone, since they are moved like its moved copies.
+        A custom embedder may read images that this package cannot; then the image is compared with
+        itself, each patch with all but its own surroundings.
+        """
+        rows, cols = image.grid
+        if isinstance(self.embedder, InjectedEmbedder):
+            distances = distance_within(tokens, places, image.grid, self.n_neighbors)
+            yield on_grid(distances, places, image.grid)
+            return
+        from ..images.reading import read_pixels
+
+        bank = MemoryBank()
+        bank.add(image, tokens, 0, places)
+        area = area_of(self.roi, item) if len(places) < rows * cols else None
+        stream = self.embedder.stream(augmented_views(read_pixels(item)), self.canvas)
+        for patches, (right, down, turn, _) in zip(stream, CHANGES, strict=True):
+            if area is not None:
+                moved = patches_of_view(area, image.grid, image.size, View(turn, down, right))
+                patches = replace(patches, inside=moved if moved.any() else None)
+            yield patches.on_grid(bank.nearest_distance(patches.flat, self.n_neighbors))
+
+
+def near_images(bank: MemoryBank) -> list[Indices]:
+    """For each image in the bank, itself and its near copies."""
+    if len(bank.sketches) < len(bank.images):  # of version 0.1.0, and thinned
+        return [np.array([image]) for image in range(len(bank.images))]
+    return near_copies(np.array(bank.sketches), [image.grid for image in bank.images])
+
+
+def related(
+    bank: MemoryBank, before: int, numbers: Sequence[int], groups: tuple[str, ...] | None
+) -> Relatives:
+    """Which images in a bank are related.
+
+    Args:
+        bank: The bank.
+        before: Number of its images before the last were added.
+        numbers: Index in the bank of each that was given; a copy is of the group of the first.
+        groups: The group of each of those before, then of each that was given.
+    """
+    if groups is None:
+        known = len(bank.sketches) == len(bank.images)  # not in a thinned one of version 0.1.0
+        return Relatives.of(bank.sketches if known else [], None)
+    first: dict[int, str] = dict(enumerate(groups[:before]))
+    for number, group in zip(numbers, groups[before:], strict=True):
+        first.setdefault(number, group)
+    return Relatives(tuple(first[number] for number in range(len(bank.images))))
+
+
+def _stored(item: Item, patches: PatchTokens) -> StoredImage:
+    path = os.fspath(item) if isinstance(item, (str, os.PathLike)) else None
+    return StoredImage(patches.grid, patches.size, path, patches.identity)

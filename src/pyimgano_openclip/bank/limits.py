@@ -1,0 +1,119 @@
+"""Limits of what an image may be as a whole: its size, its look, its distance from the others.
+
+An exported file carries them as numbers, so this knows nothing of tokens.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..arrays import Floats, Size
+from ..images.look import Look
+
+# Distance to the nearest training image as a multiple of the largest one among these, each without
+# itself. With the bundled tower, normal images of thirteen kinds reach 1.7, of leather 2.2 (see
+# tests/benchmarks/README.md and strange.py there).
+FAR = 2.25
+LEAST = 5  # different training images, of which distances tell what is usual
+# Beyond the range of the training images; natural logarithms.
+DETAIL, DETAIL_OF_FEW = math.log(2), math.log(3)
+COLOUR, COLOUR_OF_FEW = math.log(1.35), math.log(1.7)
+PROPORTIONS, SIDES = math.log(1.6), math.log(4)
+ALWAYS, OF_LOOKS = ("proportions", "sides", "distance"), ("detail", "red", "blue")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Within which an image is like the training images.
+
+    Attributes:
+        ranges: Lowest and highest value by name: ``proportions``, the natural logarithm of width by
+            height; ``sides``, that of the square root of the number of pixels; ``distance``, see
+            :meth:`~.whole.Whole.distance`; and ``detail``, ``red`` and ``blue`` of
+            :class:`~..images.look.Look`, if the looks of training images are known.
+    """
+
+    ranges: Mapping[str, tuple[float, float]]
+
+    @classmethod
+    def of(cls, sizes: Sequence[Size], looks: Sequence[Look]) -> Limits:
+        """The limits by the sizes of the training images, and by the looks that are known."""
+        sides, few = np.log(sizes), len(looks) < LEAST
+        ranges = {
+            "proportions": _around(sides[:, 1] - sides[:, 0], PROPORTIONS),
+            "sides": _around(sides.mean(axis=1), SIDES),
+            "distance": (0.0, FAR),
+        }
+        if looks:
+            colour = COLOUR_OF_FEW if few else COLOUR
+            margins = {"detail": DETAIL_OF_FEW if few else DETAIL, "red": colour, "blue": colour}
+            for name, margin in margins.items():
+                ranges[name] = _around(np.array([getattr(look, name) for look in looks]), margin)
+        return cls(ranges)
+
+    def as_json(self) -> str:
+        """What :meth:`of_json` takes; numbers read back equal."""
+        return json.dumps(self.ranges)
+
+    @classmethod
+    def of_json(cls, text: str) -> Limits:
+        """Read limits, trusting nothing.
+
+        Raises:
+            ValueError: If it is not as :meth:`as_json` wrote it.
+        """
+        try:
+            found = {
+                name: (float(low), float(high)) for name, (low, high) in json.loads(text).items()
+            }
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ValueError(f"{text!r} are no limits") from error
+        known = {*ALWAYS}, {*ALWAYS, *OF_LOOKS}
+        if {*found} not in known or not all(low <= high for low, high in found.values()):
+            raise ValueError(f"{text!r} are no limits")
+        return cls(found)
+
+    def unlike(self, size: Size, look: Look | None, distance: float) -> str | None:
+        """Why an image is unlike the training images; None if it is like them.
+
+        Args:
+            size: (height, width) of the original image in pixels.
+            look: What it looks like, if known.
+            distance: See :meth:`~.whole.Whole.distance`.
+        """
+        reason = self._other_size(size) or self._other_look(look)
+        if reason is None and self._beyond("distance", distance):
+            reason = (look.flat if look else None) or "as a whole"
+        return None if reason is None else f"unlike the training images: {reason}"
+
+    def _other_size(self, size: Size) -> str | None:
+        height, width = size
+        by = f"{height} x {width} pixels"
+        if self._beyond("proportions", math.log(width / height)):
+            return f"other proportions, {by}"
+        far = self._beyond("sides", math.log(height * width) / 2)
+        return f"another size, {by}" if far else None
+
+    def _other_look(self, look: Look | None) -> str | None:
+        if look is None or "detail" not in self.ranges:
+            return None
+        detail = self._beyond("detail", look.detail)
+        if detail:
+            return look.flat or ("noise" if detail > 0 else "blurred or empty")
+        colour = self._beyond("red", look.red) or self._beyond("blue", look.blue)
+        return "other colours" if colour else None
+
+    def _beyond(self, name: str, value: float) -> float:
+        """How far a value is above the highest one, or below the lowest: then negative."""
+        low, high = self.ranges[name]
+        return max(value - high, 0) + min(value - low, 0)
+
+
+def _around(known: Floats, margin: float) -> tuple[float, float]:
+    """The range of known values, and a margin beyond."""
+    return float(known.min()) - margin, float(known.max()) + margin

@@ -1,0 +1,196 @@
+"""Tells images that are unlike the training images as a whole, whatever their patches score.
+
+A dead camera, another product or an image out of focus can consist of patches that occur in normal
+images, too. So each image has a portrait: sketches of its tokens on average, its size and its look.
+An image is unlike the training images if its portrait is far from all of theirs, measured by how
+far these are from each other. No defects are needed for that, and the margins are wide: it is meant
+for what should never have been scored, and must not decide about defects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import Floats, Indices, Size, rounded
+from ..encoder.tokens import PatchTokens
+from ..files.checkpoint import Checkpoint, CheckpointError
+from ..files.tensor_file import Arrays
+from ..images.look import Look
+from ..images.roi import Inside
+from ..maps.scores import ImageScores, raised
+from .copies import signed_sums
+from .limits import LEAST, Limits
+
+LENGTH = 192  # of a sketch
+WIDEST = 1000.0  # far above any number of a sketch
+SKETCHES, SIZES, REACH, LOOKS = (
+    f"portrait_{name}" for name in ("sketches", "sizes", "reach", "looks")
+)
+
+
+class Portrait(NamedTuple):
+    """An image as a whole.
+
+    Attributes:
+        sketches: Of its mean token with the standard deviation of tokens, and of the mean tokens of
+            its quarters, shape (2, 192), float16.
+        size: (height, width) of the original image in pixels.
+        look: What it looks like; None with a custom embedder, which may see something else.
+    """
+
+    sketches: npt.NDArray[np.float16]
+    size: Size
+    look: Look | None
+
+
+def portrait(patches: PatchTokens) -> Portrait:
+    """The portrait of an image, by the tokens that compare images with images.
+
+    Only patches that are looked at count; quarters are those of the smallest rectangle that holds
+    them.
+    """
+    tokens = patches.features_or_tokens
+    inside = np.ones(patches.grid, bool) if patches.inside is None else patches.inside
+    rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    around = np.s_[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
+    tokens, inside = tokens[around], inside[around]
+    each = zip(quarters(tokens), quarters(inside), strict=True)
+    halves = [_mean(part, where) / 2 for part, where in each]
+    spread = tokens[inside].std(axis=0)
+    described = ([_mean(tokens, inside), spread], [*halves, spread])
+    sketches = [signed_sums(np.concatenate(parts), LENGTH) for parts in described]
+    return Portrait(rounded(np.array(sketches), np.float16), patches.size, patches.look)
+
+
+def quarters(plane: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+    """The four quarters of a plane (rows, cols, ...); a single row or column has empty ones."""
+    halves = np.array_split(plane, 2)
+    return [quarter for half in halves for quarter in np.array_split(half, 2, axis=1)]
+
+
+def _mean(tokens: Floats, inside: Inside) -> Floats:
+    """The mean of the tokens of patches looked at, shape (D,); 0 without any."""
+    total: Floats = tokens[inside].sum(axis=0) / max(1, np.count_nonzero(inside))
+    return total
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """The training images as a whole; compared by identity.
+
+    Attributes:
+        portraits: One of each image.
+        reach: Of both sketches the largest distance from an image to the nearest other one, copies
+            left out, shape (2,); infinite if there are too few images.
+    """
+
+    portraits: tuple[Portrait, ...]
+    reach: Floats
+
+    @classmethod
+    def of(cls, portraits: Sequence[Portrait], near: Sequence[Indices] | None = None) -> Whole:
+        """The portraits of images, and which ones are near copies of each, itself included."""
+        sketches = np.stack([one.sketches for one in portraits])
+        nearest = []
+        for number, own in enumerate(sketches):
+            others = np.ones(len(sketches), dtype=bool)
+            others[[number] if near is None else near[number]] = False
+            if others.any():
+                nearest.append(_distances(own, sketches[others]).min(axis=0))
+        reach = np.max(nearest, axis=0) if len(nearest) >= LEAST else np.full(2, np.inf)
+        return cls(tuple(portraits), np.where(reach > 0, reach, np.inf).astype(np.float32))
+
+    @classmethod
+    def grown(
+        cls, known: Whole | None, more: Sequence[Portrait], near: Sequence[Indices]
+    ) -> Whole | None:
+        """The same with further images; None if not all are known that :meth:`of` takes."""
+        portraits = [*(known.portraits if known else ()), *more]
+        return cls.of(portraits, near) if len(portraits) == len(near) else None
+
+    def arrays(self) -> Arrays:
+        """What :meth:`restored` takes; an unknown look has no columns."""
+        looks = [one.look or () for one in self.portraits]
+        return {
+            SKETCHES: np.stack([one.sketches for one in self.portraits]),
+            SIZES: np.array([one.size for one in self.portraits], dtype=np.int64),
+            REACH: np.nan_to_num(self.reach, posinf=-1),
+            **({LOOKS: np.array(looks, dtype=np.float64)} if all(looks) else {}),
+        }
+
+    @classmethod
+    def restored(cls, checkpoint: Checkpoint) -> Whole | None:
+        """What is in a checkpoint; version 0.1.0 kept nothing.
+
+        Raises:
+            CheckpointError: If it is not as :meth:`arrays` wrote it.
+        """
+        if SKETCHES not in checkpoint.arrays:
+            return None
+        sketches = checkpoint.numbers(SKETCHES, 3, "float16")
+        sizes, reach = (
+            checkpoint.numbers(SIZES, 2, "int64"),
+            checkpoint.numbers(REACH, 1, "float32"),
+        )
+        looks: Sequence[Any] = [None] * len(sketches)
+        if LOOKS in checkpoint.arrays:
+            looks = [Look(*row) for row in checkpoint.numbers(LOOKS, 2, "float64").tolist()]
+        sound = sketches.shape[1:] == (2, LENGTH) and reach.shape == (2,)
+        sound = sound and sizes.shape == (len(sketches), 2) and len(looks) == len(sketches)
+        if not sound or sizes.min() < 1 or np.abs(sketches).max() > WIDEST:
+            raise CheckpointError(f"{checkpoint.path} is damaged: its portraits are inconsistent.")
+        each = zip(sketches, sizes.tolist(), looks, strict=True)
+        portraits = tuple(Portrait(sketch, (size[0], size[1]), look) for sketch, size, look in each)
+        return cls(portraits, np.where(reach > 0, reach, np.inf).astype(np.float32))
+
+    @cached_property
+    def limits(self) -> Limits:
+        """Within which an image is like them."""
+        looks = [one.look for one in self.portraits if one.look is not None]
+        return Limits.of([one.size for one in self.portraits], looks)
+
+    def unlike(self, patches: PatchTokens) -> str | None:
+        """Why an image is unlike the training images; None if it is like them."""
+        return self.limits.unlike(patches.size, patches.look, self.distance(portrait(patches)))
+
+    def distance(self, image: Portrait) -> float:
+        """How far an image is from the nearest one, as a multiple of the reach; 0 if unknown."""
+        known = np.stack([one.sketches for one in self.portraits])
+        return float((_distances(image.sketches, known).min(axis=0) / self.reach).max())
+
+
+class Likeness(Protocol):
+    """What tells whether an image is like the training images."""
+
+    def unlike(self, patches: PatchTokens) -> str | None:
+        """Why an image is unlike them; None if it is like them."""
+
+
+def judged(
+    scored: ImageScores, patches: PatchTokens, whole: Likeness | None, span: float
+) -> ImageScores:
+    """The scores of an image, raised above all thresholds if it is unlike as a whole.
+
+    Args:
+        scored: Scores of the image by its patches.
+        patches: Its tokens.
+        whole: The training images; None without any, when only a frame is raised on which nothing
+            can be seen.
+        span: Width of the range of image scores.
+    """
+    reason = whole.unlike(patches) if whole else patches.look and patches.look.flat
+    if reason is None:
+        return scored
+    return raised(scored, reason, span)
+
+
+def _distances(own: npt.NDArray[np.float16], others: npt.NDArray[np.float16]) -> Floats:
+    """Distances of both sketches, shape (N, 2)."""
+    distances: Floats = np.linalg.norm(others.astype(np.float64) - own, axis=2)
+    return distances

@@ -1,0 +1,89 @@
+"""The command ``add``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..files.digest import digest_of_file
+from ..images.identity import of_pixels
+from ..images.reading import read_pixels
+from ..patchknn import VisionOpenCLIPPatchKNN
+from .answer import Answer
+from .detectors import saved_detector
+from .fit import all_unreadable, complete
+from .images import most_pixels, search_images, skipped, skipped_lines
+from .marks import read_marks
+from .messages import UsageError, counted
+
+
+def run(options: argparse.Namespace) -> Answer:
+    """Add normal images to a saved detector; its file is replaced completely or not at all."""
+    with most_pixels(options.max_pixels):
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> Answer:
+    if bool(options.images) == (options.from_report is not None):
+        raise UsageError("Pass either images or folders, or --from-report FILE.")
+    places = options.images or read_marks(options.from_report).false_alarms
+    if not places:
+        raise ValueError(
+            f"{options.from_report} has no false alarm: mark flagged images as normal first."
+        )
+    found = search_images(places)
+    paths = complete(found.images)
+    seen = digest_of_file(options.detector)
+    detector = saved_detector(options)
+    if not isinstance(detector, VisionOpenCLIPPatchKNN):
+        raise ValueError(
+            f"{options.detector} is a {type(detector).__name__}; only patch-kNN learns more "
+            "images. Fit it again with all of them."
+        )
+    before = _state(detector)
+    with all_unreadable(paths):
+        new = [path for path in paths if not _is_known(detector, path)]
+        if new:
+            detector.partial_fit(new)
+    if new:
+        if digest_of_file(options.detector) != seen:
+            raise ValueError(f"{options.detector} was changed meanwhile; run the command again.")
+        detector.save_checkpoint(options.detector)
+    facts = {
+        "file": str(options.detector),
+        "images": len(paths),
+        "added": len(new),
+        **skipped(found),
+        "before": before,
+        "after": _state(detector),
+    }
+    return Answer(_text(facts), facts)
+
+
+def _is_known(detector: VisionOpenCLIPPatchKNN, path: Path) -> bool:
+    """Whether an image has been learnt, so that adding it again changes nothing."""
+    return detector.memory_bank_.number_of(of_pixels(read_pixels(path))) is not None
+
+
+def _state(detector: VisionOpenCLIPPatchKNN) -> dict[str, Any]:
+    return {
+        "threshold": detector.threshold_,
+        "images": len(detector.memory_bank_.images),
+        "patches": len(detector.memory_bank_),
+        "covering_distance": detector.covering_distance_,
+    }
+
+
+def _text(facts: Mapping[str, Any]) -> str:
+    before, after = facts["before"], facts["after"]
+    known = facts["images"] - facts["added"]
+    lines = [f"{counted(facts['added'], 'image')} added"]
+    if known:
+        lines[0] += f", {known} known already"
+    for name, form in (("threshold", ".4g"), ("images", "d"), ("patches", "d")):
+        lines.append(f"{name + ':':10} {before[name]:{form}} -> {after[name]:{form}}")
+    lines += skipped_lines(facts)
+    lines.append(f"saved:     {facts['file']}" if facts["added"] else "nothing to save")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""The arguments of each command; light, for ``--help`` to be instant."""

@@ -1,0 +1,31 @@
+"""What is doubtful about the results of ``score`` as a whole, told without the model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..detector.drift import drift
+from .judging import Judge, training_scores
+from .results import Record
+
+FEWEST = 5  # images
+NEARLY_ALL = 0.9  # share of the images
+
+
+def doubts(judge: Judge, records: Sequence[Record]) -> list[str]:
+    """Sentences for a person to check, most urgent first.
+
+    Args:
+        judge: What has labelled the records.
+        records: Those of all images.
+    """
+    scored = [record for record in records if "score" in record]
+    anomalous = sum(record["label"] for record in scored)
+    if len(scored) >= FEWEST and anomalous >= NEARLY_ALL * len(scored):
+        return [
+            f"nearly all images are anomalous ({anomalous} of {len(scored)}): are camera, light, "
+            "product and tower the ones that the detector is meant for?"
+        ]
+    passed = [record["score"] for record in scored if not record["label"]]
+    found = drift(training_scores(judge), passed, judge.label_threshold())
+    return [str(found)] if found is not None and found.moved else []

@@ -1,0 +1,184 @@
+"""Labels what has been scored by the threshold in force; imports neither torch nor the host."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import Floats, Size
+from ..files.checkpoint import plain
+from ..images.items import Item
+from ..images.roi import Area, Roi, area_of, resized, roi_of
+from ..maps.regions import Region, find_regions
+from ..maps.scores import anomaly_map
+from .places import OVERLAYS
+from .results import Record, Results
+
+Scores: TypeAlias = npt.NDArray[np.float64]
+REGIONS = 10  # maximum number of regions per image
+
+
+class Judge(Protocol):
+    """What labels, pictures and reports need of a detector; all detectors have it."""
+
+    @property
+    def map_smoothing(self) -> float:
+        """Standard deviation of the Gaussian of maps in patches."""
+
+    def area_of(self, image: Item) -> Area | None:
+        """Where in an image was looked; None for everywhere."""
+
+    def label_threshold(self) -> float:
+        """Image score above which an image is anomalous."""
+
+    def region_threshold(self) -> float:
+        """Map value that a pixel has to exceed to be hot."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The same of a detector that is not loaded, as a results folder keeps it.
+
+    Attributes:
+        detector: Name of the detector's class.
+        map_smoothing: See :class:`Judge`.
+        threshold: The detector's own; None if another one was given and it had none.
+        region: Map value that a pixel has to exceed to be hot; None for the threshold.
+        training: Scores of the training images; may be empty.
+        roi: Where was looked, as JSON values; None for everywhere.
+        share: What the threshold of regions is as a multiple of that of images, if it follows it.
+    """
+
+    detector: str
+    map_smoothing: float
+    threshold: float | None
+    region: float | None
+    training: tuple[float, ...]
+    roi: Any
+    share: float = 1.0
+
+    @classmethod
+    def read(cls, found: Mapping[str, Any]) -> Stored | None:
+        """Read what :meth:`facts` gave; None if it is anything else."""
+        try:
+            stored = cls(**{**found, "training": tuple(found["training"])})
+            values = (
+                stored.map_smoothing,
+                stored.threshold,
+                stored.region,
+                stored.share,
+                *stored.training,
+            )
+            sound = all(value is None or math.isfinite(value) for value in values)
+            roi_of(stored.roi)
+        except (TypeError, LookupError, ValueError):
+            return None
+        return stored if sound and isinstance(stored.detector, str) else None
+
+    def facts(self) -> dict[str, Any]:
+        """Its JSON values."""
+        facts: dict[str, Any] = plain(asdict(self))
+        return facts
+
+    def by(self, threshold: float | None) -> Stored:
+        """The same with another threshold; None for its own."""
+        return self if threshold is None else replace(self, threshold=threshold)
+
+    @property
+    def decision_scores_(self) -> Scores:
+        """Scores of the training images, shape (N,), as detectors have them."""
+        return np.array(self.training, dtype=np.float64)
+
+    def area_of(self, image: Item) -> Area | None:
+        """See :class:`Judge`."""
+        return area_of(self._roi, image)
+
+    @cached_property
+    def _roi(self) -> Roi | None:
+        return roi_of(self.roi)
+
+    def label_threshold(self) -> float:
+        """See :class:`Judge`.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if self.threshold is None:
+            raise ValueError("The results do not tell the detector's own threshold.")
+        return self.threshold
+
+    def region_threshold(self) -> float:
+        """See :class:`Judge`."""
+        return self.share * self.label_threshold() if self.region is None else self.region
+
+
+def short_name(judge: Judge) -> str:
+    """The name of a detector in front of a progress bar, such as PatchKNN."""
+    name = judge.detector if isinstance(judge, Stored) else type(judge).__name__
+    return name.removeprefix("VisionOpenCLIP")
+
+
+def regions_follow(judge: Judge) -> bool:
+    """Whether a pixel is hot above the image threshold; prompts have another one for regions."""
+    if isinstance(judge, Stored):
+        return judge.region is None
+    # A detector that is loaded has imported it already, a stored one need not.
+    from ..promptscore import VisionOpenCLIPPromptScore
+
+    return not isinstance(judge, VisionOpenCLIPPromptScore)
+
+
+def region_share(judge: Judge) -> float:
+    """What the threshold of regions is as a multiple of that of images; 0 if it does not follow."""
+    if not regions_follow(judge):
+        return 0.0
+    threshold = judge.label_threshold()
+    return judge.region_threshold() / threshold if threshold else 1.0
+
+
+def training_scores(judge: Judge) -> Scores:
+    """Scores of the training images, shape (N,); empty if there are none."""
+    scores: Scores = getattr(judge, "decision_scores_", np.empty(0))
+    return scores
+
+
+def map_of(results: Results, judge: Judge, record: Record, size: Size | None = None) -> Floats:
+    """The map of a scored image, at the size of the image or at another one."""
+    whole, area = (record["height"], record["width"]), judge.area_of(record["file"][0])
+    inside = None if area is None else resized(area.over(whole), size or whole)
+    patches, smoothing = results.patches(record["image"]), judge.map_smoothing
+    return anomaly_map(patches, size or whole, smoothing=smoothing, inside=inside)
+
+
+def labelled(results: Results, record: Record, judge: Judge) -> Record:
+    """The record with its label, percentile and regions by the threshold in force."""
+    if "score" not in record:
+        return {**record, "label": 1}  # an image that was not inspected does not pass
+    hot = max(judge.region_threshold(), record["halfway"])
+    regions = [region for region in record["regions"] if region["area"]]
+    if hot != record["hot"]:
+        patches = results.patches(record["image"])
+        if np.nanmax(patches) > min(hot, record["hot"]):  # the contour of its overlay moves
+            results.place(OVERLAYS, record["image"], "jpg").unlink(missing_ok=True)
+            found = map_of(results, judge, record)
+            regions = [plain_region(region) for region in find_regions(found, hot, REGIONS)]
+    flagged = "unlike" in record or record["score"] > judge.label_threshold()
+    if flagged and not regions:
+        regions = [record["spot"]]
+    fresh = {**record, "hot": hot, "regions": regions, "label": int(flagged)}
+    if len(training := training_scores(judge)):
+        below = np.searchsorted(np.sort(training), record["score"])
+        fresh["percentile"] = float(below / len(training))
+    return fresh
+
+
+def plain_region(region: Region) -> dict[str, Any]:
+    """A region as JSON values."""
+    values: dict[str, Any] = plain(asdict(region))
+    return values

@@ -1,0 +1,151 @@
+"""How well scores and maps tell anomalous images: metrics of scikit-learn and of the host."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pyimgano import evaluation
+from scipy.stats import binomtest
+from sklearn.metrics import precision_recall_curve, roc_curve
+
+from ..arrays import Floats, Size
+from ..maps.scores import anomaly_map
+
+CONFIDENCE = 0.95  # of the intervals
+MOST_PIXELS = 2**25  # of all maps together; the host's metrics keep several copies of them
+POINTS = 200  # of a curve that is drawn
+LIMITS = (0.3, 0.05)  # false-positive rates up to which AUPRO integrates
+
+Labels = npt.NDArray[np.int64]
+Masks = Sequence[npt.NDArray[np.bool_] | None]
+
+
+@dataclass(frozen=True)
+class Share:
+    """A share of images with its interval of 95 % by Clopper and Pearson (1934).
+
+    Attributes:
+        hits: Number of images.
+        of: Number of all images, at least 1.
+    """
+
+    hits: int
+    of: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The lower and the upper end; at least 95 % of such intervals hold the true share."""
+        found = binomtest(self.hits, self.of).proportion_ci(CONFIDENCE, method="exact")
+        return float(found.low), float(found.high)
+
+    def facts(self) -> dict[str, Any]:
+        """The share as JSON values."""
+        return {
+            "share": self.hits / self.of,
+            "interval": self.interval,
+            "images": self.hits,
+            "of": self.of,
+        }
+
+
+def image_measures(
+    scores: npt.NDArray[np.float64], truth: Labels, threshold: float
+) -> dict[str, Any]:
+    """Measure image scores.
+
+    Args:
+        scores: Shape (N,); NaN for unreadable images, which ``recall`` and ``false_alarms`` count
+            as flagged, and which the other metrics leave out.
+        truth: 1 for anomalous images, 0 for normal ones, shape (N,).
+        threshold: Score above which an image is flagged.
+
+    Returns:
+        Numbers by name; those that need the images of a kind that is missing are left out.
+    """
+    flagged, read = ~(scores <= threshold), ~np.isnan(scores)
+    shares = {
+        name: Share(int(flagged[truth == kind].sum()), int((truth == kind).sum())).facts()
+        for name, kind in (("recall", 1), ("false_alarms", 0))
+        if (truth == kind).any()
+    }
+    return {**_ranking(scores[read], truth[read]), "threshold": threshold, **shares}
+
+
+def _ranking(scores: npt.NDArray[np.float64], truth: Labels) -> dict[str, float]:
+    if not _both(truth):
+        return {}
+    best, f1 = evaluation.find_optimal_threshold(truth, scores, metric="f1")
+    return {
+        "auroc": float(evaluation.compute_auroc(truth, scores)),
+        "average_precision": float(evaluation.compute_average_precision(truth, scores)),
+        "f1_max": float(f1),
+        "f1_max_at": float(best),
+    }
+
+
+def _both(truth: Labels) -> bool:
+    return len(set(truth.tolist())) == 2
+
+
+def pixel_measures(patches: Sequence[Floats], masks: Masks, region_threshold: float) -> Any:
+    """Measure anomaly maps at the size that all masks are brought to.
+
+    Args:
+        patches: Patch scores of each image, shape (rows, cols).
+        masks: For each image the anomalous pixels, shape (H, W); None if there are none.
+        region_threshold: Map value above which a pixel is hot.
+    """
+    size = _common_size([mask.shape for mask in masks if mask is not None], len(masks))
+    maps = np.stack([anomaly_map(scores, size) for scores in patches])
+    truth = np.stack([_resized(mask, size) for mask in masks])
+    aupro = {
+        f"aupro_{limit}": float(evaluation.compute_aupro(truth, maps, integration_limit=limit))
+        for limit in LIMITS
+    }
+    return {
+        "pixel_auroc": float(evaluation.compute_pixel_auroc(truth, maps)),
+        **aupro,
+        "region_threshold": region_threshold,
+        "segmentation_f1": float(
+            evaluation.compute_pixel_segf1(truth, maps, threshold=region_threshold)
+        ),
+        "map_size": size,
+    }
+
+
+def curves(scores: npt.NDArray[np.float64], truth: Labels) -> dict[str, list[tuple[float, float]]]:
+    """The curves that are drawn: receiver operating characteristic, precision over recall."""
+    read = ~np.isnan(scores)
+    if not _both(truth[read]):
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        false, true, _ = roc_curve(truth[read], scores[read])
+        precision, recall, _ = precision_recall_curve(truth[read], scores[read])
+    return {"ROC": _thinned(false, true), "Precision over recall": _thinned(recall, precision)}
+
+
+def _thinned(x: Floats, y: Floats) -> list[tuple[float, float]]:
+    kept = np.unique(np.linspace(0, len(x) - 1, min(POINTS, len(x))).round().astype(int))
+    return [(float(x[at]), float(y[at])) for at in kept]
+
+
+def _common_size(sizes: Sequence[tuple[int, ...]], count: int) -> Size:
+    """(height, width) of all maps: the median of the masks', or smaller to fit into memory."""
+    height, width = (int(side) for side in np.median(np.array(sizes), axis=0))
+    shrink = min(1.0, float(np.sqrt(MOST_PIXELS / (height * width * count))))
+    return max(1, int(height * shrink)), max(1, int(width * shrink))
+
+
+def _resized(mask: npt.NDArray[np.bool_] | None, size: Size) -> npt.NDArray[np.uint8]:
+    """A mask at another size: pixels of which at least half is anomalous."""
+    if mask is None:
+        return np.zeros(size, np.uint8)
+    share = cv2.resize(mask.astype(np.float32), size[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(share >= 0.5, np.uint8)

@@ -1,0 +1,1 @@
+"""What all detectors share: settings, fitting, scoring, saving and showing."""

@@ -1,0 +1,776 @@
+"""The base class of all detectors: the arguments and methods that they share with the host.
+
+The way of an image is in ``scoring.py``, what is learnt in ``learnt.py``, and how it is saved and
+shown in ``saving.py`` and ``showing.py``.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import threading
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pyimgano.models.base_detector import BaseDetector
+from pyimgano.utils.optional_deps import require
+
+from ..arrays import Floats, Size
+from ..checks import check_choice, check_count, check_number, check_seed, one_of
+from ..encoder.tokens import InjectedEmbedder, PatchEmbedder, Precision
+from ..files.checkpoint import Checkpoint, read_checkpoint
+from ..images.items import ORDERS, ChannelOrder, Item, as_items, as_stream, describe
+from ..images.roi import Area, Roi, area_of, roi_of
+from ..maps.gaps import ON_ERROR, OnError
+from ..maps.regions import Region, find_regions, hottest_spot
+from ..maps.scores import AGGREGATIONS, Aggregation, ImageScores
+from ..maps.spread import SMOOTHING
+from ..memory import out_of_memory_explained
+from ..progress import usable_stderr
+from ..recent import Recent
+from ..version import __version__
+from . import saving, showing
+from .learnt import Calibration, Learnt, Lesson, Scores
+from .scoring import Scorer, Scoring, score_all
+from .suspects import Suspect, stand_out
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+DEFAULT_MODEL = "ViT-B-16-plus-240"
+DEFAULT_PRETRAINED = "laion400m_e31"
+# Registry tags and metadata of all detectors; the host interprets some of the tags.
+TAGS = ("vision", "deep", "clip", "openclip", "numpy", "pixel_map")
+METADATA = {
+    "backend": "openclip",
+    "supports_save_load": True,
+    "provider": "pyimgano-openclip",
+    "provider_version": __version__,
+}
+LIVE = {"on_error"}  # settings that can be changed without fitting again
+FITTED = ("threshold_", "labels_", "decision_scores_")  # what the host sets and reads, too
+HALF = 0.5  # of the way up to the highest map value; weaker pixels surround a defect
+LOG = logging.getLogger("pyimgano_openclip")
+AT_FIRST = 64  # images of a list from which a canvas is chosen
+
+Labels = npt.NDArray[np.int64]
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyped
+    """Base class of all detectors, which document the arguments; safe to score with in threads.
+
+    Attributes:
+        decision_scores_: Image scores of the training images, shape (N,), after :meth:`fit`.
+        threshold_: Image score above which an image is anomalous. Can be set by the caller. Not set
+            before :meth:`fit`, since the host takes a detector that has it for a fitted one; by
+            what :meth:`predict` labels until then, :meth:`label_threshold` tells.
+        labels_: 1 for each training image above the threshold, else 0, shape (N,).
+        registry_tags: Tags in the host's registry.
+        registry_metadata: Metadata in the host's registry.
+    """
+
+    embedder: PatchEmbedder | None = None
+    openclip_model_name: str = DEFAULT_MODEL
+    openclip_pretrained: str | os.PathLike[str] | None = DEFAULT_PRETRAINED
+    pretrained: bool = True
+    device: str = "auto"
+    force_image_size: int | Size | None = None
+    resize: Literal["keep", "squash"] = "keep"
+    max_tokens: int | None = None
+    smallest_defect: float | None = None
+    roi: Any = None
+    aggregation_method: Aggregation = "topk_mean"
+    aggregation_topk: float | None = None
+    contamination: float = 0.1
+    batch_size: int | None = None
+    precision: Precision = "auto"
+    random_seed: int = 0
+    channel_order: ChannelOrder = "rgb"
+    on_error: OnError = "raise"
+
+    registry_tags: ClassVar[tuple[str, ...]]
+    registry_metadata: ClassVar[Mapping[str, Any]]
+    _lock: ClassVar[Any]
+
+    def __post_init__(self) -> None:
+        check_number("contamination", self.contamination, above=0, most=0.5)
+        check_choice("aggregation_method", self.aggregation_method, AGGREGATIONS)
+        if self.aggregation_topk is not None:
+            topk = check_number("aggregation_topk", self.aggregation_topk, above=0, most=1)
+            self.aggregation_topk = topk
+        if self.batch_size is not None:
+            check_count("batch_size", self.batch_size)
+        check_choice("channel_order", self.channel_order, ORDERS)
+        check_choice("on_error", self.on_error, ON_ERROR)
+        check_seed(self.random_seed)
+        if isinstance(self.openclip_pretrained, os.PathLike):
+            self.openclip_pretrained = os.fspath(self.openclip_pretrained)
+        super().__init__(contamination=self.contamination)
+        self._roi = roi_of(self.roi)
+        self._embedder: Any = (
+            self._build_embedder() if self.embedder is None else InjectedEmbedder(self.embedder)
+        )
+        self._learnt: Any = Learnt()
+        self._cache: Recent[ImageScores] = Recent()
+        # Held while what is learnt is replaced, or read together with the threshold.
+        self.__dict__.setdefault("_lock", threading.RLock())
+
+    def _build_embedder(self) -> Any:
+        with usable_stderr():  # the host writes to it
+            require("open_clip", extra="clip", purpose="OpenCLIP detectors")
+        # Importing torch takes seconds; registering and listing models must be instant.
+        from ..encoder.embedder import OpenCLIPPatchEmbedder
+
+        return OpenCLIPPatchEmbedder(
+            self.openclip_model_name,
+            self.openclip_pretrained,
+            device=self.device,
+            image_size=self.force_image_size,
+            max_tokens=self.max_tokens,
+            smallest_defect=self.smallest_defect,
+            batch_size=self.batch_size,
+            precision=self.precision,
+            random_seed=self.random_seed,
+            download=self.pretrained,
+            **{"resize": self.resize, **self._embedder_settings()},
+        )
+
+    @abstractmethod
+    def _embedder_settings(self) -> dict[str, Any]:
+        """The embedder's arguments that differ between detectors."""
+
+    @abstractmethod
+    def _scorer(self, learnt: Any) -> Scorer:
+        """Everything that scores depend on; raise if there is nothing to compare with yet."""
+
+    @abstractmethod
+    def _from_checkpoint(self, checkpoint: Checkpoint, canvas: Size | None) -> Learnt:
+        """What was learnt by the detector that saved a checkpoint, with equal settings.
+
+        Raises:
+            ValueError: If the checkpoint does not fit.
+        """
+
+    def _training_scores(self, checkpoint: Checkpoint) -> Scores | None:
+        """The training scores in a checkpoint, one per image; None without any."""
+        if saving.TRAINING_SCORES not in checkpoint.arrays:
+            return None
+        return checkpoint.numbers(saving.TRAINING_SCORES, 1, "float64")
+
+    def _shares(self) -> dict[str, Any]:
+        """What a checkpoint keeps of the arguments that a threshold follows from."""
+        return {"contamination": self.contamination}
+
+    def _settings_of_learning(self) -> frozenset[str]:
+        """Arguments that may differ from those of a checkpoint, since no score depends on them."""
+        return frozenset()
+
+    def _learnt_facts(self) -> dict[str, str]:
+        """What has been learnt, in words; see ``showing.py``."""
+        return showing.learnt_facts(self)
+
+    @property
+    def canvas_(self) -> Size | None:
+        """(height, width) in pixels to which images are resized; None until it is chosen."""
+        canvas: Size | None = self._learnt.canvas
+        return canvas
+
+    @property
+    def map_smoothing(self) -> float:
+        """Standard deviation of the Gaussian of anomaly maps in patches; 0 for none."""
+        return SMOOTHING
+
+    @property
+    def model_identity(self) -> str | None:
+        """What changes with the model and its weights; None with a custom embedder.
+
+        Loads a model from the Hugging Face hub, since only that tells its revision.
+        """
+        identity: str | None = getattr(self._embedder, "identity", None)
+        return identity
+
+    def _teach(self, items: Sequence[Item], learn: Callable[[Sequence[Item]], Lesson]) -> Self:
+        """Learn from images, and put the result in place."""
+        with out_of_memory_explained(f"what is learnt from {len(items)} images"):
+            lesson = learn(items)
+        self._take_over(lesson)
+        for resolution in showing.patch_facts(self).values():
+            LOG.info("%s: %s", type(self).__name__, resolution)
+        return self
+
+    def suspects(self) -> list[Suspect]:
+        """Name the training images that stand out among the others: are they normal?
+
+        Patch-kNN and the detector of unlabelled images compare them with each other (harmonic mean
+        of the distances to all others, so that two alike defects do not hide each other); prompt
+        scoring compares them with words. In 30 normal images about one is named.
+
+        Returns:
+            What stands out, most first; two standard deviations above the median of the logarithms
+            of the scores. Empty for fewer than five images, and for a bank that was thinned before
+            images were added.
+
+        Raises:
+            RuntimeError: Before :meth:`fit`.
+        """
+        with self._lock:
+            return stand_out(self._standing())
+
+    def _standing(self) -> Scores:
+        """How little each training image resembles normal ones, shape (N,)."""
+        if not hasattr(self, "decision_scores_"):
+            raise RuntimeError("There are no training images yet; call fit() first.")
+        scores: Scores = self.decision_scores_
+        return scores
+
+    def _take_over(self, lesson: Lesson) -> None:
+        """Put the result of learning in place, completely or not at all."""
+        threshold: Any = self.__dict__.get("threshold_")
+        facts, calibration = None, lesson.calibration
+        if calibration is None:
+            calibration = lesson.learnt.calibration
+        else:
+            threshold, facts = self._threshold(calibration)
+        labels = (lesson.scores > threshold).astype(np.int64)
+        with self._lock:
+            self._learnt = replace(lesson.learnt, calibration=calibration)
+            self.threshold_, self.labels_, self.decision_scores_ = threshold, labels, lesson.scores
+            if facts is not None:
+                self.pot_info_ = facts
+            self._cache.clear()
+
+    def _process_decision_scores(self) -> Self:
+        """Set threshold and labels by the training scores again; the host calls it."""
+        threshold, facts = self._threshold(self._calibration())
+        self.threshold_ = threshold
+        self.labels_ = (np.asarray(self.decision_scores_) > threshold).astype(np.int64)
+        if facts is not None:
+            self.pot_info_ = facts
+        return self
+
+    def _calibration(self) -> Calibration:
+        """What the threshold follows from; the training scores in a file of version 0.1.0."""
+        if not hasattr(self, "decision_scores_"):
+            raise RuntimeError("There are no training scores yet; call fit() first.")
+        known: Calibration | None = self._learnt.calibration
+        return Calibration.of(self.decision_scores_) if known is None else known
+
+    @abstractmethod
+    def _threshold(self, calibration: Calibration) -> tuple[float, Any]:
+        """The threshold that follows from training scores, and the facts of the host about it."""
+
+    def _score(
+        self, items: Iterable[Item], *, at_first: int, with_tokens: bool = False
+    ) -> Iterator[ImageScores]:
+        """Score images in order; see :func:`~.scoring.score_all`."""
+        return score_all(items, self._freeze, at_first=at_first, with_tokens=with_tokens)
+
+    def _ready(self, items: Sequence[Item]) -> Any:
+        """What has been learnt; the first images choose the canvas, for good."""
+        with self._lock:
+            if self._learnt.canvas is None:
+                # Unreadable images are reported when it is their turn.
+                canvas = self._embedder.choose_canvas(items, skip_unreadable=True)
+                self._learnt = replace(self._learnt, canvas=canvas)
+            return self._learnt
+
+    def _freeze(self, items: Sequence[Item]) -> Scoring:
+        """How the images of one call are scored."""
+        with self._lock:
+            learnt = self._ready(items)
+            return Scoring(
+                self._embedder,
+                learnt.canvas,
+                learnt.canvas is not None or isinstance(self._embedder, InjectedEmbedder),
+                self._scorer(learnt),
+                self.channel_order,
+                self.on_error,
+                self._cache,
+                learnt.whole,
+                self._roi,
+            )
+
+    def choose_canvas(self, x: object) -> Self:
+        """Choose by some images what all are resized to, unless that has been chosen already.
+
+        Otherwise the first images scored decide; see the argument ``resize``.
+
+        Args:
+            x: Paths or arrays, as for :meth:`fit`; unreadable ones are ignored.
+
+        Returns:
+            The detector itself; :attr:`canvas_` is None if no image can be read.
+
+        Raises:
+            ValueError: If there is no image.
+        """
+        self._ready(as_items(x))
+        return self
+
+    def use_canvas(self, canvas: Size) -> None:
+        """Resize images to a canvas that was chosen earlier, instead of choosing one.
+
+        Args:
+            canvas: (height, width) in pixels, as :attr:`canvas_` was.
+
+        Raises:
+            ValueError: If the model never resizes images to it, or another one is in use.
+        """
+        with self._lock:
+            if self._learnt.canvas == canvas:
+                return
+            if self._learnt.canvas is not None:
+                raise ValueError(
+                    f"canvas={canvas}, but what is learnt so far is on a canvas of "
+                    f"{self._learnt.canvas}; use a new detector."
+                )
+            saving.check_canvas(self._embedder, canvas)
+            self._learnt = replace(self._learnt, canvas=canvas)
+
+    def decision_function(self, x: object = None, *, X: object = None) -> Scores:
+        """Compute image scores; higher is more anomalous.
+
+        Args:
+            x: Paths, RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).
+            X: Alias for ``x``.
+
+        Returns:
+            Image scores, shape (N,), float64; NaN for unreadable images with ``on_error="nan"``.
+
+        Raises:
+            ValueError: If there is no image, or one cannot be read; the message names it.
+        """
+        items = as_items(one_of(x, X))
+        return _image_scores(self._score(items, at_first=len(items)))
+
+    def score_iter(self, x: Iterable[Item], *, with_tokens: bool = False) -> Iterator[ImageScores]:
+        """Score images one by one, for folders and streams that do not fit into memory.
+
+        A detector that has not chosen the aspect ratio to resize images to yet chooses it from the
+        readable ones of the first 64 in a list, or of the first batch of a generator; see the
+        argument ``resize``.
+
+        Args:
+            x: Paths or arrays. Of a generator at most one batch of images is taken ahead of the
+                results that were asked for (``batch_size``; one image with a custom embedder).
+            with_tokens: Whether each result carries its patch tokens, so that it can be passed to
+                :meth:`explain` and its like, which then read no image again.
+
+        Yields:
+            For each image, in order, its image score, patch scores and size;
+            :meth:`~..maps.scores.ImageScores.anomaly_map` is computed on request. With
+            ``on_error="nan"`` the scores of an unreadable image are NaN, and ``error`` says why.
+
+        Raises:
+            ValueError: If ``x`` is empty or a single image, or an image cannot be read; the message
+                names it. All images before it have been yielded.
+            Exception: What the generator raises, after all images before it have been yielded.
+        """
+        stream = as_stream(x)
+        at_first = AT_FIRST if isinstance(x, Sequence) else self._embedder.batch
+        items = x if isinstance(x, Sequence) else stream
+        return self._score(items, at_first=at_first, with_tokens=with_tokens)
+
+    def predict(
+        self, x: object = None, return_confidence: bool = False, *, X: object = None
+    ) -> Labels | tuple[Labels, Scores]:
+        """Label images: 1 if the score is above the threshold, else 0.
+
+        With ``on_error="nan"`` an unreadable image gets the label 1 with a confidence of 0: a part
+        that was not inspected does not pass.
+
+        Args:
+            x: Paths or arrays, as for :meth:`decision_function`.
+            return_confidence: Whether to return the confidence of each label in [0, 1] as well.
+            X: Alias for ``x``.
+
+        Returns:
+            Labels, shape (N,), int64; with ``return_confidence`` a tuple (labels, confidence).
+
+        Raises:
+            RuntimeError: If there is no threshold yet.
+            ValueError: As for :meth:`decision_function`.
+        """
+        items = as_items(one_of(x, X))
+        with self._lock:  # a threshold and scores of the same fit
+            scoring = self._freeze(items)
+            threshold = self.label_threshold()
+        scores = _image_scores(score_all(items, lambda _: scoring, at_first=1))
+        labels = (~(scores <= threshold)).astype(np.int64)  # 1 for NaN
+        if not return_confidence:
+            return labels
+        return labels, self._label_confidence_from_scores(scores, labels=labels)
+
+    def score_percentile(self, scores: npt.ArrayLike) -> Scores:
+        """Compute the share of training scores below each score, comparable across detectors.
+
+        Args:
+            scores: Image scores from :meth:`decision_function`, shape (N,).
+
+        Returns:
+            Shares in [0, 1], shape (N,), float64; higher is more anomalous; NaN for NaN.
+
+        Raises:
+            RuntimeError: Before :meth:`fit`.
+        """
+        if not hasattr(self, "decision_scores_"):
+            raise RuntimeError("There are no training scores yet; call fit() first.")
+        known, asked = np.sort(self.decision_scores_), np.asarray(scores, dtype=np.float64)
+        return np.where(np.isnan(asked), np.nan, np.searchsorted(known, asked) / len(known))
+
+    def get_anomaly_map(self, image: Item) -> Floats:
+        """Compute the anomaly map of one image; higher is more anomalous.
+
+        Args:
+            image: A path, or an RGB array (H, W, 3) of uint8.
+
+        Returns:
+            Map of shape (H, W) of the original image, float32; see :meth:`iter_anomaly_maps` for
+            unreadable images.
+        """
+        (found,) = self.iter_anomaly_maps([image])
+        return found
+
+    def predict_anomaly_map(self, x: object = None, *, X: object = None) -> Floats:
+        """Compute the anomaly maps of images of equal size; higher is more anomalous.
+
+        Args:
+            x: Paths or arrays, as for :meth:`decision_function`.
+            X: Alias for ``x``.
+
+        Returns:
+            Maps, shape (N, H, W), float32. With ``on_error="nan"`` the map of an unreadable image
+            is all NaN, with the size of the others.
+
+        Raises:
+            ValueError: If the images differ in size (use :meth:`iter_anomaly_maps` for those),
+                there is no image, or one cannot be read.
+        """
+        items = as_items(one_of(x, X))
+        scored, first = [], None
+        for place, (item, result) in enumerate(
+            zip(items, self._score(items, at_first=len(items)), strict=True)
+        ):
+            scored.append(result)
+            if result.error is not None:
+                continue
+            first = place if first is None else first
+            if result.size != scored[first].size:
+                raise ValueError(
+                    f"The images differ in size: {describe(items[first])} is "
+                    f"{_by(scored[first].size)}, {describe(item)} is {_by(result.size)} (height x "
+                    "width). One array cannot hold both maps; use iter_anomaly_maps(), or one "
+                    "image at a time."
+                )
+        size = scored[first or 0].size
+        return np.stack([replace(result, size=size).anomaly_map() for result in scored])
+
+    def iter_anomaly_maps(self, x: object) -> Iterator[Floats]:
+        """Compute anomaly maps one by one, for images of any sizes.
+
+        Args:
+            x: Paths or arrays, as for :meth:`decision_function`.
+
+        Yields:
+            For each image, in order, a map of shape (H, W) of that image, float32. With
+            ``on_error="nan"`` the map of an unreadable image is all NaN; its size is taken from the
+            file header or the array's shape, or is 1 x 1 if neither is known.
+
+        Raises:
+            ValueError: As for :meth:`decision_function`.
+        """
+        items = as_items(x)
+        for scored in self._score(items, at_first=len(items)):
+            yield scored.anomaly_map()
+
+    def explain(
+        self, image: Item | ImageScores, *, threshold: float | None = None, limit: int = 10
+    ) -> list[Region]:
+        """Find the anomalous regions of an image and, if defects are named, what they resemble.
+
+        Args:
+            image: A path, or an RGB array (H, W, 3) of uint8; or a result of :meth:`score_iter`,
+                of which nothing is read again, with tokens if defects are named.
+            threshold: Map value above which a pixel is hot. None for :meth:`hot_above`:
+                :meth:`region_threshold`, or half of the map's peak if that is higher, which gives
+                tight boxes around strong defects; pass a threshold to find much weaker regions in
+                the same image.
+            limit: Maximum number of regions, at least 1.
+
+        Returns:
+            Connected hot regions, hottest first; without ``threshold`` an anomalous image that has
+            none gets its :meth:`hottest_spot`, and otherwise the list is empty if no pixel is hot.
+            If defects are named, the first has the name of the one that the image resembles, where
+            it leads clearly.
+            An unreadable image gives an empty list and a warning with ``on_error="nan"``.
+
+        Raises:
+            RuntimeError: If the detector has no threshold yet; never for the zero-shot detector.
+            ValueError: If the image cannot be read, or a number is out of range.
+        """
+        check_count("limit", limit)
+        if threshold is not None:
+            check_number("threshold", threshold, above=-math.inf, most=math.inf)
+        with self._lock:  # scores and a threshold of the same fit
+            scoring = self._freeze(items_of(image))
+            if threshold is None:
+                self.region_threshold()  # raises before anything is read
+            flagged_above = math.inf if threshold is not None else self.label_threshold()
+        named = self._names(scoring.scorer)
+        scored = self._look(image, scoring, with_tokens=named)
+        if scored.error is not None:
+            return []
+        found = scored.anomaly_map()
+        hot = self.hot_above(found) if threshold is None else threshold
+        with out_of_memory_explained(f"the regions of {_by(scored.size)} pixels"):
+            regions = find_regions(found, hot, limit)
+        if not regions and scored.image > flagged_above:
+            regions = [hottest_spot(found, scored.grid)]
+        if not named:
+            return regions
+        return self._name_regions(regions, scored.tokens, scoring.scorer)
+
+    def hottest_spot(self, scored: ImageScores) -> Region:
+        """What :meth:`explain` finds in an anomalous image that has no hot region.
+
+        Args:
+            scored: A result of :meth:`score_iter`, with tokens if defects are named.
+
+        Returns:
+            The patch around the map's highest value, with an area of 0.
+        """
+        scorer = self._freeze([]).scorer
+        spot = hottest_spot(scored.anomaly_map(), scored.grid)
+        if not self._names(scorer):
+            return spot
+        return self._name_regions([spot], scored.tokens, scorer)[0]
+
+    def halfway(self, anomaly_map: Floats) -> float:
+        """Half of a map's peak, below which no pixel is hot; see :meth:`hot_above`.
+
+        Args:
+            anomaly_map: Shape (H, W).
+        """
+        lowest = self._lowest_value(anomaly_map)
+        return lowest + HALF * (float(anomaly_map.max()) - lowest)
+
+    @property
+    def roi_(self) -> Roi | None:
+        """Where to look, as it was read from ``roi``; None for everywhere."""
+        return self._roi
+
+    def area_of(self, image: Item) -> Area | None:
+        """Where in an image to look, by ``roi``; None for everywhere.
+
+        Raises:
+            ValueError: If ``roi`` is a folder without a mask of this image.
+        """
+        return area_of(self._roi, image)
+
+    def _look(
+        self, image: Item | ImageScores, scoring: Scoring, *, with_tokens: bool
+    ) -> ImageScores:
+        """The scores of one image, with its tokens if they are wanted and it can be read.
+
+        Raises:
+            ValueError: If the image cannot be read, or is a result without the tokens.
+        """
+        if not isinstance(image, ImageScores):
+            (scored,) = score_all([image], lambda _: scoring, at_first=1, with_tokens=with_tokens)
+            return scored
+        if with_tokens and image.tokens is None and image.error is None:
+            raise ValueError(
+                "This result has no patch tokens; score with score_iter(..., with_tokens=True), "
+                "or pass the image itself."
+            )
+        return image
+
+    def label_threshold(self) -> float:
+        """Image score above which :meth:`predict` returns 1.
+
+        Raises:
+            RuntimeError: If there is no threshold yet.
+        """
+        if not hasattr(self, "threshold_"):
+            raise RuntimeError("There is no threshold yet; call fit() first.")
+        return float(self.threshold_)
+
+    def region_threshold(self) -> float:
+        """Map value that a pixel has to exceed to be hot in :meth:`explain`.
+
+        Raises:
+            RuntimeError: If there is no threshold yet.
+        """
+        if not hasattr(self, "threshold_"):
+            raise RuntimeError("There is no threshold yet; call fit(), or pass threshold=.")
+        return float(self.threshold_)
+
+    def hot_above(self, anomaly_map: Floats) -> float:
+        """Map value above which :meth:`explain` counts a pixel of this map as hot.
+
+        Args:
+            anomaly_map: Shape (H, W).
+
+        Returns:
+            :meth:`region_threshold`, or half of the highest map value if that is higher. Where map
+            values can be negative, half of the way from the lowest value of the map to the highest.
+
+        Raises:
+            RuntimeError: If there is no threshold yet.
+        """
+        return max(self.region_threshold(), self.halfway(anomaly_map))
+
+    def _lowest_value(self, anomaly_map: Floats) -> float:  # noqa: ARG002 - see subclasses
+        """The map value that means nothing anomalous at all."""
+        return 0.0
+
+    def _names(self, scorer: Any) -> bool:  # noqa: ARG002 - see subclasses
+        """Whether regions get the names of defects, which takes tokens."""
+        return False
+
+    def _name_regions(self, regions: list[Region], patches: Any, scorer: Any) -> list[Region]:
+        raise NotImplementedError
+
+    def _label_confidence_from_scores(self, scores: Any, *, labels: Any = None) -> Scores:
+        """The host's confidence in a label, and 0 for unreadable images."""
+        sure = super()._label_confidence_from_scores(scores, labels=labels)
+        return np.where(np.isnan(np.asarray(scores, dtype=np.float64).ravel()), 0.0, sure)
+
+    def set_params(self, **params: Any) -> Self:
+        """Change settings.
+
+        ``on_error`` can be changed at any time. Any other setting resets the detector: everything
+        that was fitted or loaded is discarded, including a ``threshold_`` set by the caller and the
+        choice of ``use_pot_thresholding()``.
+
+        Raises:
+            ValueError: If a name is unknown or a value is out of range; nothing changes then.
+        """
+        current = self.get_params(deep=False)
+        unknown = sorted(set(params) - set(current))
+        if unknown:
+            raise ValueError(f"{type(self).__name__} has no parameter {', '.join(unknown)}.")
+        if set(params) <= LIVE:
+            check_choice("on_error", params.get("on_error", self.on_error), ON_ERROR)
+            self.on_error = params.get("on_error", self.on_error)
+            return self
+        changed = {**current, **params}
+        type(self)(**changed)  # raises before anything has changed
+        with self._lock:
+            self.__init__(**changed)  # type: ignore[misc]
+            self._forget()
+        return self
+
+    def _forget(self) -> None:
+        for name in FITTED:
+            self.__dict__.pop(name, None)
+
+    def save_checkpoint(self, path: str | os.PathLike[str]) -> Path:
+        """Save the detector to one safetensors file, without the model's weights.
+
+        An existing file is replaced completely or not at all, even if the process is killed.
+
+        Args:
+            path: Path of the file; its folder is created if needed.
+
+        Returns:
+            The path.
+
+        Raises:
+            RuntimeError: If there is nothing to save; call ``fit`` first.
+            OSError: If the file cannot be written.
+        """
+        return saving.save(self, Path(path))
+
+    def load_checkpoint(self, path: str | os.PathLike[str]) -> Self:
+        """Load the state of a detector that was saved with equal settings and an equal model.
+
+        Scores, maps and threshold are then equal to those of the saved detector; ``contamination``
+        and ``confidence`` are loaded as well. The model's weights are loaded for comparison.
+
+        A loaded patch-kNN detector recognises its training images, which keep their training
+        scores, unless the file is from version 0.1.0: then they find their own patches in the bank,
+        and their scores are near zero.
+
+        Args:
+            path: File written by :meth:`save_checkpoint`.
+
+        Returns:
+            The detector itself, unchanged if anything fails.
+
+        Raises:
+            ValueError: If the file is damaged or not a checkpoint, or was saved with another model
+                or with other settings that change scores; the message says what was found and
+                expected.
+            OSError: If the file cannot be opened.
+        """
+        return self._restore(read_checkpoint(Path(path)))
+
+    def _restore(self, checkpoint: Checkpoint) -> Self:
+        """Take over what is in a checkpoint, completely or not at all."""
+        restored = saving.restored(self, checkpoint)
+        with self._lock:
+            self._learnt, self.contamination = restored.learnt, restored.contamination
+            self._embedder = restored.embedder
+            self._forget()
+            self.__dict__.update(restored.fitted)
+            self._cache.clear()
+        return self
+
+    def _to_save(self) -> Any:
+        """What has been learnt, complete; what is still missing is read and encoded now.
+
+        Raises:
+            RuntimeError: If there is nothing to save.
+        """
+        return self._learnt
+
+    def tower_facts(self) -> dict[str, str]:
+        """The tower, its device and precision, and the canvas once it is chosen."""
+        return showing.tower_facts(self)
+
+    def __repr__(self) -> str:
+        """Class, arguments that differ from their defaults, and state, on one line."""
+        return showing.line(self)
+
+    def _repr_html_(self) -> str:
+        """A small table for notebooks, without colours of its own to fit any theme."""
+        return showing.table(self)
+
+    def __sklearn_tags__(self) -> Any:
+        """What scikit-learn 1.6 and later asks of the steps of a pipeline."""
+        from sklearn.utils import InputTags, Tags, TargetTags
+
+        images = InputTags(two_d_array=False, three_d_array=False, string=True)
+        target = TargetTags(required=False)
+        return Tags(estimator_type="outlier_detector", target_tags=target, input_tags=images)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether images can be scored."""
+        return hasattr(self, "threshold_")
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _lock=threading.RLock())
+
+
+def _image_scores(scored: Iterator[ImageScores]) -> Scores:
+    return np.array([result.image for result in scored], dtype=np.float64)
+
+
+def items_of(image: Item | ImageScores) -> list[Item]:
+    """The image as a list, to choose a canvas by; empty for a result."""
+    return [] if isinstance(image, ImageScores) else [image]
+
+
+def _by(size: Size) -> str:
+    return f"{size[0]} x {size[1]}"

@@ -1,0 +1,145 @@
+"""Detectors that learn from normal images only, so that their thresholds promise something."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from ..bank.relatives import as_groups
+from ..checks import one_of
+from ..files.checkpoint import Checkpoint, CheckpointError
+from ..images.items import Item, as_items
+from .base import OpenCLIPDetector
+from .drift import Drift, drift
+from .learnt import Calibration, Lesson
+from .promises import Promise, check_confidence, promise, tell_few
+from .thresholds import threshold_from
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class CalibratedDetector(OpenCLIPDetector):
+    """Base class of the detectors that are fitted on normal images; see :mod:`~.promises`."""
+
+    confidence: float | None = None
+
+    def __post_init__(self) -> None:
+        self.confidence = check_confidence(self.confidence)
+        super().__post_init__()
+
+    @abstractmethod
+    def _learn(self, items: Sequence[Item], groups: tuple[str, ...] | None) -> Lesson:
+        """Learn from normal images; changes nothing."""
+
+    def fit(
+        self,
+        x: object = None,
+        y: object = None,  # noqa: ARG002 - scikit-learn's signature
+        *,
+        X: object = None,
+        groups: object = None,
+    ) -> Self:
+        """Learn from normal images and set the threshold.
+
+        The threshold is the score that a new normal image exceeds with probability
+        ``contamination``: of n training scores the one of rank (n + 1)(1 - ``contamination``),
+        interpolated (Weibull, 1939), but at most the highest. With ``confidence`` it is the lowest
+        one that at most this share of normal images exceeds, with that confidence; if there are too
+        few images for that, the highest, with a warning. :meth:`promise` tells what can be expected
+        of it. If anything fails or is interrupted, the detector is left unchanged.
+
+        Patch-kNN keeps the tokens of all images until the end, which takes number of images x
+        patches per image x token length (384 for open_clip's towers) x 4 bytes, or 2 with
+        ``memory_bank_dtype="float16"``. Beyond 64 MiB they are kept in an unnamed file in the
+        temporary directory, which the environment variable ``TMPDIR`` sets.
+
+        Args:
+            x: Paths, RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).
+            y: Ignored; all images are assumed to be normal.
+            X: Alias for ``x``.
+            groups: What tells the parts that images show, such as serial numbers, one for each
+                image; as in scikit-learn. Images of one part are never compared with each other,
+                and each part counts as much as any other. Without, order is looked at: where images
+                that follow each other are alike, a warning says so and the threshold is set with
+                more care.
+
+        Returns:
+            The detector itself.
+
+        Raises:
+            ValueError: If there is no image, or one cannot be read, regardless of ``on_error``; the
+                message names it.
+            OSError: If the disk with the temporary directory is full.
+        """
+        items = as_items(one_of(x, X))
+        return self._teach(items, partial(self._learn, groups=as_groups(groups, len(items))))
+
+    def promise(self) -> Promise:
+        """Tell how many new normal images the threshold flags; ``str()`` of it is a sentence.
+
+        It holds for new images that come from where the training images come from, and for a
+        ``threshold_`` that the caller has set without looking at the training scores.
+
+        Raises:
+            RuntimeError: Before :meth:`fit`.
+        """
+        with self._lock:
+            known, threshold = self._calibration(), self.label_threshold()
+        return promise(known, threshold, self.contamination, self.confidence)
+
+    @property
+    def false_alarm_bound_(self) -> float:
+        """The share of new normal images that the threshold flags at most; see :meth:`promise`.
+
+        Raises:
+            RuntimeError: Before :meth:`fit`.
+        """
+        return self.promise().bound
+
+    def drift(self, scores: npt.ArrayLike) -> Drift | None:
+        """Tell whether normal images have moved away from the training images.
+
+        Scores of what passed are compared by ranks with the training scores; on a line, pass those
+        of the last 100 images or so.
+
+        Args:
+            scores: Image scores, shape (M,); those above the threshold, and NaN, are ignored.
+
+        Returns:
+            What was found; ``str()`` of it is a sentence. None if fewer than 20 images have passed,
+            or fewer than 20 training images are below the threshold.
+
+        Raises:
+            RuntimeError: Before :meth:`fit`.
+        """
+        with self._lock:
+            known, threshold = self._calibration().scores, self.label_threshold()
+        return drift(known, scores, threshold)
+
+    def _take_over(self, lesson: Lesson) -> None:
+        if lesson.calibration is not None:
+            tell_few(lesson.calibration, self.contamination, self.confidence)
+        super()._take_over(lesson)
+
+    def _threshold(self, calibration: Calibration) -> tuple[float, Any]:
+        return threshold_from(self, calibration, self.confidence)
+
+    def _shares(self) -> dict[str, Any]:
+        return {**super()._shares(), "confidence": self.confidence}
+
+    def _restore(self, checkpoint: Checkpoint) -> Self:
+        try:  # version 0.1.0 had none
+            confidence = check_confidence(checkpoint.header.get("confidence"))
+        except ValueError as error:
+            raise CheckpointError(f"{checkpoint.path} is damaged: {error}") from error
+        with self._lock:
+            super()._restore(checkpoint)
+            self.confidence = confidence
+        return self

@@ -1,0 +1,77 @@
+"""What a detector has learnt: one immutable value, put in place by one assignment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import Indices, Size
+from ..bank.whole import Whole
+from ..files.tensor_file import Arrays
+
+Scores = npt.NDArray[np.float64]
+
+
+class Calibration(NamedTuple):
+    """Scores like those of new normal images, from which the threshold follows.
+
+    Attributes:
+        scores: Shape (N,).
+        parts: Number of the part that each image shows, from 0, shape (N,); images of one part are
+            not independent of each other.
+    """
+
+    scores: Scores
+    parts: Indices
+
+    @classmethod
+    def of(cls, scores: Scores, parts: Indices | None = None) -> Calibration:
+        """Scores of images, and what tells the parts that they show; None if all differ."""
+        if parts is None:
+            return cls(scores, np.arange(len(scores)))
+        return cls(scores, np.unique(parts, return_inverse=True)[1])
+
+    def highest(self) -> Scores:
+        """The highest score of each part."""
+        highest = np.full(self.parts.max() + 1, -np.inf)
+        np.maximum.at(highest, self.parts, self.scores)
+        return highest
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What all detectors learn; each adds what its scorer needs.
+
+    Attributes:
+        canvas: (height, width) in pixels to which images are resized; None until the first image
+            has been seen, and with a custom embedder.
+        calibration: What the threshold follows from; None before :meth:`fit`.
+        whole: The training images as a whole; None before there are any, and from a file of version
+            0.1.0.
+    """
+
+    canvas: Size | None = None
+    calibration: Calibration | None = field(default=None, kw_only=True)
+    whole: Whole | None = field(default=None, kw_only=True)
+
+    def stored(self) -> tuple[Arrays, dict[str, Any]]:
+        """What a checkpoint keeps of it, as arrays and as JSON values."""
+        return {}, {}
+
+
+class Lesson(NamedTuple):
+    """The result of learning from images, not yet in place.
+
+    Attributes:
+        learnt: What scores depend on.
+        scores: Image scores of the training images, none compared with itself, shape (N,).
+        calibration: Scores of the training images, or of stand-ins if there is only one; None to
+            keep the threshold.
+    """
+
+    learnt: Learnt
+    scores: Scores
+    calibration: Calibration | None

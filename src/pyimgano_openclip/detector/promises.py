@@ -1,0 +1,185 @@
+"""What a threshold promises: the share of new normal images that it flags, on average and at most.
+
+Scores of new normal images are taken to come from where those of the training images come from. No
+other assumption is made about their distribution: all that follows is about ranks.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..checks import check_number
+from ..images.notices import callers_level
+from .learnt import Calibration, Scores
+
+LEAST = 0.5  # confidence
+USUAL = 0.95  # confidence of a bound where none is asked for
+
+
+class FewImagesWarning(UserWarning):
+    """There are too few images to learn from for the confidence that is asked for."""
+
+
+@dataclass(frozen=True)
+class Promise:
+    """How many new normal images a threshold flags; printed as a sentence.
+
+    Attributes:
+        rate: Share that it flags on average over training sets like this one, in (0, 1).
+        bound: Share that it flags at most, with the confidence.
+        confidence: Share of training sets like this one for which the bound holds.
+        count: Number of independent images, or of parts of which there are several images.
+        parts: Whether these are parts.
+        contamination: Share that was asked for.
+        needed: Number of independent images that would bound the share by the contamination.
+    """
+
+    rate: float
+    bound: float
+    confidence: float
+    count: int
+    parts: bool
+    contamination: float
+    needed: int
+
+    def __str__(self) -> str:
+        what = "part" if self.parts else "image"
+        counted = f"{self.count} {what}{'' if self.count == 1 else 's'}"
+        if self.bound > self.contamination:
+            counted += f"; {self.needed} would bound {percent(self.contamination)}"
+            if self.count >= self.needed:
+                counted += f" with confidence={self.confidence:g}"
+        return (
+            f"a new normal image is flagged with about {percent(self.rate)}; with "
+            f"{percent(self.confidence)} confidence at most {percent(self.bound)} ({counted})"
+        )
+
+
+def promise(
+    calibration: Calibration, threshold: float, contamination: float, confidence: float | None
+) -> Promise:
+    """What a threshold promises, wherever it comes from.
+
+    The bound is that of an order statistic, or of Clopper and Pearson (1934) for a threshold that
+    does not come from the scores: the same number. Of a part the highest score counts.
+
+    Args:
+        calibration: Scores of normal images.
+        threshold: Score above which an image is flagged.
+        contamination: Share that was asked for.
+        confidence: That of the bound; None for the usual one.
+    """
+    from scipy.special import betaincinv  # imported by few calls
+
+    sure = USUAL if confidence is None else confidence
+    highest = calibration.highest()
+    count, within = len(highest), int((highest <= threshold).sum())
+    bound = float(betaincinv(count + 1 - within, within, sure)) if within else 1.0
+    rate = 1 - _share_below(calibration, threshold)
+    return Promise(
+        rate=rate,
+        bound=bound,
+        confidence=sure,
+        count=count,
+        parts=1 < count < len(calibration.scores),  # a single image has several views
+        contamination=contamination,
+        needed=images_needed(contamination, sure),
+    )
+
+
+def images_needed(contamination: float, confidence: float | None) -> int:
+    """The number of images below which the contamination cannot be promised.
+
+    With n images the rate is at least 1 / (n + 1) on average: 9 are needed for 10 %, 19 for 5 %.
+    With confidence, the highest of n scores exceeds a share 1 - contamination of all scores unless
+    all n are below it: 29, 59, 149 or 299 are needed for 10, 5, 2 or 1 % with 95 % confidence.
+    """
+    if confidence is None:
+        return math.ceil(1 / contamination - 1 - 1e-9)
+    return math.ceil(math.log(1 - confidence) / math.log(1 - contamination))
+
+
+def upper_quantile(
+    calibration: Calibration, contamination: float, confidence: float | None = None
+) -> float:
+    """The value that a new score exceeds with probability ``contamination``.
+
+    Without confidence, on average over training sets: the score of rank (n + 1)(1 -
+    ``contamination``), interpolated (Weibull, 1939); with several images of a part, each part
+    weighs as much as any other (hierarchical conformal prediction; Lee, Barber and Willett, 2023).
+    With confidence, the order statistic that exceeds a share 1 - ``contamination`` of all scores in
+    that share of training sets (Wilks, 1941), of the highest score of each part.
+
+    Args:
+        calibration: Scores of normal images; the result is at most the highest.
+        contamination: In (0, 0.5].
+        confidence: In (0, 1), or None.
+    """
+    if confidence is None:
+        scores, position = _positions(calibration)
+        return float(np.interp(1 - contamination, position, scores))
+    from scipy.stats import binom  # takes half a second to import
+
+    highest = np.sort(calibration.highest())
+    rank = int(binom.ppf(confidence, len(highest), 1 - contamination))  # from 0
+    return float(highest[min(rank, len(highest) - 1)])
+
+
+def tell_few(calibration: Calibration, contamination: float, confidence: float | None) -> None:
+    """Warn if the confidence that is asked for takes more images."""
+    if confidence is None:
+        return
+    count, needed = len(calibration.highest()), images_needed(contamination, confidence)
+    if count >= needed:
+        return
+    kept = promise(calibration, float(calibration.scores.max()), contamination, confidence)
+    what = "parts" if kept.parts else "images"
+    warnings.warn(
+        f"{count} {what} cannot bound false alarms at {percent(contamination)} with "
+        f"{percent(confidence)} confidence; that takes {needed}. The threshold is the highest "
+        f"training score, which bounds them at {percent(kept.bound)}.",
+        FewImagesWarning,
+        stacklevel=callers_level(),
+    )
+
+
+def check_confidence(confidence: float | None) -> float | None:
+    """Return it as a float or None; raise a ValueError unless it is below 1 and at least a half."""
+    if confidence is None:
+        return None
+    number = check_number("confidence", confidence, above=0, most=1)
+    if not LEAST <= number < 1:
+        raise ValueError(f"confidence={confidence!r}; it must be in [{LEAST}, 1), or None.")
+    return number
+
+
+def percent(share: float) -> str:
+    """A share in words: 9 %, 0.3 %, 99.9 %."""
+    number = 100 * share
+    if 1 <= number <= 99 or number in (0, 100):
+        return f"{number:.0f} %"
+    return f"{number:.1g} %" if number < 1 else f"{number:.3g} %"
+
+
+def _share_below(calibration: Calibration, threshold: float) -> float:
+    """The share of new scores that are expected below a threshold, the inverse of the quantile."""
+    scores, position = _positions(calibration)
+    if threshold < scores[0]:
+        return 0.0
+    below = int(np.searchsorted(scores, threshold, side="right"))  # of equal scores the last
+    if below == len(scores):
+        return float(position[-1])
+    step = (threshold - scores[below - 1]) / (scores[below] - scores[below - 1])
+    return float(position[below - 1] + step * (position[below] - position[below - 1]))
+
+
+def _positions(calibration: Calibration) -> tuple[Scores, Scores]:
+    """The scores in order, and the share of new scores expected below each."""
+    order = np.argsort(calibration.scores, kind="stable")
+    parts, sizes = calibration.parts, np.bincount(calibration.parts)
+    weights = 1 / sizes[parts[order]]
+    return calibration.scores[order], np.cumsum(weights) / (len(sizes) + 1)

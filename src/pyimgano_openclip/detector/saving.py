@@ -1,0 +1,247 @@
+"""Saves detectors to checkpoints and reads them back, completely or not at all."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ..arrays import Size
+from ..bank.whole import Whole
+from ..checks import check_count, check_number
+from ..encoder.tokens import InjectedEmbedder
+from ..files.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    digest_of,
+    header_text,
+    plain,
+    short,
+    write_checkpoint,
+)
+from ..files.tensor_file import Arrays
+from ..images.roi import is_folder
+from ..images.unreadable import or_raise
+from ..version import __version__
+from .learnt import Calibration, Learnt, Scores
+
+if TYPE_CHECKING:
+    from .base import OpenCLIPDetector
+
+# Constructor arguments that affect where and how to compute, not the scores.
+WORKING = {
+    "embedder", "device", "batch_size", "precision", "contamination", "confidence", "random_seed",
+    "on_error",
+}  # fmt: skip
+MODEL = {
+    "openclip_model_name",
+    "openclip_pretrained",
+    "pretrained",
+}  # identified by the weights instead
+TRAINING_SCORES = "training_scores"
+CALIBRATION, PARTS = "calibration_scores", "calibration_parts"
+
+
+class Restored(NamedTuple):
+    """What a checkpoint holds, not yet in place.
+
+    Attributes:
+        learnt: What scores depend on.
+        contamination: The argument of that name.
+        fitted: The attributes that the host sets and reads, as far as there were any.
+        embedder: The detector's, with the projection of tokens that the file was made with.
+    """
+
+    learnt: Learnt
+    contamination: float
+    fitted: dict[str, Any]
+    embedder: Any
+
+
+def save(detector: OpenCLIPDetector, path: Path) -> Path:
+    """Write a checkpoint; see ``OpenCLIPDetector.save_checkpoint``."""
+    write_checkpoint(path, *_content(detector))
+    return path
+
+
+def digest(detector: OpenCLIPDetector) -> str:
+    """Digest of the checkpoint that a detector would write."""
+    header, arrays = _content(detector)
+    return digest_of(header_text(header), arrays)
+
+
+def _content(detector: OpenCLIPDetector) -> tuple[dict[str, Any], Arrays]:
+    """Header and arrays of a checkpoint."""
+    learnt = detector._to_save()
+    arrays, facts = learnt.stored()
+    header = {
+        "package_version": __version__,
+        "detector": type(detector).__name__,
+        "model": _model(detector),
+        "settings": _scoring_settings(detector),
+        **detector._shares(),
+        "canvas": learnt.canvas,
+        "threshold": getattr(detector, "threshold_", None),
+        "state": facts,
+    }
+    if hasattr(detector, "decision_scores_"):
+        arrays = {**arrays, TRAINING_SCORES: detector.decision_scores_}
+    if learnt.whole is not None:
+        arrays = {**arrays, **learnt.whole.arrays()}
+    if learnt.calibration is not None:
+        arrays = {**arrays, CALIBRATION: learnt.calibration.scores, PARTS: learnt.calibration.parts}
+    return plain(header), arrays
+
+
+def restored(detector: OpenCLIPDetector, checkpoint: Checkpoint) -> Restored:
+    """Check a checkpoint against a detector, try it out, and return what it holds.
+
+    Raises:
+        ValueError: If it does not fit, or no detector would have written it.
+    """
+    with _refusing(checkpoint):
+        _expect_settings(detector, checkpoint)
+    mine = _model(detector)
+    with _refusing(checkpoint):
+        _expect_model(checkpoint, mine)
+        learnt = detector._from_checkpoint(checkpoint, as_canvas(checkpoint.header["canvas"]))
+        whole = Whole.restored(checkpoint)
+        learnt = replace(learnt, calibration=saved_calibration(checkpoint), whole=whole)
+        contamination, fitted = _fitted(checkpoint, detector._training_scores(checkpoint))
+        embedder = _embedder(detector, checkpoint)
+    _try_out(detector, embedder, checkpoint, learnt)
+    return Restored(learnt, contamination, fitted, embedder)
+
+
+def check_canvas(embedder: Any, canvas: Size | None) -> None:
+    """Raise a ValueError unless an embedder would choose this canvas for some images."""
+    injected = isinstance(embedder, InjectedEmbedder)
+    if canvas is None if injected else canvas and embedder.canvases.may_choose(canvas):
+        return
+    raise ValueError(f"this detector never resizes images to {canvas}.")
+
+
+def as_canvas(saved: Any) -> Size | None:
+    """Check (height, width) read from JSON."""
+    if saved is None:
+        return None
+    height, width = saved
+    check_count("canvas", height)
+    check_count("canvas", width)
+    return height, width
+
+
+def _expect_settings(detector: OpenCLIPDetector, checkpoint: Checkpoint) -> None:
+    """Raise a ValueError unless the checkpoint's settings are equal to the detector's."""
+    header, name = checkpoint.header, type(detector).__name__
+    checkpoint.expect("detector", header["detector"], name, "Load it with that class.")
+    saved, own = header["settings"], _scoring_settings(detector)
+    for name in sorted({*saved, *own}):
+        remedy = f"Create the detector with {name}={short(saved.get(name))}, or fit again."
+        if name == "roi" and all(is_folder(each.get("roi")) for each in (saved, own)):
+            continue  # the masks of other images may be elsewhere
+        checkpoint.expect(name, saved.get(name), own.get(name), remedy)
+
+
+def _expect_model(checkpoint: Checkpoint, mine: Mapping[str, Any]) -> None:
+    """Raise a ValueError unless the weights, or the classes of custom embedders, are the same."""
+    saved = checkpoint.header["model"]
+    if any(saved.get(key) != mine.get(key) for key in ("weights", "embedder")):
+        checkpoint.expect("model", saved, mine, "Create the detector with the saved model.")
+
+
+def _embedder(detector: OpenCLIPDetector, checkpoint: Checkpoint) -> Any:
+    """The detector's embedder, with the projection that a checkpoint was made with."""
+    if isinstance(detector._embedder, InjectedEmbedder):
+        return detector._embedder
+    saved = checkpoint.header["model"].get("projection", "gaussian")  # version 0.1.0 knew only that
+    return detector._embedder.with_projection(saved)
+
+
+def _scoring_settings(detector: OpenCLIPDetector) -> dict[str, Any]:
+    free = WORKING | MODEL | detector._settings_of_learning()
+    settings: Mapping[str, Any] = detector.get_params(deep=False)
+    scoring = {name: value for name, value in settings.items() if name not in free}
+    scoring["roi"] = None if detector._roi is None else detector._roi.stored()
+    # Not an argument of every detector, but another version may change the default.
+    return {**scoring, "dimension": getattr(detector._embedder, "dimension", None)}
+
+
+def _model(detector: OpenCLIPDetector) -> dict[str, Any]:
+    embedder = detector._embedder
+    if isinstance(embedder, InjectedEmbedder):
+        return {"embedder": type(detector.embedder).__qualname__}
+    return {
+        "name": embedder.model_name,
+        "pretrained": embedder.pretrained,
+        "weights": embedder.fingerprint,
+        "projection": embedder.projection,
+    }
+
+
+def _fitted(checkpoint: Checkpoint, scores: Scores | None) -> tuple[float, dict[str, Any]]:
+    """Contamination, and the attributes that the host sets and reads, with the training scores."""
+    threshold, contamination = checkpoint.header["threshold"], checkpoint.header["contamination"]
+    check_number("contamination", contamination, above=0, most=0.5)
+    fitted: dict[str, Any] = {}
+    if threshold is not None:
+        check_number("threshold", threshold, above=-math.inf, most=sys.float_info.max)
+        fitted["threshold_"] = float(threshold)
+    if scores is not None:
+        fitted["decision_scores_"] = scores
+        fitted["labels_"] = (scores > fitted["threshold_"]).astype(np.int64)
+    return float(contamination), fitted
+
+
+def saved_calibration(checkpoint: Checkpoint) -> Calibration | None:
+    """What the threshold follows from; version 0.1.0 kept the training scores only.
+
+    Raises:
+        CheckpointError: If it is damaged.
+    """
+    if CALIBRATION not in checkpoint.arrays:
+        return None
+    scores = checkpoint.numbers(CALIBRATION, 1, "float64")
+    parts = checkpoint.numbers(PARTS, 1, "int64")
+    if parts.shape != scores.shape:
+        raise CheckpointError(f"{checkpoint.path} is damaged: not one part for each score.")
+    return Calibration.of(scores, parts)
+
+
+def _try_out(
+    detector: OpenCLIPDetector, embedder: Any, checkpoint: Checkpoint, learnt: Learnt
+) -> None:
+    """Score a small grey image with what was learnt, unless the embedder is a custom one.
+
+    Raises:
+        CheckpointError: If that fails, or the detector would never choose the canvas.
+    """
+    try:
+        if learnt.canvas is not None or checkpoint.header["state"]:
+            check_canvas(embedder, learnt.canvas)
+        if isinstance(embedder, InjectedEmbedder):
+            return
+        small, scorer = embedder.canvases.smallest(embedder.windows), detector._scorer(learnt)
+        grey = [np.full((8, 8), 127, np.uint8)]
+        outcomes = embedder.outcomes(grey, small, with_features=scorer.with_features)
+        (patches,) = or_raise(outcomes)
+        scorer(patches)
+    except ValueError as error:
+        raise CheckpointError(f"{checkpoint.path} is damaged: {error}") from error
+
+
+@contextmanager
+def _refusing(checkpoint: Checkpoint) -> Iterator[None]:
+    """Turn any error caused by a file's content into one that names the file."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise CheckpointError(f"{checkpoint.path} is damaged: {error!r}") from error

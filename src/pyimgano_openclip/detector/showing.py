@@ -1,0 +1,104 @@
+"""How a detector is printed and shown in a notebook, without loading any weights."""
+
+from __future__ import annotations
+
+import reprlib
+from inspect import signature
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ..encoder.tokens import InjectedEmbedder
+from ..report.templating import render
+
+if TYPE_CHECKING:
+    from .base import OpenCLIPDetector
+
+MOST_CHARACTERS = 60  # of an argument's value
+MOST_ITEMS = 4  # shown of a list
+
+
+def line(detector: OpenCLIPDetector) -> str:
+    """Class, arguments that differ from their defaults, and state, on one line."""
+    arguments = ", ".join(f"{name}={value}" for name, value in _chosen(detector).items())
+    state = ", ".join(" ".join(fact) for fact in detector._learnt_facts().items())
+    return f"<{type(detector).__name__}({arguments}): {state}>"
+
+
+def table(detector: OpenCLIPDetector) -> str:
+    """A small HTML table for notebooks, without colours of its own to fit any theme."""
+    facts = {**tower_facts(detector), **detector._learnt_facts()}
+    name = type(detector).__name__
+    return render("detector.html", name=name, facts=facts, settings=_chosen(detector))
+
+
+def tower_facts(detector: OpenCLIPDetector) -> dict[str, str]:
+    """The tower, its device and precision, and the canvas once it is chosen."""
+    embedder = detector._embedder
+    if not hasattr(embedder, "origin"):
+        return {"tower": "custom embedder"}
+    facts = {
+        "tower": embedder.origin,
+        "device": f"{embedder.device}, {str(embedder.dtype).removeprefix('torch.')}",
+    }
+    if detector.canvas_ is not None:
+        facts["images resized to"] = "{} x {} pixels".format(*detector.canvas_)
+    return {**facts, **resolution_facts(detector)}
+
+
+def resolution_facts(detector: OpenCLIPDetector) -> dict[str, str]:
+    """How ``smallest_defect`` is met, once the canvas is chosen: windows, patch, and cost."""
+    embedder = detector._embedder
+    if isinstance(embedder, InjectedEmbedder) or detector.canvas_ is None:
+        return {}
+    resolution = embedder.resolution(detector.canvas_)
+    return {} if resolution is None else {"resolution": resolution}
+
+
+def patch_facts(detector: OpenCLIPDetector) -> dict[str, str]:
+    """How much of the training images a patch covers, where ``smallest_defect`` does not tell."""
+    embedder, learnt = detector._embedder, detector._learnt
+    if resolution := resolution_facts(detector):
+        return resolution
+    if isinstance(embedder, InjectedEmbedder) or learnt.canvas is None or learnt.whole is None:
+        return {}
+    size = np.median([portrait.size for portrait in learnt.whole.portraits], axis=0)
+    height, width = size * embedder.tower.patch_size / learnt.canvas
+    covered = f"one patch covers {height:.0f} x {width:.0f} pixels of these images"
+    return {"resolution": f"{covered}; smaller defects are hard to see (smallest_defect)"}
+
+
+def learnt_facts(detector: OpenCLIPDetector) -> dict[str, str]:
+    """What any detector has learnt."""
+    scores = getattr(detector, "decision_scores_", None)
+    threshold = getattr(detector, "threshold_", None)
+    return {
+        "fitted on": "nothing" if scores is None else f"{len(scores)} images",
+        "threshold": "not set" if threshold is None else f"{threshold:.4g}",
+        **resolution_facts(detector),
+    }
+
+
+def _chosen(detector: OpenCLIPDetector) -> dict[str, str]:
+    """Short representations of the arguments that differ from their defaults."""
+    defaults = signature(type(detector)).parameters
+    settings: dict[str, Any] = detector.get_params(deep=False)
+    short = _Short().repr
+    return {
+        name: short(value)
+        for name, value in settings.items()
+        if short(value) != short(defaults[name].default)
+    }
+
+
+class _Short(reprlib.Repr):
+    """Shortens the values of arguments to fit on a line."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = MOST_CHARACTERS
+        self.maxlist = self.maxtuple = self.maxdict = MOST_ITEMS
+
+    def repr_ndarray(self, array: np.ndarray[Any, Any], _level: int) -> str:
+        """Show shape and type instead of numbers."""
+        return f"array of shape {array.shape}, {array.dtype}"

@@ -1,0 +1,41 @@
+"""Training images that stand out, so that someone can look whether they are normal."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from .learnt import Scores
+from .thresholds import outlier_threshold
+
+FEWEST = 5  # images, of which one can stand out
+
+
+class Suspect(NamedTuple):
+    """A training image that stands out.
+
+    Attributes:
+        image: Its index in the order of fitting, from 0.
+        score: How little it resembles the others; higher is more anomalous.
+        times: The score as a multiple of the highest score of an image that does not stand out.
+    """
+
+    image: int
+    score: float
+    times: float
+
+
+def stand_out(scores: Scores) -> list[Suspect]:
+    """The scores that stand out, highest first; see :func:`~.thresholds.outlier_threshold`.
+
+    Args:
+        scores: Positive scores of training images, shape (N,).
+    """
+    if len(scores) < FEWEST:
+        return []
+    limit = outlier_threshold(scores)
+    above = scores > limit
+    usual = float(scores[~above].max())
+    order = np.argsort(-scores, kind="stable")[: above.sum()]
+    return [Suspect(int(n), float(scores[n]), float(scores[n]) / usual) for n in order]

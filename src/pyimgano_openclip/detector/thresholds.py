@@ -1,0 +1,68 @@
+"""Thresholds by the method that a detector is set to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .learnt import Calibration, Scores
+from .promises import upper_quantile
+
+if TYPE_CHECKING:
+    from pyimgano.models.base_detector import BaseDetector
+
+NORMAL = 1.4826  # standard deviations of a normal distribution in its median deviation
+STANDING_OUT = 2.0  # standard deviations
+LEAST = 0.05  # of scores, as a share: nothing stands out by less than twice that
+
+
+def threshold_from(
+    detector: BaseDetector, calibration: Calibration, confidence: float | None = None
+) -> tuple[float, Any]:
+    """The threshold by the method that a detector is set to, and the facts of the host about it.
+
+    For the quantile the host uses ``np.percentile``: with ten training images, 17 % of new normal
+    images exceed it instead of 10 %.
+    """
+    if detector.threshold_method in ("quantile", "percentile"):
+        return upper_quantile(calibration, detector.contamination, confidence), None
+    # Importing the host imports our detectors, which import this module.
+    from pyimgano.models.base_detector import BaseDetector
+
+    apart = BaseDetector(contamination=detector.contamination)
+    for name in ("threshold_method", "pot_tail_fraction", "pot_min_exceedances"):
+        setattr(apart, name, getattr(detector, name))
+    apart.decision_scores_ = calibration.scores
+    apart._process_decision_scores()
+    return apart.threshold_, getattr(apart, "pot_info_", None)
+
+
+def share_threshold(scores: Scores, share: float) -> float:
+    """The score that a share of some scores exceeds: the geometric mean of the two it separates.
+
+    Args:
+        scores: Shape (N,), not negative.
+        share: In (0, 0.5]; less than half a score gives the highest.
+    """
+    ranked = np.sort(scores)
+    count = round(share * len(ranked))
+    first = len(ranked) - count
+    return float(np.sqrt(ranked[first - 1 :][:2].prod())) if count else float(ranked[-1])
+
+
+def outlier_threshold(scores: Scores) -> float:
+    """The score above which a score stands out among others, most of which are normal.
+
+    Args:
+        scores: Positive scores, shape (N,).
+
+    Returns:
+        Two standard deviations above the median of the logarithms. The deviation is that of the
+        median (Hampel, 1974), which a minority of anomalous images does not widen much.
+    """
+    logs = np.log(np.maximum(scores, np.finfo(np.float64).tiny))
+    middle = np.median(logs)
+    deviation = max(LEAST, NORMAL * np.median(np.abs(logs - middle)))
+    # The logarithm of equal scores does not lead back to them exactly.
+    return float(max(np.median(scores), np.exp(middle + STANDING_OUT * deviation)))

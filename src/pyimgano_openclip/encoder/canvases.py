@@ -1,0 +1,133 @@
+"""The canvases to which a tower's images can be resized, and the windows that cut large ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..arrays import Size
+from ..images.reading import choose_canvas, whole_patches
+from .windows import WindowPlan
+
+MAX_TOKENS = 4  # times the tower's own number of patches
+SMALL = 3  # patches in each direction, for trying out a detector
+MOST_IN_WINDOWS = 2**18  # patches; their tokens take half a gigabyte
+
+
+@dataclass(frozen=True)
+class Canvases:
+    """The canvases of one tower with given settings; sizes are (height, width) in pixels.
+
+    Attributes:
+        native: Canvas of a square image.
+        patch: Size of a patch; canvases are multiples of it.
+        fixed: Whether the tower sees all images at the size ``native``.
+        most_tokens: Maximum number of patches that the tower sees at once.
+        smallest_defect: Side in pixels of the images of what should cover a token; None to show
+            each image to the tower at once.
+        stride: Size of what a token covers on the canvas.
+    """
+
+    native: Size
+    patch: Size
+    fixed: bool
+    most_tokens: int
+    smallest_defect: float | None
+    stride: Size
+
+    @classmethod
+    def of(
+        cls,
+        tower: Any,
+        image_size: int | Size | None,
+        resize: str,
+        max_tokens: int | None,
+        smallest_defect: float | None,
+        stride: Size,
+    ) -> Canvases:
+        """The canvases of a tower, given the embedder's settings of the same names."""
+        native, patch = tower.native_size, tower.patch_size
+        if image_size is not None and tower.any_canvas:
+            wide = image_size if isinstance(image_size, tuple) else (image_size, image_size)
+            native = whole_patches(wide, patch)
+        fixed = not tower.any_canvas or resize == "squash" or isinstance(image_size, tuple)
+        own = (native[0] // patch[0]) * (native[1] // patch[1])
+        most = own if fixed else max_tokens or MAX_TOKENS * own
+        return cls(native, patch, fixed, most, smallest_defect, stride)
+
+    def choose(self, sizes: Sequence[Size]) -> Size:
+        """Choose the canvas for images of these sizes.
+
+        Raises:
+            ValueError: If ``smallest_defect`` is too small for them.
+        """
+        whole = self.native if self.fixed else self._at_once(sizes)
+        if self.smallest_defect is None:
+            return whole
+        typical = np.exp(np.median(np.log(sizes), axis=0))
+        wanted = typical * self.stride / self.smallest_defect
+        fine = whole_patches((wanted[0], wanted[1]), self.patch)
+        if self.fixed:
+            fine = max(fine[0], self.native[0]), max(fine[1], self.native[1])
+        if self.patches_on(fine) > MOST_IN_WINDOWS:
+            height, width = (round(side) for side in typical)
+            raise ValueError(
+                f"smallest_defect={self.smallest_defect} on images of {height} x {width} pixels "
+                f"takes {self.patches_on(fine)} patches; at most {MOST_IN_WINDOWS} are computed. "
+                "Pass a larger one, or crop the images."
+            )
+        return fine if self.patches_on(fine) > self.patches_on(whole) else whole
+
+    def whole(self, canvas: Size) -> Size:
+        """The canvas on which the tower sees all of an image at once."""
+        return self.native if self.fixed else self._at_once([canvas])
+
+    def windows(self, canvas: Size) -> WindowPlan | None:
+        """The windows through which the tower sees a canvas; None if it sees it at once."""
+        if self.smallest_defect is None or self.patches_on(canvas) <= self.most_tokens:
+            return None
+        return WindowPlan.of(self._grid(canvas), self._grid(self.native))
+
+    def described(self, canvas: Size) -> str | None:
+        """How ``smallest_defect`` is met on a canvas, and at what cost; None without it."""
+        if self.smallest_defect is None:
+            return None
+        whole, plan = self.patches_on(self.whole(canvas)), self.windows(canvas)
+        seen = self.patches_on(canvas)
+        said = "seen at once"
+        if plan is not None:
+            seen, said = len(plan) * plan.side[0] * plan.side[1] + whole, f"{len(plan)} windows"
+        side = f"{self.smallest_defect:.4g}"
+        cost = "no more time"
+        if seen > whole:
+            cost = f"about {seen / whole:.{0 if seen > 10 * whole else 1}f} times the time"
+        return f"{said}; a patch covers {side} x {side} pixels; {cost} without smallest_defect"
+
+    def may_choose(self, canvas: Size) -> bool:
+        """Whether :meth:`choose` would choose this canvas for some images."""
+        windows = self.smallest_defect is not None
+        if self.fixed and (not windows or min(np.subtract(canvas, self.native)) < 0):
+            return canvas == self.native
+        most = MOST_IN_WINDOWS if windows else self.most_tokens
+        return whole_patches(canvas, self.patch) == canvas and self.patches_on(canvas) <= most
+
+    def smallest(self, windows: Sequence[int]) -> Size:
+        """A small canvas with room for windows of these sides in patches."""
+        side = max((SMALL, *windows))
+        if self.fixed or side**2 > self.most_tokens:
+            return self.native
+        return side * self.patch[0], side * self.patch[1]
+
+    def patches_on(self, canvas: Size) -> int:
+        """Number of patches on a canvas."""
+        rows, cols = self._grid(canvas)
+        return rows * cols
+
+    def _at_once(self, sizes: Sequence[Size]) -> Size:
+        return choose_canvas(sizes, self.native, self.patch, self.most_tokens)
+
+    def _grid(self, canvas: Size) -> Size:
+        return canvas[0] // self.patch[0], canvas[1] // self.patch[1]

@@ -1,0 +1,152 @@
+"""Text-aligned patch tokens from value-value attention.
+
+CLIP's last-layer patch tokens do not align well with texts, since attention mixes global
+information into them. The side path runs in parallel to the network: in each block, values attend
+to values instead of queries to keys, without MLP. That attention is CLIP Surgery's (Li et al.,
+2023), and so is the way in which ``surgery`` adds it up: on the tokens that enter the last blocks.
+The default is our own: outputs are summed per stage over all blocks, without the tokens that enter,
+and the stages are averaged after the projection. It uses no hooks and changes no weights: queries,
+keys and values are computed from the blocks' own weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+
+class SidePath:
+    """Sums the self-self attention of the blocks over stages of equal depth, or as CLIP Surgery.
+
+    Args:
+        kind: ``"vv"``, ``"qq"``, ``"kk"``, or ``"none"`` for no side path.
+        stages: Number of stages.
+        n_blocks: Number of blocks in the tower.
+        surgery: Number of last blocks whose outputs are added to the tokens that enter the first of
+            them, as one stage; all blocks if there are fewer. 0 for equal stages.
+
+    Attributes:
+        stages: One sum per stage, shape (B, N, C), in order of depth; empty for ``"none"``.
+
+    Raises:
+        ValueError: If there are more stages than blocks.
+    """
+
+    def __init__(self, kind: str, stages: int, n_blocks: int, surgery: int = 0) -> None:
+        if not 1 <= stages <= n_blocks:
+            raise ValueError(
+                f"stages={stages}, but the tower has {n_blocks} blocks; "
+                f"choose from 1 to {n_blocks}."
+            )
+        self._kind = kind
+        self._enters_at = max(0, n_blocks - surgery) if surgery else None
+        self._starts = {n_blocks * stage // stages for stage in range(stages)}
+        self.stages: list[Tensor] = []
+
+    def through(self, block: Any, tokens: Tensor, index: int, keywords: dict[str, Any]) -> Tensor:
+        """Run a block and add its self-self attention to its stage.
+
+        Args:
+            block: The next block.
+            tokens: Input of the block, shape (B, N, C).
+            index: Index of the block, from 0.
+            keywords: Further arguments of a block without side path.
+
+        Returns:
+            Output of the block, shape (B, N, C).
+        """
+        if self._kind == "none" or (self._enters_at is not None and index < self._enters_at):
+            passed: Tensor = block(tokens, **keywords)
+            return passed
+        # Both share queries, keys and values: the side path adds one attention and projection.
+        own, attended = attention_outputs(block, tokens, ("qk", self._kind))
+        if index == self._enters_at:
+            self.stages.append(tokens + attended)
+        elif self._enters_at is None and index in self._starts:
+            self.stages.append(attended)
+        else:
+            self.stages[-1] = self.stages[-1] + attended
+        return _rest_of_block(block, tokens + own)
+
+
+def has_side_path(block: Any) -> bool:
+    """Whether the attention of an open_clip or timm block can be rebuilt from its weights."""
+    attention = getattr(block, "attn", None)
+    if hasattr(block, "ln_1"):  # open_clip
+        return isinstance(attention, nn.MultiheadAttention)
+    # timm: pre-norm blocks with one projection for queries, keys and values, and no gate
+    return (
+        isinstance(getattr(attention, "qkv", None), nn.Linear)
+        and getattr(attention, "gate", None) is None
+        and (hasattr(block, "ls1") or hasattr(block, "gamma_1"))
+        and not type(block).__name__.endswith("PostNorm")
+    )
+
+
+def attention_outputs(block: Any, tokens: Tensor, kinds: Sequence[str]) -> list[Tensor]:
+    """Compute the attention outputs of a residual block for different kinds of attention.
+
+    Args:
+        block: Residual attention block of open_clip or timm.
+        tokens: Input of the block, shape (B, N, C).
+        kinds: Each two letters of q, k and v: what attends, and to what. ``"qk"`` is the block's
+            own attention, ``"vv"`` lets values attend to values. The values are averaged.
+
+    Returns:
+        For each kind ``scale * out(softmax(a b^T / sqrt(h)) v)``, where h is the head width; shape
+        (B, N, C).
+    """
+    rebuild = _open_clip_attention if hasattr(block, "ln_1") else _timm_attention
+    return rebuild(block, tokens, kinds)
+
+
+def _open_clip_attention(block: Any, tokens: Tensor, kinds: Sequence[str]) -> list[Tensor]:
+    attention, normed = block.attn, block.ln_1(tokens)
+    projected = F.linear(normed, attention.in_proj_weight, attention.in_proj_bias)
+    heads = _heads(projected, attention.num_heads)
+    return [block.ls_1(attention.out_proj(_gather(heads, kind))) for kind in kinds]
+
+
+def _timm_attention(block: Any, tokens: Tensor, kinds: Sequence[str]) -> list[Tensor]:
+    attention, normed = block.attn, block.norm1(tokens)
+    bias = attention.qkv.bias
+    if getattr(attention, "q_bias", None) is not None:
+        bias = torch.cat((attention.q_bias, attention.k_bias, attention.v_bias))
+    heads = _heads(F.linear(normed, attention.qkv.weight, bias), attention.num_heads)
+    heads["q"], heads["k"] = attention.q_norm(heads["q"]), attention.k_norm(heads["k"])
+    mixed = [attention.proj(attention.norm(_gather(heads, kind))) for kind in kinds]
+    if hasattr(block, "ls1"):
+        return [block.ls1(output) for output in mixed]
+    return mixed if block.gamma_1 is None else [block.gamma_1 * output for output in mixed]
+
+
+def _rest_of_block(block: Any, tokens: Tensor) -> Tensor:
+    """Run the second half of a block, after its attention has been added to its input."""
+    if hasattr(block, "ln_2"):  # open_clip
+        added: Tensor = block.ls_2(block.mlp(block.ln_2(tokens)))
+    elif hasattr(block, "ls2"):
+        added = block.ls2(block.mlp(block.norm2(tokens)))
+    else:
+        added = block.mlp(block.norm2(tokens))
+        added = added if block.gamma_2 is None else block.gamma_2 * added
+    return tokens + added
+
+
+def _heads(projected: Tensor, count: int) -> dict[str, Tensor]:
+    """Split into queries, keys and values: (B, N, 3 C) -> each (B, heads, N, head width)."""
+    parts = projected.chunk(3, dim=-1)
+    return {
+        name: part.unflatten(-1, (count, -1)).transpose(1, 2)
+        for name, part in zip("qkv", parts, strict=True)
+    }
+
+
+def _gather(heads: dict[str, Tensor], kind: str) -> Tensor:
+    """Softmax attention with the chosen queries and keys, heads concatenated: (B, N, C)."""
+    queries, keys = (heads[name] for name in kind)
+    gathered: Tensor = F.scaled_dot_product_attention(queries, keys, heads["v"])
+    return gathered.transpose(1, 2).flatten(2)

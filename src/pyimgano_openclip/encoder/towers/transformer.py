@@ -1,0 +1,104 @@
+"""The forward pass of transformer towers, shared by open_clip's own and timm's."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...arrays import Size
+from ..tokens import Positions
+from .base import Request, Tower, TowerOutput, depths, unit_length
+from .side_path import SidePath
+
+WINDOW_BATCH = 512  # windows per forward pass
+
+
+class TransformerTower(Tower):
+    """A tower that is a sequence of blocks over prefix tokens and patches."""
+
+    @property
+    @abstractmethod
+    def _blocks(self) -> Sequence[nn.Module]:
+        """The residual attention blocks in order."""
+
+    @property
+    @abstractmethod
+    def _prefix(self) -> int:
+        """Number of class and register tokens before the patches."""
+
+    @abstractmethod
+    def _embed(
+        self, images: Tensor, positions: Positions = "bicubic"
+    ) -> tuple[Tensor, Size, dict[str, Any]]:
+        """Return the tokens that enter the first block, their grid, and keywords for blocks."""
+
+    @abstractmethod
+    def _norm(self, tokens: Tensor) -> Tensor:
+        """Apply the tower's own norm after the last block."""
+
+    @abstractmethod
+    def _head(self, tokens: Tensor) -> Tensor:
+        """Apply the tower's own norm, pooling and projection: (B, N, C) -> (B, D)."""
+
+    def __call__(self, images: Tensor, request: Request) -> TowerOutput:
+        """Run the blocks as deep as needed; see :class:`~.base.Tower`."""
+        tokens, grid, keywords = self._embed(images, request.positions)
+        blocks, prefix = self._blocks, self._prefix
+        output = TowerOutput()
+        for side in request.windows:
+            output.windows[side] = self._embed_windows(tokens, grid, side)
+        taken = depths(request.layers, len(blocks))
+        last = len(blocks) if request.aligned else max(taken)
+        path = SidePath(self.attention_for(request), request.stages, len(blocks), request.surgery)
+        for index, block in enumerate(blocks[:last]):
+            tokens = path.through(block, tokens, index, keywords)
+            output.features += [tokens[:, prefix:].unflatten(1, grid)] * taken.count(index + 1)
+        if request.final:
+            output.final = unit_length(self._norm(tokens)[:, prefix:]).unflatten(1, grid)
+        if request.aligned:
+            output.pooled = unit_length(self._head(tokens))
+            stages = [self._project(stage[:, prefix:]) for stage in path.stages or [tokens]]
+            unit = [unit_length(stage) for stage in stages]
+            output.aligned = torch.stack(unit).mean(0).unflatten(1, grid)
+        return output
+
+    def _project(self, tokens: Tensor) -> Tensor:
+        """Pass each token through the tower's own head by itself: (B, N, C) -> (B, N, D)."""
+        # Repeated, so that any kind of pooling sees only this token, whatever prefix it skips.
+        alone = tokens.flatten(0, 1)[:, None].expand(-1, self._prefix + 1, -1)
+        projected: Tensor = self._head(alone).unflatten(0, tokens.shape[:2])
+        return projected
+
+    def _embed_windows(self, tokens: Tensor, grid: Size, side: int) -> Tensor:
+        """Embed each window of side x side patches as if it were the whole image.
+
+        The other patches are dropped before the first block (WinCLIP, Jeong et al., CVPR 2023).
+        """
+        if side > min(grid):
+            raise ValueError(
+                f"windows={side}, but the grid has only {grid[0]} x {grid[1]} patches."
+            )
+        if self.rotary:
+            raise ValueError("windows need a tower with absolute positions; this one is rotary.")
+        places = torch.arange(grid[0] * grid[1], device=tokens.device).view(grid)
+        inside = places.unfold(0, side, 1).unfold(1, side, 1).reshape(-1, side * side)
+        patches = tokens[:, self._prefix :][:, inside]
+        first = tokens[:, None, : self._prefix].expand(-1, len(inside), -1, -1)
+        windows = torch.cat([first, patches], dim=2).flatten(0, 1)
+        embeddings = torch.cat([self._embed_alone(part) for part in windows.split(WINDOW_BATCH)])
+        shape = (len(tokens), grid[0] - side + 1, grid[1] - side + 1, -1)
+        return unit_length(embeddings).view(shape)
+
+    def _embed_alone(self, tokens: Tensor) -> Tensor:
+        for block in self._blocks:
+            tokens = block(tokens)
+        return self._head(tokens)
+
+    @property
+    def rotary(self) -> bool:
+        """Whether the blocks get positions as a keyword instead of added to the tokens."""
+        return False

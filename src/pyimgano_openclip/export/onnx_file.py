@@ -1,0 +1,212 @@
+"""Traces a detector's network, writes it to an ONNX file and proves that file."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..arrays import Size
+from ..bank.whole import Whole
+from ..detector import saving
+from ..detector.base import OpenCLIPDetector
+from ..encoder.neutral import neutral
+from ..files.atomic import naming
+from ..images.items import Item
+from ..images.notices import FlatFrameWarning
+from ..progress import bar
+from ..runtime.detector import OnnxDetector
+from ..runtime.facts import FORMAT, ExportedFacts
+from ..runtime.network import IMAGES, outputs_of
+from ..version import __version__
+from .parts import build_network
+from .proof import DISTANCES, MAPS, SCORES, Comparison, compare
+from .refusals import check_exportable, check_libraries
+
+SUFFIX = ".onnx"
+OPSET = 20  # of ONNX: the first with Gelu
+BATCH = "n"  # name of the free number of images
+EXAMPLES = 2  # images that are traced; one would be taken for a constant
+STEPS = 4  # of a progress bar
+BLACK, WHITE = np.uint8(0), np.uint8(255)
+NAMED = 3  # maximum number of images that an error names
+LARGEST = 2**31 - 2**24  # bytes; what protobuf can hold in one file, with room for the graph
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written.
+
+    Attributes:
+        path: The ONNX file.
+        data: A second file with the weights, where one file cannot hold them; None otherwise.
+        size: Size in bytes of all that was written.
+        seconds: Time that it took.
+        proof: How it differs from the detector on generated images.
+        verified: The same on the images that were passed; None without.
+    """
+
+    path: Path
+    data: Path | None
+    size: int
+    seconds: float
+    proof: Comparison
+    verified: Comparison | None
+
+
+def export_onnx(
+    detector: OpenCLIPDetector, path: str | os.PathLike[str], *, verify: Sequence[Item] = ()
+) -> Exported:
+    """Write a detector to one ONNX file that gives its scores, maps and labels without torch.
+
+    The file takes uint8 RGB images (N, H, W, 3), resized to the detector's canvas, and computes in
+    float32. It is scored beside the detector before it is put in place; a file that differs is not
+    written. An existing file is replaced completely or not at all. Weights beyond 2 GB go to a
+    second file beside it, named after it, with ``.data`` at the end.
+
+    Args:
+        detector: A fitted detector that computes in float32 on the CPU.
+        path: Path of the file, ``*.onnx``; its folder is created if needed.
+        verify: Images, paths or arrays, to score with both, besides five generated ones; those
+            that the detector has learnt from are scored as if they were new.
+
+    Returns:
+        What was written, and how far it is from the detector.
+
+    Raises:
+        ValueError: If the detector cannot be exported; the message says what to change. Nothing has
+            been computed then.
+        RuntimeError: If nothing was learnt yet, or the file does not give the detector's scores.
+        ImportError: If onnx, onnxscript or onnxruntime is not installed.
+        OSError: If the file cannot be written.
+    """
+    path, start = Path(path), time.monotonic()
+    if path.suffix != SUFFIX:
+        raise ValueError(f"{path} must end in {SUFFIX}.")
+    check_libraries()
+    check_exportable(detector)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # One folder for both files, since the first names the second.
+    partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=".export-", suffix=".tmp"))
+    try:
+        with bar("exporting", "step", total=STEPS) as steps:
+            _write(detector, partial / path.name, steps.update)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FlatFrameWarning)  # two of these frames are flat
+                generated = _generated(cast(Size, detector.canvas_))
+                proof = _prove(detector, partial / path.name, generated)
+            steps.update()
+            verified = _prove(detector, partial / path.name, verify) if len(verify) else None
+        written = sorted(partial.iterdir(), key=lambda file: file.suffix == SUFFIX)
+        size = sum(file.stat().st_size for file in written)
+        for file in written:
+            file.replace(path.parent / file.name)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    data = None if len(written) == 1 else path.parent / written[0].name
+    return Exported(path, data, size, time.monotonic() - start, proof, verified)
+
+
+def _write(detector: OpenCLIPDetector, file: Path, done: Callable[[], object]) -> None:
+    """Trace the network and write it with its facts; call ``done`` after each step."""
+    network = build_network(detector)
+    done()
+    facts = _facts(detector)
+    program = _traced(network, facts)
+    program.model.metadata_props.update(facts.as_metadata())
+    done()
+    with naming(file):
+        program.save(file, external_data=_size(network) > LARGEST)
+    done()
+
+
+def _traced(network: nn.Module, facts: ExportedFacts) -> Any:
+    """The network as an ONNX program whose number of images is free."""
+    images = torch.zeros((EXAMPLES, *facts.canvas, 3), dtype=torch.uint8)
+    with neutral(), torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch and onnxscript about their own parts
+        network(images)  # what is made on first use must not be traced
+        traced = torch.export.export(
+            network, (images,), dynamic_shapes=({0: torch.export.Dim(BATCH)},), strict=False
+        )
+        return torch.onnx.export(
+            traced,
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[IMAGES],
+            output_names=outputs_of(facts),
+            verbose=False,
+        )
+
+
+def _facts(detector: OpenCLIPDetector) -> ExportedFacts:
+    embedder, canvas = detector._embedder, cast(Size, detector.canvas_)
+    scoring = detector._freeze([])
+    text, whole = getattr(scoring.scorer, "text", None), cast(Whole | None, scoring.whole)
+    aligned = embedder.tokens == "aligned"
+    patch = embedder.tower.patch_size if aligned else embedder.tower.feature_stride
+    return ExportedFacts(
+        pyimgano_openclip_format=FORMAT,
+        package_version=__version__,
+        detector=type(detector).__name__,
+        model_name=embedder.origin,
+        model_fingerprint=embedder.fingerprint,
+        detector_digest=saving.digest(detector),
+        canvas_height=canvas[0],
+        canvas_width=canvas[1],
+        patch_height=patch[0],
+        patch_width=patch[1],
+        resize_filter=embedder.loaded.preprocessing["interpolation"],
+        threshold=detector.label_threshold(),
+        region_threshold=detector.region_threshold(),
+        lowest_value=math.nan if getattr(detector, "mode", "") == "diff" else 0.0,
+        span=scoring.scorer.span,
+        limits=whole.limits.as_json() if whole else "",
+        defects="\n".join(text.defects) if text else "",
+    )
+
+
+def _size(network: nn.Module) -> int:
+    """Bytes of all weights and rows."""
+    tensors = [*network.parameters(), *network.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _generated(canvas: Size) -> list[Item]:
+    """Images that differ: noise, a shade, the noise upside down, black and white."""
+    height, width = canvas
+    noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    shade = np.linspace(0, 255, width, dtype=np.uint8)[None, :, None]
+    shades = [np.broadcast_to(one, noise.shape) for one in (shade, BLACK, WHITE)]
+    return [noise, noise[::-1], *shades]
+
+
+def _prove(detector: OpenCLIPDetector, file: Path, images: Sequence[Item]) -> Comparison:
+    """Score images with the detector and with the file.
+
+    Raises:
+        RuntimeError: If they differ by more than what is promised.
+    """
+    exported = OnnxDetector(file, channel_order=detector.channel_order)
+    found = compare(detector, exported, images)
+    if found.passed:
+        return found
+    labels = f"{len(found.labels)} labels of {found.images}"
+    named = f" ({', '.join(found.labels[:NAMED])})" if found.labels else ""
+    raise RuntimeError(
+        f"The exported file does not give the detector's scores: they differ by up to "
+        f"{found.score:.2g} (at most {SCORES:g} passes), maps by up to {found.map:.2g} ({MAPS:g}), "
+        f"distances to the training images as a whole by {found.distance:.2g} of them "
+        f"({DISTANCES:g}), and {labels}{named}. Nothing was written."
+    )

@@ -1,0 +1,1 @@
+"""Images as callers pass them, decoded, checked and resized; no tower, no scores."""

@@ -1,0 +1,147 @@
+"""Handles the paths, arrays and tensors that callers pass in, without decoding any image."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sized
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from .unreadable import UnreadableError
+
+Item: TypeAlias = Any  # str, os.PathLike, or an array or tensor of one image
+
+ChannelOrder = Literal["rgb", "bgr"]  # of arrays and tensors; files know their own
+ORDERS: tuple[str, ...] = get_args(ChannelOrder)
+CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
+REVERSED = {3: [2, 1, 0], 4: [2, 1, 0, 3]}  # BGR and BGRA, by the number of channels
+
+
+def as_items(x: object, argument: str = "x") -> list[Item]:
+    """Return the images in ``x`` as a list.
+
+    Args:
+        x: A list, tuple or other iterable of paths and arrays; a one-dimensional array or pandas
+            Series of them; one stacked array (N, H, W, 3) or tensor (N, 3, H, W); or the path of a
+            folder, whose images are taken at any depth, by path, without hidden files.
+        argument: Name of the caller's argument, for messages.
+
+    Raises:
+        ValueError: If ``x`` is empty, None, or a single image instead of a list of images.
+    """
+    items = list(as_stream(x, argument))
+    if not items:
+        raise ValueError(f"{argument} is empty; pass at least one image.")
+    return items
+
+
+def as_stream(x: object, argument: str = "x") -> Iterator[Item]:
+    """Iterate over the images in ``x`` without taking any yet.
+
+    Args:
+        x: As for :func:`as_items`, or a generator.
+        argument: Name of the caller's argument, for messages.
+
+    Raises:
+        ValueError: If ``x`` is None, an empty list, or a single image instead of a list of images.
+    """
+    if isinstance(x, (str, os.PathLike)) and os.path.isdir(x):  # noqa: PTH112 - an empty path is no folder
+        return iter(_images_in(Path(x), argument))
+    if isinstance(x, (str, bytes, os.PathLike)):
+        raise ValueError(f"{argument} is the single path {x!r}; pass a list of paths: [{x!r}].")
+    if getattr(x, "ndim", 4) != 4 and not _is_column(x):
+        raise ValueError(
+            f"{argument} is one {describe(x)}; pass a list of images [image] or a stacked array "
+            "of shape (N, H, W, 3)."
+        )
+    if not isinstance(x, Iterable):
+        raise ValueError(
+            f"{argument} is {type(x).__name__}; pass a list of image paths or of RGB arrays."
+        )
+    if isinstance(x, Sized) and not len(x):
+        raise ValueError(f"{argument} is empty; pass at least one image.")
+    return iter(x)
+
+
+def _images_in(folder: Path, argument: str) -> list[Path]:
+    # Imports Pillow, which listing models does not need.
+    from .formats import file_suffixes
+
+    suffixes = file_suffixes()
+    found = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in suffixes
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    ]
+    if not found:
+        raise ValueError(f"{argument}: there is no image in the folder {folder}.")
+    return found
+
+
+def describe(item: Item) -> str:
+    """Name an item in a message by its path, or by the shape and type of an array."""
+    if isinstance(item, (str, os.PathLike)):
+        return str(item) or "''"
+    if hasattr(item, "shape") and hasattr(item, "dtype"):
+        kind = "tensor" if _is_tensor(item) else "array"
+        return f"{kind} of shape {tuple(item.shape)}, {item.dtype}"
+    return f"{type(item).__name__} object"
+
+
+def as_array(item: Item) -> npt.NDArray[Any] | None:
+    """Return an item as an array with channels last; None if it is not an array or tensor.
+
+    Torch tensors have their channels first: (C, H, W).
+
+    Raises:
+        UnreadableError: If a tensor has its channels last, or cannot be converted to NumPy, such
+            as a sparse one.
+    """
+    if isinstance(item, np.ndarray):
+        return np.asarray(item)  # not a masked array or a matrix
+    if not _is_tensor(item):
+        return None
+    try:
+        tensor = item.detach().cpu()
+        if tensor.is_floating_point():
+            tensor = tensor.float()  # NumPy has no bfloat16
+        array: npt.NDArray[Any] = tensor.numpy()
+    except (TypeError, RuntimeError) as error:
+        raise UnreadableError(
+            f"{describe(item)} cannot be converted to a NumPy array: {error}"
+        ) from error
+    if array.ndim != 3:
+        return array
+    if array.shape[0] not in CHANNELS and array.shape[2] in CHANNELS:
+        raise UnreadableError(
+            f"{describe(item)} has its channels last; expected a tensor with channels first: "
+            "tensor.permute(2, 0, 1)."
+        )
+    return np.moveaxis(array, 0, -1)
+
+
+def in_rgb(item: Item, channel_order: ChannelOrder) -> Item:
+    """Convert an array or tensor of a channel order to RGB(A); return anything else unchanged."""
+    if channel_order == "rgb" or getattr(item, "ndim", 0) != 3:
+        return item
+    if isinstance(item, np.ndarray) and item.shape[2] == 3:
+        return item[..., ::-1]  # no copy
+    if isinstance(item, np.ndarray) and item.shape[2] in REVERSED:
+        return item[..., REVERSED[item.shape[2]]]
+    if _is_tensor(item) and item.shape[0] in REVERSED:
+        return item[REVERSED[item.shape[0]]]
+    return item
+
+
+def _is_column(x: object) -> bool:
+    """Whether ``x`` holds strings or objects in one dimension, like a column of a table."""
+    kind = getattr(getattr(x, "dtype", None), "kind", "")  # in NumPy and pandas
+    return getattr(x, "ndim", 0) == 1 and kind in ("O", "T", "U")
+
+
+def _is_tensor(item: Item) -> bool:
+    return hasattr(item, "detach") and hasattr(item, "cpu")

@@ -1,0 +1,141 @@
+"""Warnings about images that can be read, but perhaps not as they were meant."""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Generator, Iterable
+from contextlib import closing
+from typing import Any
+
+from .items import Item, describe
+
+NAMED = 3  # maximum number of images that a warning names
+HARDLY = 1 / 4  # of the range, up to which it counts as hardly used: 14 bits of 16
+BITS = 16  # of the range
+
+
+class SeveralPagesWarning(UserWarning):
+    """Some image files have several pages or frames; only the first of each is used."""
+
+
+class UnusedRangeWarning(UserWarning):
+    """Deep images use so little of their range that few grey levels remain."""
+
+
+class FlatFrameWarning(UserWarning):
+    """Nothing can be seen on some images; their labels are 1."""
+
+
+class FlatFrames:
+    """Counts the images of one call on which nothing can be seen."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._named: list[str] = []
+
+    def add(self, item: Item, reason: str) -> None:
+        """Record an image by what it is instead."""
+        self._count += 1
+        if len(self._named) < NAMED:
+            self._named.append(f"{describe(item)} is {reason}")
+
+    def warn(self) -> None:
+        """Warn of all of them at once, if there are any."""
+        if not self._count:
+            return
+        more = f"; and {self._count - NAMED} more" if self._count > NAMED else ""
+        warnings.warn(
+            "Nothing can be seen on some images, which are scored above all thresholds: "
+            f"{'; '.join(self._named)}{more}",
+            FlatFrameWarning,
+            stacklevel=callers_level(),
+        )
+
+
+class Pages:
+    """Counts the images of one call whose files have several pages or frames."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._named: list[str] = []
+
+    def add(self, item: Item, pages: int) -> None:
+        """Record an image by the number of its pages."""
+        if pages <= 1:
+            return
+        self._count += 1
+        if len(self._named) < NAMED:
+            self._named.append(f"{describe(item)} ({pages} pages)")
+
+    def warn(self) -> None:
+        """Issue one warning about all recorded images, if there are any."""
+        if not self._count:
+            return
+        more = self._count - len(self._named)
+        named = ", ".join(self._named) + (f" and {more} more" if more else "")
+        what = "1 image has" if self._count == 1 else f"{self._count} images have"
+        warnings.warn(
+            f"{what} several pages or frames, of which only the first is used: {named}. "
+            "Save each page as a file of its own.",
+            SeveralPagesWarning,
+            stacklevel=callers_level(),
+        )
+
+
+class Ranges:
+    """Watches how much of their range all images of one call use."""
+
+    def __init__(self) -> None:
+        self._used: list[float | None] = []
+
+    def add(self, used: float | None) -> None:
+        """Record the highest value of an image as a share of its range; None without any."""
+        self._used.append(used)
+
+    def warn(self) -> None:
+        """Issue one warning if all images are deep, and hardly use their range."""
+        deep = [used for used in self._used if used is not None]
+        if not deep or len(deep) < len(self._used) or not 0 < max(deep) <= HARDLY:
+            return
+        bits = math.ceil(math.log2(max(deep) * (2**BITS - 1) + 1))
+        warnings.warn(
+            f"The highest value of all images to learn from is {max(deep):.2%} of the range that "
+            f"their type or file declares, as if {bits} bits were stored in {BITS}: of 256 grey "
+            f"levels {math.ceil(max(deep) * 255) + 1} remain. If so, multiply the values of all "
+            f"images by {2 ** (BITS - bits)}.",
+            UnusedRangeWarning,
+            stacklevel=callers_level(),
+        )
+
+
+def noticed(
+    outcomes: Generator[Any, None, None], items: Iterable[Item], *, copies: int = 1
+) -> Generator[Any, None, None]:
+    """Pass on the tokens of images that are learnt from; warn of these images at the end.
+
+    Args:
+        outcomes: The tokens; of each image those of several copies, the image itself first.
+        items: The images.
+        copies: Number of copies of each.
+    """
+    pages, ranges = Pages(), Ranges()
+    each = ((item, copy) for item in items for copy in range(copies))
+    with closing(outcomes):
+        for (item, copy), patches in zip(each, outcomes, strict=True):
+            if copy == 0:  # the others were made from its pixels
+                pages.add(item, patches.pages)
+                ranges.add(patches.range_used)
+            yield patches
+    pages.warn()
+    ranges.warn()
+
+
+def callers_level() -> int:
+    """Stack level of the code that called this package, as :func:`warnings.warn` counts."""
+    level, frame = 0, sys._getframe(1)
+    passed = (__name__.partition(".")[0], "tqdm")  # a bar may lie between
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in passed:
+        level, frame = level + 1, frame.f_back
+    return level + 1

@@ -1,0 +1,179 @@
+"""Draws anomaly maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from ..arrays import Floats
+from ..images.items import Item, as_array
+from ..images.reading import read_pixels
+
+OPACITY = 0.55  # of the hottest colour over the image
+HEADROOM = 2.0  # minimum colour range, as a multiple of the distance from median to threshold
+LEVELS = 64  # number of colours of a map
+CONTOUR = (255, 255, 255)  # colour of the line around pixels above the threshold
+DIMMED = 0.4  # brightness where was not looked
+EDGE = (0, 190, 255)  # of where was
+HATCH = 128  # grey level of the stripes where a map is NaN
+
+
+def overlay(
+    image: Item,
+    anomaly_map: npt.ArrayLike,
+    threshold: float | None = None,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+) -> Image.Image:
+    """Draw an anomaly map over its image; hotter pixels are brighter and more opaque.
+
+    ```python
+    overlay("part.png", detector.get_anomaly_map("part.png"), detector.threshold_)
+    ```
+
+    The colour of a map value does not depend on the rest of the map, so overlays drawn with equal
+    ``threshold``, ``low`` and ``high`` can be compared. Colours run linearly from ``low``, which
+    leaves the image unchanged, over violet and orange to pale yellow at ``high`` and above.
+
+    Args:
+        image: A path, array, tensor or Pillow image, as the detectors accept them.
+        anomaly_map: Map from ``get_anomaly_map``, shape (H, W) of the image; higher is more
+            anomalous. Pixels that are NaN are hatched.
+        threshold: Map value above which regions are outlined in white; None for no outline.
+        low: Map value at which colours start; None for the threshold, or 0 without one.
+        high: Map value of the hottest colour; None for twice the threshold (``low + 1`` if that is
+            not above ``low``), or 1 without one.
+
+    Returns:
+        RGB image of the same size.
+
+    Raises:
+        ValueError: If the image cannot be read, image and map differ in size, or ``low`` is not
+            below ``high``.
+    """
+    pixels, found = read_pixels(image), _as_map(anomaly_map)
+    if found.shape != pixels.shape[:2]:
+        raise ValueError(
+            f"The image is {pixels.shape[0]} x {pixels.shape[1]}, its map "
+            f"{' x '.join(map(str, found.shape))} (height x width); sizes differ. "
+            "Pass the map that get_anomaly_map() returns for this image."
+        )
+    low, high = _ends(threshold, low, high)
+    unknown = np.isnan(found)
+    heat = np.clip((np.where(unknown, low, found) - low) / (high - low), 0, 1).astype(np.float32)
+    colours = cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
+    opacity = (OPACITY * heat)[..., None]
+    mixed = np.ascontiguousarray((pixels * (1 - opacity) + colours * opacity).astype(np.uint8))
+    if threshold is not None:
+        _outline(mixed, found > threshold)
+    if unknown.any():
+        _hatch(mixed, unknown)
+    return Image.fromarray(mixed)
+
+
+def _as_map(anomaly_map: npt.ArrayLike) -> Floats:
+    array = as_array(anomaly_map)
+    return np.asarray(anomaly_map if array is None else array, dtype=np.float32)
+
+
+def _ends(threshold: float | None, low: float | None, high: float | None) -> tuple[float, float]:
+    """Map values of the first and the last colour; see :func:`overlay`."""
+    if low is None:
+        low = 0.0 if threshold is None else threshold
+    if high is None:
+        twice = 1.0 if threshold is None else 2 * threshold
+        high = twice if twice > low else low + 1
+    if not low < high:
+        raise ValueError(f"low={low} must be below high={high}.")
+    return low, high
+
+
+def _outline(picture: npt.NDArray[np.uint8], hot: npt.NDArray[np.bool_]) -> None:
+    lines, _ = cv2.findContours(hot.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    cv2.drawContours(picture, lines, -1, CONTOUR, max(1, min(picture.shape[:2]) // 200))
+
+
+def _hatch(picture: npt.NDArray[np.uint8], where: npt.NDArray[np.bool_]) -> None:
+    rows, cols = np.ogrid[: where.shape[0], : where.shape[1]]
+    stripe = max(2, min(where.shape) // 40)  # pixels
+    striped = where & ((rows + cols) // stripe % 2 == 0)
+    picture[striped] = picture[striped] // 2 + HATCH // 2
+
+
+def mark_inside(
+    image: npt.NDArray[np.uint8], inside: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.uint8]:
+    """Dim an image where was not looked, and outline where was.
+
+    Args:
+        image: RGB, shape (H, W, 3).
+        inside: Pixels that were looked at, shape (H, W).
+    """
+    marked = np.where(inside[..., None], image, (image * DIMMED).astype(np.uint8))
+    lines, _ = cv2.findContours(inside.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE)
+    return cv2.drawContours(marked, lines, -1, EDGE, max(1, min(marked.shape[:2]) // 200))
+
+
+def colour_range(patch_scores: Sequence[Floats], threshold: float) -> tuple[float, float]:
+    """Choose one colour range for all images that are to be compared.
+
+    Args:
+        patch_scores: Patch scores of each image, shape (rows, cols).
+        threshold: Map value above which a pixel is anomalous.
+
+    Returns:
+        (low, high) for :func:`overlay`. Usual values are transparent; the hottest colour is well
+        above the threshold, so that normal images do not look hot.
+    """
+    values = np.concatenate([scores.ravel() for scores in patch_scores])
+    values = values[~np.isnan(values)]  # of patches that were looked at
+    low, high = (float(value) for value in np.quantile(values, [0.5, 0.999]))
+    low = min(low, threshold)
+    high = max(high, low + HEADROOM * (threshold - low))
+    return (low, high) if low < high else (low, low + 1.0)
+
+
+def heat_picture(anomaly_map: Floats, *, low: float, high: float) -> Image.Image:
+    """Draw a map alone, to be laid over its image; hotter pixels are brighter and more opaque.
+
+    Args:
+        anomaly_map: Shape (H, W); higher is more anomalous.
+        low: Map value drawn transparent.
+        high: Map value drawn in the hottest colour.
+
+    Returns:
+        Image with a palette of few colours, for a small file.
+    """
+    heat = np.clip((anomaly_map - low) / (high - low), 0, 1)
+    levels = np.rint(heat * (LEVELS - 1)).astype(np.uint8)
+    ramp = np.linspace(0, 255, LEVELS).astype(np.uint8)[:, None]
+    palette = cv2.applyColorMap(ramp, cv2.COLORMAP_INFERNO)[:, 0, ::-1]
+    picture = Image.frombytes("P", (levels.shape[1], levels.shape[0]), levels.tobytes())
+    picture.putpalette(palette.tobytes())
+    picture.info["transparency"] = bytes(ramp[:, 0])
+    return picture
+
+
+def colour_scale(stops: int) -> list[str]:
+    """Colours of maps from the lowest value to the highest, as ``#rrggbb``."""
+    ramp = np.linspace(0, 255, stops).astype(np.uint8)[:, None]
+    colours = cv2.applyColorMap(ramp, cv2.COLORMAP_INFERNO)[:, 0, ::-1]
+    return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in colours.tolist()]
+
+
+def thumbnail(image: npt.NDArray[np.uint8], side: int) -> Image.Image:
+    """Shrink an image so that its longer side has at most ``side`` pixels."""
+    picture = Image.fromarray(image)
+    picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    return picture
+
+
+def map_to_16_bits(anomaly_map: Floats, *, low: float, high: float) -> Image.Image:
+    """Convert a map to 16-bit grey: 0 is ``low``, 65535 is ``high``."""
+    share = np.clip((anomaly_map - low) / (high - low), 0, 1)
+    return Image.fromarray(np.rint(share * 65535).astype(np.uint16))

@@ -1,0 +1,81 @@
+"""Connected hot regions of an anomaly map."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..arrays import Floats, Size
+from .boxes import Box, box_around
+from .components import Run, connected_runs
+
+
+@dataclass(frozen=True)
+class Region:
+    """A connected region of an image in which the map is above the threshold.
+
+    Attributes:
+        box: Bounding box in pixels of the original image.
+        peak: Highest map value inside; higher is more anomalous.
+        peak_at: (x, y) of that value in pixels of the original image.
+        area: Number of hot pixels; 0 of :func:`hottest_spot`.
+        defect: Named defect that it resembles, if there are any and one leads clearly; else None.
+        probability: Probability of that defect among the named ones, in (0, 1]; None without one.
+    """
+
+    box: Box
+    peak: float
+    peak_at: tuple[int, int]
+    area: int
+    defect: str | None = None
+    probability: float | None = None
+
+
+def find_regions(anomaly_map: Floats, threshold: float, limit: int) -> list[Region]:
+    """Find the regions above the threshold, hottest first.
+
+    Args:
+        anomaly_map: Shape (H, W); higher is more anomalous.
+        threshold: Map value above which a pixel is hot.
+        limit: Maximum number of regions.
+
+    Returns:
+        At most ``limit`` regions; pixels that touch at a corner are connected.
+    """
+    regions = [_region(anomaly_map, runs) for runs in connected_runs(anomaly_map > threshold)]
+    return sorted(regions, key=lambda region: -region.peak)[:limit]
+
+
+def hottest_spot(anomaly_map: Floats, grid: Size) -> Region:
+    """The patch around the highest map value, for an anomalous image without a hot region.
+
+    Args:
+        anomaly_map: Shape (H, W); higher is more anomalous.
+        grid: (rows, cols) of the patches that the map comes from.
+
+    Returns:
+        A region of the size of a patch whose area is 0, since no pixel is hot.
+    """
+    row, col = (int(at) for at in np.unravel_index(anomaly_map.argmax(), anomaly_map.shape))
+    height, width = anomaly_map.shape
+    box = box_around(col + 0.5, row + 0.5, grid, (height, width))
+    return Region(box, float(anomaly_map[row, col]), (col, row), area=0)
+
+
+def _region(anomaly_map: Floats, runs: Sequence[Run]) -> Region:
+    parts = [anomaly_map[run.row, run.start : run.stop] for run in runs]
+    hottest = int(np.argmax([part.max() for part in parts]))
+    run, col = runs[hottest], int(parts[hottest].argmax())
+    return Region(
+        box=Box(
+            min(run.start for run in runs),
+            runs[0].row,
+            max(run.stop for run in runs),
+            runs[-1].row + 1,
+        ),
+        peak=float(parts[hottest][col]),
+        peak_at=(run.start + col, run.row),
+        area=sum(run.stop - run.start for run in runs),
+    )

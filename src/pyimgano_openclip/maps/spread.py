@@ -1,0 +1,68 @@
+"""How patch scores become the pixels of a map: one matrix per axis.
+
+Bilinear interpolation and a Gaussian are linear and work on rows and columns separately, so a map
+is ``spread(rows, height) @ scores @ spread(cols, width).T``, here and in exported files.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import Floats
+
+SMOOTHING = 0.5  # patches; standard deviation of the Gaussian
+OVERSAMPLING = 8  # samples per patch at which the Gaussian is applied
+REACH = 4  # standard deviations at which the Gaussian ends
+KEPT = 64  # matrices; two for each size of image
+
+Doubles = npt.NDArray[np.float64]
+
+
+@lru_cache(maxsize=KEPT)
+def spread(patches: int, pixels: int, smoothing: float = SMOOTHING) -> Floats:
+    """The matrix that spreads patch scores over pixels along one axis.
+
+    Bilinear between patch centres, then a Gaussian, continued beyond the ends by
+    the outermost values. The Gaussian is applied to samples whose number does not depend on the
+    image.
+
+    Args:
+        patches: Number of patches.
+        pixels: Number of pixels.
+        smoothing: Standard deviation of the Gaussian in patches; 0 for none.
+
+    Returns:
+        Shape (pixels, patches), float32, read-only; each row sums to 1.
+    """
+    if smoothing:
+        samples = patches * OVERSAMPLING
+        fine = _gaussian(samples, smoothing * OVERSAMPLING) @ _interpolation(patches, samples)
+        matrix = (_interpolation(samples, pixels) @ fine).astype(np.float32)
+    else:
+        matrix = _interpolation(patches, pixels).astype(np.float32)
+    matrix.flags.writeable = False
+    return matrix
+
+
+def _interpolation(old: int, new: int) -> Doubles:
+    """Linear interpolation between the centres of cells, shape (new, old)."""
+    place = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+    below = np.floor(place).astype(np.int64)
+    share, each = place - below, np.arange(new)
+    matrix = np.zeros((new, old))
+    matrix[each, below] = 1 - share
+    matrix[each, np.minimum(below + 1, old - 1)] += share
+    return matrix
+
+
+def _gaussian(samples: int, sigma: float) -> Doubles:
+    """A Gaussian filter that repeats the outermost values, shape (samples, samples)."""
+    offsets = np.arange(-round(REACH * sigma), round(REACH * sigma) + 1)
+    weights = np.exp(-0.5 * (offsets / sigma) ** 2)
+    matrix, each = np.zeros((samples, samples)), np.arange(samples)
+    for offset, weight in zip(offsets.tolist(), weights / weights.sum(), strict=True):
+        matrix[each, np.clip(each + offset, 0, samples - 1)] += weight
+    return matrix

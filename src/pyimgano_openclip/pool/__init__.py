@@ -1,0 +1,1 @@
+"""Compares the images of an unlabelled pool with each other."""

@@ -1,0 +1,182 @@
+"""Encodes the images of a pool, each once, and scores them by each other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import closing
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..arrays import Floats, Indices, rounded
+from ..bank.copies import near_copies, sketch
+from ..bank.origins import StoredImage
+from ..bank.spool import TokenSpool
+from ..encoder.tokens import PatchTokens, on_grid
+from ..images.items import Item
+from ..images.notices import FlatFrames, Pages, Ranges
+from ..images.unreadable import UnreadableError
+from ..progress import bar
+from .meetings import Meetings
+from .mutual import compare_all
+from .products import Product
+from .recipes import Recipe
+from .state import Pool
+
+
+class Gathering(NamedTuple):
+    """How images become a pool.
+
+    Attributes:
+        recipe: How they are compared and scored.
+        parts: Number of tokens per patch that are compared apart, unless they are fused.
+        product: See :func:`~.products.product_on`.
+        most: Maximum number of images that each is compared with.
+        seed: Seed of the sample that it is compared with in a larger pool.
+    """
+
+    recipe: Recipe
+    parts: int
+    product: Product
+    most: int
+    seed: int
+
+    def __call__(self, read: Iterable[tuple[Item, PatchTokens]], count: int) -> Pool:
+        """Compare images with each other.
+
+        Args:
+            read: Images with their tokens.
+            count: Number of images, for the progress bar.
+
+        Raises:
+            ValueError: If there are not two different images.
+        """
+        with TokenSpool(self._dtype) as spool:
+            images, numbers, places, sketches, embeddings, flat = self._encode(read, count, spool)
+            if len(images) < 2:
+                raise ValueError(
+                    f"{count} images, of which {len(images)} can be read and differ: those of a "
+                    "pool are compared with each other, so it needs at least two different ones, "
+                    "better twenty. Call fit() with a pool to score single images against it."
+                )
+            near = near_copies(np.array(sketches), [image.grid for image in images])
+            scores = self._scores(images, near, places, spool)
+            kept = self._kept(len(images))
+            tokens = np.concatenate([spool[number].transpose(1, 0, 2) for number in kept])
+            return Pool(
+                tuple(images),
+                tuple(numbers),
+                np.array(sketches),
+                tuple(scores),
+                kept,
+                rounded(tokens, self._dtype),
+                np.array(embeddings, dtype=np.float32).reshape(len(images), -1),
+                flat,
+            )
+
+    @property
+    def _dtype(self) -> type[np.floating[Any]]:
+        # The published method is compared with its formulas, which rounding would blur.
+        return np.float16 if self.recipe.fused else np.float32
+
+    def _encode(
+        self, read: Iterable[tuple[Item, PatchTokens]], count: int, spool: TokenSpool
+    ) -> tuple[
+        list[StoredImage],
+        list[int],
+        list[Indices],
+        list[Floats],
+        list[Floats],
+        dict[int, str],
+    ]:
+        images, numbers, places = list[StoredImage](), list[int](), list[Indices]()
+        flat = dict[int, str]()
+        sketches, embeddings, known = list[Floats](), list[Floats](), dict[str, int]()
+        for item, patches in bar("encoding", "image", total=count, items=read):
+            number = len(images)
+            if patches.identity is not None:
+                number = known.setdefault(patches.identity, number)
+            numbers.append(number)
+            if number < len(images):
+                continue
+            tokens = self.recipe.tokens_of(patches, self.parts)
+            spool.write(tokens)
+            path = os.fspath(item) if isinstance(item, (str, os.PathLike)) else None
+            images.append(StoredImage(patches.grid, patches.size, path, patches.identity))
+            places.append(patches.places)
+            sketches.append(
+                sketch(patches.flat, patches.places, images[-1].grid[0] * images[-1].grid[1])
+            )
+            if patches.look and patches.look.flat:
+                flat[number] = patches.look.flat
+            if self.recipe.published:
+                embeddings.append(_embedding(patches))
+        return images, numbers, places, sketches, embeddings, flat
+
+    def _scores(
+        self,
+        images: Sequence[StoredImage],
+        near: Sequence[Any],
+        places: Sequence[Indices],
+        spool: TokenSpool,
+    ) -> list[Floats]:
+        patches = max(image.grid[0] * image.grid[1] for image in images)
+        meetings = Meetings.of(len(images), patches, self.most, self.seed)
+        found: dict[int, Floats] = {}
+        with closing(compare_all(spool.__getitem__, near, meetings, self.product)) as compared:
+            for image, distances in compared:
+                scores = self.recipe.patch_scores(distances)
+                found[image] = on_grid(scores, places[image], images[image].grid)
+        return [found[image] for image in range(len(images))]
+
+    def _kept(self, count: int) -> tuple[int, ...]:
+        """Images that new ones are compared with; a sample, as for those of the pool."""
+        if count <= self.most:
+            return tuple(range(count))
+        drawn = np.random.default_rng(self.seed).permutation(count)[: self.most]
+        return tuple(np.sort(drawn).tolist())
+
+
+def readable(
+    outcomes: Generator[Any, None, None],
+    items: Sequence[Item],
+    missing: dict[int, UnreadableError],
+    *,
+    skip: bool,
+) -> Generator[tuple[Item, PatchTokens], None, None]:
+    """Pass on the images that can be read, with their tokens; warn of doubtful ones at the end.
+
+    Args:
+        outcomes: Tokens or an error for each image.
+        items: The images.
+        missing: Takes the error of each image that cannot be read, by its index.
+        skip: Whether to go on without those.
+
+    Raises:
+        UnreadableError: If an image cannot be read, unless they are skipped.
+    """
+    pages, ranges, flat = Pages(), Ranges(), FlatFrames()
+    with closing(outcomes):
+        for place, (item, outcome) in enumerate(zip(items, outcomes, strict=True)):
+            if isinstance(outcome, UnreadableError):
+                missing[place] = outcome.at(place)
+                if not skip:
+                    raise missing[place]
+                continue
+            pages.add(item, outcome.pages)
+            ranges.add(outcome.range_used)
+            if outcome.look and outcome.look.flat:
+                flat.add(item, outcome.look.flat)
+            yield item, outcome
+    for notice in (pages, ranges, flat):
+        notice.warn()
+
+
+def _embedding(patches: PatchTokens) -> Floats:
+    if patches.pooled is None:
+        raise ValueError(
+            "recipe='musc' needs the class token of a tower, which a custom embedder does not "
+            "return; use recipe='fused'."
+        )
+    return patches.pooled

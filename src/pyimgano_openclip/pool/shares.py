@@ -1,0 +1,45 @@
+"""How the distances of a patch to many images become one score."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ..arrays import Floats
+
+LOWEST = 0.3  # share of the images over which MuSc averages
+FLOOR = 1e-4  # cosine distance; smaller ones are rounding errors of float16
+
+Share = Callable[[Floats], Floats]
+
+
+def harmonic(distances: Floats) -> Floats:
+    """The harmonic mean over all images.
+
+    Near images count most, so that a rare kind of normal patch is not anomalous; but all count, so
+    that a defect that repeats on a third of the images stays far from the others.
+
+    Args:
+        distances: Cosine distances of patches to the nearest patch of each image, shape (..., K).
+
+    Returns:
+        Shape (...,), float32; higher is more anomalous.
+    """
+    mean: Floats = 1 / (1 / np.maximum(distances, FLOOR)).mean(axis=-1)
+    return mean
+
+
+def lowest_share(distances: Floats) -> Floats:
+    """The mean Euclidean distance to the nearest 30 % of the images (MuSc, Li et al., ICLR 2024).
+
+    Args:
+        distances: Cosine distances of unit-length tokens, shape (..., K).
+
+    Returns:
+        Shape (...,), float32; higher is more anomalous.
+    """
+    count = max(1, int(distances.shape[-1] * LOWEST))
+    nearest = np.partition(distances, count - 1, axis=-1)[..., :count]
+    mean: Floats = np.sqrt(2 * nearest).mean(axis=-1)
+    return mean

@@ -1,0 +1,203 @@
+"""A detector read from an exported file."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from ..arrays import Floats, Size
+from ..checks import check_choice, check_count, check_number
+from ..detector.scoring import Scoring, score_all
+from ..images.items import ORDERS, ChannelOrder, Item, as_items, as_stream
+from ..maps.gaps import ON_ERROR, OnError
+from ..maps.names import named
+from ..maps.regions import Region, find_regions, hottest_spot
+from ..maps.scores import ImageScores
+from ..recent import Recent
+from .network import LikenessInside, OnnxNetwork, ScoredInside
+
+HALF = 0.5  # of the way up to the highest map value; weaker pixels surround a defect
+
+Scores = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.int64]
+
+
+class OnnxDetector:
+    """A detector that was exported with ``pyimgano-openclip export``; safe to use in threads.
+
+    Reads, resizes and scores images as the exported detector does in float32: scores differ by less
+    than 1e-4. Images that it has learnt from are scored like new ones, so they find their own
+    patches in a memory bank.
+
+    ```python
+    detector = OnnxDetector("screw.onnx")
+    labels = detector.predict(["part1.png", "part2.png"])
+    ```
+
+    Args:
+        path: The ONNX file.
+        batch_size: Maximum number of images per pass.
+        threads: Number of threads that compute; None for one per core.
+        channel_order: Channel order of arrays: ``"rgb"``, or ``"bgr"`` as OpenCV reads them. Files
+            are not affected.
+        on_error: What becomes of unreadable images: ``"raise"``, or ``"nan"`` to set their scores
+            and maps to NaN and their labels to 1, with one warning that counts them.
+
+    Attributes:
+        threshold_: Image score above which :meth:`predict` returns 1; can be set by the caller.
+        facts: What the file says of itself; see :class:`~.facts.ExportedFacts`.
+
+    Raises:
+        ImportError: If onnxruntime is not installed.
+        OSError: If the file cannot be opened.
+        ValueError: If it is damaged or no exported detector, or an argument is out of range.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        batch_size: int = 8,
+        threads: int | None = None,
+        channel_order: ChannelOrder = "rgb",
+        on_error: OnError = "raise",
+    ) -> None:
+        check_count("batch_size", batch_size)
+        if threads is not None:
+            check_count("threads", threads)
+        check_choice("channel_order", channel_order, ORDERS)
+        check_choice("on_error", on_error, ON_ERROR)
+        network = OnnxNetwork(Path(path), batch_size, threads)
+        self.facts, limits = network.facts, network.facts.whole
+        self.threshold_ = network.facts.threshold
+        self._scoring = Scoring(
+            network,
+            network.facts.canvas,
+            settled=True,
+            scorer=ScoredInside(network),
+            channel_order=channel_order,
+            on_error=on_error,
+            cache=Recent(),
+            whole=None if limits is None else LikenessInside(limits),
+        )
+
+    @property
+    def canvas_(self) -> Size:
+        """(height, width) in pixels to which images are resized."""
+        return self.facts.canvas
+
+    def score_iter(self, x: Iterable[Item], *, with_tokens: bool = False) -> Iterator[ImageScores]:
+        """Score images one by one, in constant memory.
+
+        Args:
+            x: Paths or arrays; of a generator at most one batch of images is taken ahead.
+            with_tokens: Whether results carry what :meth:`explain` names defects by.
+
+        Yields:
+            For each image, in order, its scores; see :class:`~..maps.scores.ImageScores`.
+
+        Raises:
+            ValueError: If an image cannot be read; the message names it.
+        """
+        stream = as_stream(x)
+        items = x if isinstance(x, Sequence) else stream
+        return score_all(items, self._freeze, at_first=1, with_tokens=with_tokens)
+
+    def decision_function(self, x: object) -> Scores:
+        """Compute image scores; higher is more anomalous.
+
+        Args:
+            x: Paths, RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).
+
+        Returns:
+            Image scores, shape (N,), float64; NaN for unreadable images with ``on_error="nan"``.
+
+        Raises:
+            ValueError: If there is no image, or one cannot be read; the message names it.
+        """
+        return np.array([found.image for found in self.score_iter(as_items(x))], dtype=np.float64)
+
+    def predict(self, x: object) -> Labels:
+        """Label images: 1 if the score is above :attr:`threshold_` or unknown, else 0.
+
+        Args:
+            x: Paths or arrays, as for :meth:`decision_function`.
+
+        Returns:
+            Labels, shape (N,), int64.
+        """
+        return (~(self.decision_function(x) <= self.threshold_)).astype(np.int64)
+
+    def get_anomaly_map(self, image: Item) -> Floats:
+        """Compute the anomaly map of one image; higher is more anomalous.
+
+        Returns:
+            Map of shape (H, W) of the original image, float32.
+        """
+        (found,) = self.iter_anomaly_maps([image])
+        return found
+
+    def iter_anomaly_maps(self, x: object) -> Iterator[Floats]:
+        """Compute anomaly maps one by one, each of shape (H, W) of its image, float32."""
+        for scored in self.score_iter(as_items(x)):
+            yield scored.anomaly_map()
+
+    def explain(
+        self, image: Item, *, threshold: float | None = None, limit: int = 10
+    ) -> list[Region]:
+        """Find the anomalous regions of an image and, if defects are named, what they resemble.
+
+        Args:
+            image: A path, or an RGB array (H, W, 3) of uint8.
+            threshold: Map value above which a pixel is hot; None for :meth:`hot_above`.
+            limit: Maximum number of regions, at least 1.
+
+        Returns:
+            Connected hot regions, hottest first; without ``threshold`` an anomalous image that has
+            none gets its hottest patch, with an area of 0. Empty for an unreadable image with
+            ``on_error="nan"``. If defects are named, the first has the name of the one that the
+            image resembles, where it leads clearly.
+        """
+        check_count("limit", limit)
+        if threshold is not None:
+            check_number("threshold", threshold, above=-math.inf, most=math.inf)
+        names = self.facts.defect_names
+        (scored,) = self.score_iter([image], with_tokens=bool(names))
+        if scored.error is not None:
+            return []
+        found = scored.anomaly_map()
+        hot = self.hot_above(found) if threshold is None else threshold
+        regions = find_regions(found, hot, limit)
+        if not regions and threshold is None and scored.image > self.threshold_:
+            regions = [hottest_spot(found, scored.grid)]
+        if scored.tokens is None:
+            return regions
+        _, _, *logits = cast(Floats, scored.tokens.pooled)
+        return named(regions, names, np.array(logits))
+
+    def region_threshold(self) -> float:
+        """Map value that a pixel has to exceed to be hot in :meth:`explain`."""
+        return self.facts.region_threshold
+
+    def hot_above(self, anomaly_map: Floats) -> float:
+        """Map value above which :meth:`explain` counts a pixel of this map as hot.
+
+        Args:
+            anomaly_map: Shape (H, W).
+
+        Returns:
+            :meth:`region_threshold`, or half of the way from the value that means nothing anomalous
+            to the map's highest, if that is higher.
+        """
+        lowest = self.facts.lowest_value
+        lowest = float(anomaly_map.min()) if math.isnan(lowest) else lowest
+        return max(self.region_threshold(), lowest + HALF * (float(anomaly_map.max()) - lowest))
+
+    def _freeze(self, _items: Sequence[Item]) -> Scoring:
+        return self._scoring

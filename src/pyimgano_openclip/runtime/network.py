@@ -1,0 +1,167 @@
+"""Runs an exported file with ONNX Runtime, a batch of images at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from ..arrays import Floats, Size
+from ..bank.limits import Limits
+from ..encoder.tokens import PatchTokens
+from ..images.identity import Recall, Recalled, nothing_known
+from ..images.items import Item
+from ..images.look import look_of
+from ..images.read_ahead import ReadAhead
+from ..images.reading import Frame, read_frame
+from ..images.unreadable import UnreadableError, attempt
+from ..maps.scores import ImageScores
+from .facts import ExportedFacts
+
+AHEAD = 3  # batches: one that is scored, two that are read meanwhile
+# Names of the network's input and outputs; the last two only if there is what they tell.
+IMAGES, SCORE, LABEL = "images", "score", "label"
+PATCHES, MAP = "patch_scores", "anomaly_map"
+DISTANCE, DEFECTS = "distance", "defect_logits"
+
+T = TypeVar("T")
+
+
+class OnnxNetwork:
+    """An exported file, opened; in the role of an embedder, see ``detector/scoring.py``.
+
+    The token of a patch is its score; the pooled token is the image score, followed by the distance
+    to the training images as a whole (0 without any) and the logits of the named defects.
+
+    Args:
+        path: The file.
+        batch_size: Maximum number of images per pass.
+        threads: Number of threads; None for one per core.
+
+    Raises:
+        ImportError: If onnxruntime is not installed.
+        OSError: If the file cannot be opened.
+        ValueError: If it is damaged, or was not written by this package.
+    """
+
+    def __init__(self, path: Path, batch_size: int, threads: int | None) -> None:
+        self.batch = batch_size
+        self._session, self.facts = _open(path, threads)
+        self._outputs = [name for name in outputs_of(self.facts) if name not in (LABEL, MAP)]
+
+    def outcomes(
+        self,
+        items: Iterable[Item],
+        canvas: Size | None,
+        *,
+        with_features: bool = False,  # noqa: ARG002 - the signature of embedders
+        recall: Recall[T] = nothing_known,
+        lazily: bool = False,
+    ) -> Generator[PatchTokens | UnreadableError | Recalled[T], None, None]:
+        """Score images in order; see ``OpenCLIPPatchEmbedder.outcomes``."""
+        resample = self.facts.resize_filter
+        read = partial(read_frame, canvas=canvas, resample=resample, recall=recall)
+        most = self.batch if lazily else AHEAD * self.batch
+        with ReadAhead(partial(attempt, read), items, most) as ahead:
+            while batch := ahead.batch(self.batch):
+                frames = [frame for frame in batch if isinstance(frame, Frame)]
+                done = iter(self._run(frames) if frames else ())
+                for frame in batch:
+                    yield next(done) if isinstance(frame, Frame) else frame
+                    ahead.handed_on()
+
+    def _run(self, frames: Sequence[Frame]) -> Iterator[PatchTokens]:
+        pixels = np.stack([frame.pixels for frame in frames])
+        found = self._session.run(self._outputs, {IMAGES: pixels})
+        told = dict(zip(self._outputs, found, strict=True))
+        score, patches = told[SCORE], told[PATCHES]
+        if not np.isfinite(patches).all():
+            raise RuntimeError("The exported network returned scores that are not finite.")
+        distance = told.get(DISTANCE, np.zeros_like(score))
+        logits = told.get(DEFECTS, np.zeros((len(score), 0), np.float32))
+        pooled = np.concatenate([score[:, None], distance[:, None], logits], axis=1)
+        for index, frame in enumerate(frames):
+            yield PatchTokens(
+                patches[index][..., None],
+                frame.size,
+                frame.identity,
+                pooled=pooled[index],
+                pages=frame.pages,
+                range_used=frame.range_used,
+                look=look_of(frame.pixels),
+            )
+
+
+@dataclass(frozen=True)
+class ScoredInside:
+    """Takes the scores that the network has computed; see :class:`~..detector.scoring.Scorer`."""
+
+    network: OnnxNetwork
+
+    @property
+    def span(self) -> float:
+        """That of the exported detector."""
+        return self.network.facts.span
+
+    @property
+    def with_features(self) -> bool:
+        """False."""
+        return False
+
+    def known(self, image: str | None) -> ImageScores | None:  # noqa: ARG002 - every image is scored
+        """None."""
+        return None
+
+    def __call__(self, patches: PatchTokens) -> ImageScores:
+        """The scores of an image by what the network returned for it."""
+        score = float(cast(Floats, patches.pooled)[0])
+        scores: Floats = patches.tokens[..., 0]
+        return ImageScores.of(scores, score, patches.size)
+
+
+@dataclass(frozen=True)
+class LikenessInside:
+    """Tells by what the network has computed; see :class:`~..bank.whole.Likeness`."""
+
+    limits: Limits
+
+    def unlike(self, patches: PatchTokens) -> str | None:
+        """Why an image is unlike the training images; None if it is like them."""
+        return self.limits.unlike(patches.size, patches.look, distance_of(patches))
+
+
+def distance_of(patches: PatchTokens) -> float:
+    """The distance of an image to the training images as a whole; 0 without any."""
+    return float(cast(Floats, patches.pooled)[1])
+
+
+def outputs_of(facts: ExportedFacts) -> list[str]:
+    """Names of all outputs of a network, in order."""
+    more = {DISTANCE: facts.limits, DEFECTS: facts.defects}
+    return [SCORE, LABEL, PATCHES, MAP, *(name for name, told in more.items() if told)]
+
+
+def _open(path: Path, threads: int | None) -> tuple[Any, ExportedFacts]:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError("Exported files need onnxruntime: pip install onnxruntime") from error
+    with path.open("rb"):  # raises what onnxruntime would only paraphrase
+        options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads or 0
+    options.log_severity_level = 3  # errors
+    try:
+        session = onnxruntime.InferenceSession(
+            str(path), options, providers=["CPUExecutionProvider"]
+        )
+        facts = ExportedFacts.of_metadata(session.get_modelmeta().custom_metadata_map)
+    except Exception as error:  # onnxruntime's errors have no type in common
+        raise ValueError(f"{path} cannot be used: {error}.") from error
+    found = session.get_inputs()[0].shape[1:]
+    if found != [*facts.canvas, 3]:
+        raise ValueError(f"{path} is damaged: it takes images of {found}, not {facts.canvas}.")
+    return session, facts

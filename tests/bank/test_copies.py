@@ -1,0 +1,70 @@
+"""Near copies are told from different images by a sketch of their tokens."""
+
+import numpy as np
+import pytest
+
+from pyimgano_openclip.arrays import unit
+from pyimgano_openclip.bank.copies import LENGTH, distinct, near_copies, sketch
+
+GRID = (12, 16)
+
+
+def tokens(seed, width=384):
+    return unit(np.random.default_rng(seed).normal(size=(GRID[0] * GRID[1], width)))
+
+
+def near_to(map_of_tokens, seed, amount=0.05):
+    noise = np.random.default_rng(seed).normal(size=map_of_tokens.shape) / 384**0.5
+    return unit(map_of_tokens + amount * noise)
+
+
+def groups(maps, grids=None):
+    sketches = np.array([sketch(one) for one in maps])
+    near = near_copies(sketches, grids or [GRID] * len(maps))
+    return [one.tolist() for one in near]
+
+
+def test_distances_of_sketches_are_those_of_the_tokens():
+    for amount in (0.05, 0.3, 1.0):
+        one = tokens(0)
+        other = near_to(one, 1, amount)
+        expected = (1 - np.einsum("pd,pd->p", one, other)).mean()
+        difference = (sketch(one) - sketch(other))[:LENGTH]
+        assert np.square(difference).sum() == pytest.approx(expected, rel=0.3)
+
+
+def test_copies_are_found_and_others_are_not():
+    first, second, third = (tokens(seed) for seed in range(3))
+    maps = [first, second, near_to(first, 7), third, near_to(first, 8)]
+    assert groups(maps) == [[0, 2, 4], [1], [0, 2, 4], [3], [0, 2, 4]]
+    assert groups([first, second, third]) == [[0], [1], [2]]
+    assert groups([first]) == [[0]]
+
+
+def test_images_that_are_all_copies_of_one_are_found_without_others_to_compare_with():
+    maps = [near_to(tokens(0), seed) for seed in range(4)]
+    assert groups(maps) == [[0, 1, 2, 3]] * 4
+
+
+def test_maps_on_other_grids_are_no_copies():
+    assert groups([tokens(0), tokens(0)], [(12, 16), (16, 12)]) == [[0], [1]]
+
+
+def test_of_each_group_one_image_counts():
+    near = [np.array(one) for one in ([0, 2], [1], [0, 2, 3], [2, 3])]
+    assert distinct(near).tolist() == [0, 1, 3]
+
+
+def test_a_chain_of_frames_leaves_out_neighbours_and_not_everything():
+    start, end = tokens(0), tokens(1)
+    frames = [unit((1 - share) * start + share * end) for share in np.linspace(0, 1, 21)]
+    near = groups(frames)
+    assert all(1 < len(one) < 21 for one in near)
+    assert all(image in one for image, one in enumerate(near))
+
+
+def test_even_images_are_told_apart_though_their_tokens_differ_little():
+    even = unit(np.ones((16, 3)))
+    maps = [unit(even + 1e-3 * np.random.default_rng(s).normal(size=even.shape)) for s in range(6)]
+    sketches = np.array([sketch(one) for one in maps])
+    assert [len(one) for one in near_copies(sketches, [(4, 4)] * 6)] == [1] * 6

@@ -1,0 +1,101 @@
+"""Images that are not independent: shots of one part, told by the caller or by their order."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+from pyimgano_openclip import VisionOpenCLIPPatchKNN
+from pyimgano_openclip.bank.relatives import BESIDE, DependentImagesWarning
+
+from helpers.detectors import BOTH, patchknn
+from helpers.embedders import red_images
+
+SHOTS = 5  # of each part
+
+
+class Shots:
+    """Image number i is a shot of part i // 5: patches of that part, with some noise."""
+
+    def embed(self, number):
+        part = np.random.default_rng(number // SHOTS).normal(size=(6, 20))
+        return part + 0.6 * np.random.default_rng(number).normal(size=(6, 20)), (2, 3), (20, 30)
+
+
+def fitted(images, **more):
+    return VisionOpenCLIPPatchKNN(embedder=Shots(), contamination=0.1).fit(images, **more)
+
+
+def false_alarms(detector):
+    """Share of new parts that are flagged, one shot of each."""
+    others = range(100_000, 101_500, SHOTS)
+    return (detector.decision_function(others) > detector.threshold_).mean()
+
+
+IN_ORDER = list(range(100))
+SHUFFLED = np.random.default_rng(0).permutation(100).tolist()
+APART = list(range(0, 500, SHOTS))
+
+
+def test_without_a_word_about_parts_shots_in_random_order_flag_too_much():
+    told = fitted(SHUFFLED, groups=[number // SHOTS for number in SHUFFLED])
+    assert false_alarms(fitted(SHUFFLED)) > 1.3 * false_alarms(told)
+
+
+def test_told_the_parts_a_detector_flags_what_is_asked_for():
+    detector = fitted(SHUFFLED, groups=[number // SHOTS for number in SHUFFLED])
+    assert false_alarms(detector) <= 0.2
+    assert detector.promise().count == 20
+    assert "(20 parts; 29 would bound 10 %)" in str(detector.promise())
+
+
+def test_shots_in_order_are_noticed_and_taken_into_account():
+    with pytest.warns(DependentImagesWarning, match="one part"):
+        detector = fitted(IN_ORDER)
+    assert false_alarms(detector) <= 0.2
+    assert detector.promise().count <= -(-100 // (BESIDE + 1))
+
+
+def test_independent_images_lose_nothing():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        detector = fitted(APART)
+    assert detector.promise().count == 100
+    assert false_alarms(detector) >= 0.05
+
+
+def test_an_image_is_never_compared_with_its_part_also_after_loading(tmp_path):
+    groups = [number // SHOTS for number in SHUFFLED]
+    detector = fitted(SHUFFLED, groups=groups)
+    path = detector.save_checkpoint(tmp_path / "saved.safetensors")
+    twin = VisionOpenCLIPPatchKNN(embedder=Shots()).load_checkpoint(path)
+    assert twin.promise() == detector.promise()
+    more, new = [200, 201, 202], [40, 40, 40]
+    for one in (detector, twin):
+        one.partial_fit(more, groups=new)
+    assert twin.threshold_ == detector.threshold_
+    whole = fitted([*SHUFFLED, *more], groups=[*groups, *new])
+    assert whole.threshold_ == pytest.approx(detector.threshold_, abs=1e-6)
+    assert twin.promise().count == 21
+
+
+def test_groups_have_to_be_told_of_all_images_or_of_none():
+    detector = patchknn().fit(red_images(6), groups=list("aabbcc"))
+    with pytest.raises(ValueError, match="before were told"):
+        detector.partial_fit(red_images(1, first=50))
+    with pytest.raises(ValueError, match="before were not told"):
+        patchknn().fit(red_images(6)).partial_fit(red_images(1, first=50), groups=["a"])
+
+
+@BOTH
+def test_groups_that_do_not_fit_are_refused(build):
+    with pytest.raises(ValueError, match="groups has 2 entries for 3 images"):
+        build().fit(red_images(3), groups=[1, 2])
+    with pytest.raises(ValueError, match="of the group '1'"):
+        build().fit(red_images(3), groups=[1, 1, 1])
+
+
+@BOTH
+def test_every_part_counts_as_much_as_any_other(build):
+    images, groups = red_images(12), [0] * 9 + [1, 2, 3]
+    assert build().fit(images, groups=groups).promise().count == 4

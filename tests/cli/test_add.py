@@ -1,0 +1,89 @@
+"""The command `add`: what was flagged wrongly is learnt."""
+
+import json
+
+import pytest
+
+from pyimgano_openclip import load_detector
+from pyimgano_openclip.cli import main
+
+from helpers.runs import leather
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "few.safetensors"
+    normal = str(leather(tmp_path / "normal", 6))
+    assert main(["fit", "--normal", normal, "--out", str(path), "--model", "bundled"]) == 0
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default::pyimgano_openclip.bank.copies.CopiesWarning")
+def test_images_are_added_once_and_what_changed_is_said(saved, tmp_path, capsys):
+    more = leather(tmp_path / "more", 9)  # six of them are those of the fit
+    command = ["add", str(more), "--detector", str(saved)]
+    capsys.readouterr()
+    assert main([*command, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["images"], facts["added"]) == (9, 3)
+    assert (facts["before"]["images"], facts["after"]["images"]) == (6, 9)
+    content = saved.read_bytes()
+    loaded = load_detector(saved)
+    assert loaded.threshold_ == facts["after"]["threshold"] != facts["before"]["threshold"]
+    assert len(loaded.decision_scores_) == 9
+    assert main(command) == 0
+    assert capsys.readouterr().out.startswith("0 images added, 9 known already\n")
+    assert saved.read_bytes() == content
+
+
+@pytest.mark.slow
+def test_false_alarms_of_a_report_are_added_and_a_failure_leaves_the_file(saved, tmp_path, capsys):
+    more = leather(tmp_path / "more", 9)
+    images = [
+        {"image": "006.png", "score": 0.5, "truth": "normal"},
+        {"image": "007.png", "score": 0.5, "truth": "anomalous"},
+        {"image": "008.png", "score": 0.1, "truth": "normal"},
+        {"image": "000.png", "score": 0.5, "truth": None},
+    ]
+    exported = {
+        "format": "pyimgano-openclip report", "detector": None, "folder": str(more),
+        "threshold": 0.3, "images": images,
+    }  # fmt: skip
+    file = tmp_path / "marks.json"
+    file.write_text(json.dumps(exported))
+    command = ["add", "--detector", str(saved), "--from-report", str(file)]
+    capsys.readouterr()
+    before = saved.read_bytes()
+    (more / "006.png").rename(more / "gone.png")
+    assert main(command) == 1
+    assert f"006.png: marked in {file}, but not there" in capsys.readouterr().err
+    assert saved.read_bytes() == before
+    (more / "gone.png").rename(more / "006.png")
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["added"] == 1
+    assert main([*command, str(more)]) == 2
+
+
+@pytest.mark.slow
+def test_an_interruption_leaves_the_file_as_it_was_and_the_same_command_does_it_all(
+    saved, tmp_path, monkeypatch, capsys
+):
+    """Whether while images are encoded, or with the new file complete but not yet in place."""
+    command = ["add", str(leather(tmp_path / "more", 9)), "--detector", str(saved)]
+    before = saved.read_bytes()
+
+    def interrupted(*_args, **_more):
+        raise KeyboardInterrupt
+
+    for what in (
+        "pyimgano_openclip.patchknn.VisionOpenCLIPPatchKNN._learn_more",
+        "pathlib.Path.replace",
+    ):
+        with monkeypatch.context() as patched:
+            patched.setattr(what, interrupted)
+            assert main(command) == 130
+        assert saved.read_bytes() == before
+    assert "Run the same command again" in capsys.readouterr().err
+    assert main(command) == 0
+    assert "3 images added, 6 known already" in capsys.readouterr().out

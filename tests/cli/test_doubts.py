@@ -1,0 +1,82 @@
+"""What `score` finds doubtful: images of another kind, frames of a dead camera, drift."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pyimgano_openclip.cli import main
+from pyimgano_openclip.cli.doubts import doubts
+from pyimgano_openclip.cli.judging import Stored
+from pyimgano_openclip.samples import make_sample
+
+from helpers.runs import leather, lines_of
+
+BUNDLED = ["--model", "bundled"]
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("fitted")
+    normal, path = leather(folder / "normal", 10), folder / "leather.safetensors"
+    assert main(["fit", "--normal", str(normal), "--out", str(path), *BUNDLED]) == 0
+    return path
+
+
+@pytest.mark.slow
+def test_a_wrong_folder_is_told_from_a_bad_batch(saved, tmp_path, capsys):
+    folder = tmp_path / "carpets"
+    folder.mkdir()
+    for seed in range(6):
+        image = make_sample("carpet", seed=seed, size=(48, 64)).image
+        Image.fromarray(image).save(folder / f"{seed}.png")
+    main(["score", str(folder), "--detector", str(saved), "--out", str(tmp_path / "out")])
+    printed = capsys.readouterr().out
+    assert "check:  nearly all images are anomalous (6 of 6): are camera, light, product" in printed
+
+
+@pytest.mark.slow
+def test_a_dead_camera_is_anomalous_in_every_file_whatever_the_threshold(saved, tmp_path, capsys):
+    folder, out = leather(tmp_path / "new", 3), tmp_path / "out"
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(folder / "black.png")
+    command = ["score", str(folder), "--detector", str(saved), "--out", str(out)]
+    why = "unlike the training images: nearly black"
+    for more in ([], ["--threshold", "9"], ["--threshold", "8"]):
+        capsys.readouterr()
+        assert main([*command, *more]) == 0
+        assert f"black.png ({why})" in capsys.readouterr().out
+        (line,) = (line for line in lines_of(out) if line["image"].endswith("black.png"))
+        assert (line["label"], line["unlike"]) == (1, why)
+        (row,) = (
+            row
+            for row in csv.DictReader((out / "scores.csv").read_text().splitlines())
+            if row["unlike"]
+        )
+        assert (row["label"], row["unlike"]) == ("1", why)
+        assert why in (out / "report.html").read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("always::pyimgano_openclip.images.notices.FlatFrameWarning")
+def test_without_normal_images_a_black_frame_is_anomalous_too(tmp_path, capsys):
+    folder = leather(tmp_path / "new", 3)
+    Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(folder / "black.png")
+    for number, words in enumerate((["--class-name", "leather"], [])):
+        out = tmp_path / str(number)
+        main(["score", str(folder), "--out", str(out), *words, *BUNDLED])
+        told = capsys.readouterr().err
+        assert told.count("warning: Nothing can be seen on some images") == 1
+        black = next(line for line in lines_of(out) if "black" in line["image"])
+        assert (black["label"], black["unlike"]) == (1, "nearly black")
+
+
+def test_drift_is_told_of_results_whose_detector_is_not_loaded():
+    training = np.linspace(0, 1, 50)
+    judge = Stored("VisionOpenCLIPPatchKNN", 1.0, 1.0, None, tuple(training), None)
+    moved = [{"score": score, "label": 0} for score in np.linspace(0.7, 1, 50)]
+    (doubt,) = doubts(judge, moved)
+    assert doubt.startswith("normal images have moved away: the 50 that passed score higher than")
+    assert doubts(judge, [{"score": score, "label": 0} for score in training]) == []
+    assert json.dumps(doubts(judge, moved))

@@ -1,0 +1,138 @@
+"""The command `evaluate`."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from pyimgano_openclip import load_detector
+from pyimgano_openclip.cli import main
+from pyimgano_openclip.cli.measures import Share, image_measures, pixel_measures
+from pyimgano_openclip.samples import make_sample
+
+SIZE = (96, 128)
+
+
+@pytest.fixture(scope="module")
+def leather(tmp_path_factory):
+    """A product as in MVTec AD, and two detectors fitted on it."""
+    root = tmp_path_factory.mktemp("leather")
+    kinds = {"train/good": (range(8), None), "test/good": (range(20, 26), None)}
+    kinds |= {f"test/{name}": (range(30, 33), name) for name in ("hole", "stain")}
+    for kind, (seeds, defect) in kinds.items():
+        (root / kind).mkdir(parents=True)
+        for seed in seeds:
+            sample = make_sample("leather", seed=seed, size=SIZE, defect=defect)
+            Image.fromarray(sample.image).save(root / kind / f"{seed}.png")
+            if defect is not None:
+                masks = root / "ground_truth" / defect
+                masks.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(sample.mask.astype(np.uint8) * 255).save(masks / f"{seed}_mask.png")
+    for name, more in (("few", []), ("words", ["--class-name", "leather"])):
+        command = ["fit", "--normal", str(root / "train"), "--model", "bundled", *more]
+        assert main([*command, "--out", str(root / f"{name}.safetensors")]) == 0
+    return root
+
+
+@pytest.mark.slow
+def test_a_folder_as_in_mvtec_ad_is_measured_and_two_detectors_stand_side_by_side(
+    leather, tmp_path, capsys
+):
+    both = ["--detector", f"{leather}/few.safetensors", "--compare", f"{leather}/words.safetensors"]
+    command = ["evaluate", str(leather), *both, "--out", str(tmp_path / "out")]
+    assert main([*command, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["images"], facts["anomalous"]) == (12, 6)
+    few = facts["detectors"]["few"]
+    detector = load_detector(leather / "few.safetensors")
+    images = [*sorted(leather.glob("test/good/*")), *sorted(leather.glob("test/[hs]*/*"))]
+    scores, truth = detector.decision_function(images), np.repeat([0, 1], 6)
+    assert few["auroc"] == pytest.approx(roc_auc_score(truth, scores))
+    assert few["average_precision"] == pytest.approx(average_precision_score(truth, scores))
+    assert few["recall"]["images"] == (scores[6:] > detector.threshold_).sum()
+    assert few["false_alarms"]["images"] == (scores[:6] > detector.threshold_).sum()
+    assert few["map_size"] == list(SIZE)
+    assert 0 < few["aupro_0.05"] < few["aupro_0.3"] < 1
+    page = (tmp_path / "out/report.html").read_text("utf-8")
+    assert page.count("<polyline") == 4
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "AUPRO up to 0.05" in printed
+    assert "95 % interval" in printed
+
+
+@pytest.mark.slow
+def test_two_folders_need_no_place_for_results_and_a_missing_mask_is_named(
+    leather, tmp_path, capsys
+):
+    folders = [str(leather / "test/good"), str(leather / "test/hole")]
+    command = ["evaluate", *folders, "--detector", str(leather / "few.safetensors")]
+    before = sorted(leather.rglob("*"))
+    assert main([*command, "--masks", str(leather / "ground_truth/hole"), "--json"]) == 0
+    (measured,) = json.loads(capsys.readouterr().out)["detectors"].values()
+    assert measured["segmentation_f1"] > 0
+    assert sorted(leather.rglob("*")) == before
+    masks = shutil.copytree(leather / "ground_truth/hole", tmp_path / "masks")
+    (masks / "31_mask.png").unlink()
+    assert main([*command, "--masks", str(masks)]) == 1
+    assert "no mask of 31.png" in capsys.readouterr().err
+    assert main(["evaluate", *folders[:1], *command[3:]]) == 2
+    assert main(["evaluate", folders[0], *command[1:2], *command[3:]]) == 1
+    assert "Both normal and anomalous" in capsys.readouterr().err
+
+
+def test_unreadable_images_count_as_flagged_and_not_in_the_ranking():
+    scores, truth = np.array([0.1, 0.2, np.nan, 0.3, 0.9, np.nan]), np.array([0, 0, 0, 1, 1, 1])
+    found = image_measures(scores, truth, 0.5)
+    assert (found["auroc"], found["f1_max"]) == (1.0, 1.0)
+    assert (found["recall"]["images"], found["false_alarms"]["images"]) == (2, 1)
+
+
+def test_with_images_of_one_kind_is_told_what_they_tell():
+    found = image_measures(np.array([0.1, 0.2, 0.9]), np.array([0, 0, 0]), 0.5)
+    assert found["false_alarms"]["images"] == 1
+    assert set(found) == {"threshold", "false_alarms"}
+
+
+@pytest.mark.slow
+def test_the_marks_of_a_report_are_measured_also_if_all_are_normal(leather, tmp_path, capsys):
+    marked = [{"image": f"{n}.png", "score": 0.1, "truth": "normal"} for n in range(20, 26)]
+    exported = {
+        "format": "pyimgano-openclip report", "detector": None, "folder": "good",
+        "threshold": 0.3, "images": [*marked, {"image": "x.png", "score": 1.0, "truth": None}],
+    }  # fmt: skip
+    file = leather / "test/marks.json"  # the folder is relative to it
+    file.write_text(json.dumps(exported))
+    command = ["evaluate", "--detector", str(leather / "few.safetensors"), "--from-report"]
+    assert main([*command, str(file), "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    assert "6 normal images, 0 anomalous" in printed
+    assert "of 6; 95 % interval" in printed
+    assert "need normal and anomalous images" in printed
+    exported["folder"] = "/moved"
+    file.write_text(json.dumps(exported))
+    assert main([*command, str(file)]) == 1
+    message = capsys.readouterr().err
+    assert ": /moved/20.png, " in message
+    assert f"marked in {file}, but not there" in message
+    assert "in place of '/moved' at \"folder\"" in message
+
+
+def test_an_interval_is_that_of_clopper_and_pearson():
+    assert Share(0, 30).interval == pytest.approx((0, 0.1157), abs=1e-4)  # their table
+    assert Share(8, 10).interval == pytest.approx((0.4439, 0.9748), abs=1e-4)
+
+
+def test_a_map_that_is_its_mask_is_perfect_whatever_sizes_the_images_have():
+    masks = [np.zeros((60, 80), bool), None, np.zeros((120, 160), bool)]
+    masks[0][:30], masks[2][60:, :80] = True, True
+    patches = [np.zeros((30, 40), np.float32) for _ in masks]
+    patches[0][:15], patches[2][15:, :20] = 1, 1
+    found = pixel_measures(patches, masks, 0.5)
+    assert found["map_size"] == (90, 120)
+    assert found["pixel_auroc"] > 0.999
+    assert found["aupro_0.3"] > 0.99
+    assert found["segmentation_f1"] > 0.97

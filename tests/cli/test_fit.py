@@ -1,0 +1,88 @@
+"""The command `fit`, and what `score` finds in its file."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pyimgano_openclip.cli import main
+from pyimgano_openclip.cli.groups import groups_of
+
+from helpers.runs import leather, lines_of
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default::pyimgano_openclip.bank.copies.CopiesWarning")
+def test_too_few_or_identical_images_are_warned_of(tmp_path, capsys):
+    normal = leather(tmp_path / "normal", 10)
+    out = ["--out", str(tmp_path / "d.safetensors"), "--overwrite"]
+    first, *others = map(str, sorted(normal.iterdir()))
+    copies = [shutil.copy(first, tmp_path / f"{copy}.png") for copy in "ab"]
+    for images, expected in (
+        ([first], ["1 image cannot settle a threshold"]),
+        ([first, *others[2:]], ["8 images cannot settle a threshold that flags 10 %; fit on 9"]),
+        ([str(copy) for copy in copies], ["b.png) is a copy of x[0]", "1 image cannot settle"]),
+        ([first, *others], []),
+    ):
+        assert main(["fit", "--normal", *images, *out, "--model", "bundled"]) == 0
+        printed = capsys.readouterr()
+        warned = [line for line in printed.err.splitlines() if "warning" in line]
+        assert len(warned) == len(expected)
+        assert all(text in line for text, line in zip(expected, warned, strict=True))
+        count = len(images)
+        assert f": {count} normal image{'' if count == 1 else 's'}, threshold" in printed.out
+        different = len(set(images) - {str(copies[1])})
+        some = f"({different} image{'' if different == 1 else 's'}; 29 would bound 10 %)"
+        assert some in printed.out
+
+
+@pytest.mark.slow
+def test_a_saved_detector_needs_none_of_its_settings_again(tmp_path, capsys):
+    normal, saved = leather(tmp_path / "normal", 6), tmp_path / "saved.safetensors"
+    settings = ["force_image_size=[72,96]", "n_neighbors=3", "layers=[0.5,1.0]"]
+    flags = [part for text in settings for part in ("--set", text)]
+    command = ["fit", "--normal", str(normal), "--out", str(saved), "--model", "bundled"]
+    assert main([*command, *flags, "--json"]) == 0
+    fitted = json.loads(capsys.readouterr().out)
+    assert fitted["canvas"] == [72, 96]
+    out = str(tmp_path / "out")
+    assert main(["score", str(normal), "--detector", str(saved), "--out", out, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["threshold"] == fitted["threshold"]
+    assert facts["scored"] == 6
+    assert Path(facts["report"]).is_file()
+    # An image of the bank keeps its training score; of six, the highest is the threshold.
+    highest = max(line["score"] for line in lines_of(tmp_path / "out"))
+    assert highest == pytest.approx(fitted["threshold"], abs=1e-6)
+
+
+@pytest.mark.slow
+def test_words_and_references_are_saved_and_come_back(tmp_path, capsys):
+    normal, saved = leather(tmp_path / "normal", 4), tmp_path / "saved.safetensors"
+    command = ["fit", "--normal", str(normal), "--out", str(saved), "--model", "bundled"]
+    words = ["--class-name", "leather", "--defects", "hole,scratch", "--as-references"]
+    assert main([*command, *words, "--json"]) == 0
+    threshold = json.loads(capsys.readouterr().out)["threshold"]
+    out = ["--out", str(tmp_path / "out"), "--json"]
+    assert main(["score", str(normal), "--detector", str(saved), *out]) == 0
+    assert json.loads(capsys.readouterr().out)["threshold"] == threshold
+    settings = json.loads((tmp_path / "out/run.json").read_text())["identity"]
+    assert settings["defects"] == ["hole", "scratch"]
+    assert settings["class_name"] == "leather"
+
+
+@pytest.mark.parametrize(
+    ("by", "expected"),
+    [("folder", ["a", "a", "b"]), ("prefix", ["a/p1", "a/p1", "b/p2"]), ("FILE", ["x", "x", "y"])],
+)
+def test_images_of_one_part_are_told_by_folder_name_or_table(by, expected, tmp_path):
+    paths = [tmp_path / name for name in ("a/p1_1.png", "a/p1_2.png", "b/p2_1.png")]
+    table = tmp_path / "parts.csv"
+    table.write_text(f"p1_1.png,x\n{paths[1]},x\np2_1.png,y\n")
+    groups = groups_of(paths, str(table) if by == "FILE" else by)
+    start = "" if by == "FILE" else f"{tmp_path}/"
+    assert [group.removeprefix(start) for group in groups] == expected
+    table.write_text("p1_1.png,x\n")
+    with pytest.raises(ValueError, match=r"parts.csv does not tell the group of p1_2.png"):
+        groups_of(paths, str(table))

@@ -1,0 +1,251 @@
+"""Runs of `score` that were interrupted, killed or started again with other settings."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pyimgano_openclip.cli import main
+from pyimgano_openclip.cli.results import Results
+
+from helpers.detectors import patchknn, promptscore
+from helpers.embedders import red_image, red_images, with_green
+from helpers.places import TESTS
+from helpers.processes import clean_environment
+from helpers.runs import RecordingEmbedder, fitted_detector, leather, lines_of, scored
+
+
+def test_an_interrupted_run_goes_on_and_scores_nothing_twice(parts, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        scored(parts, tmp_path / "out", fitted_detector(stops_at=3))
+    before = lines_of(tmp_path / "out")
+    assert [line["image"] for line in before] == ["late/bad.png", "part-0.png", "part-1.png"]
+    assert before[0]["nearest"]
+    fitted = fitted_detector()
+    tally = scored(parts, tmp_path / "out", fitted).tally
+    assert fitted.embedder.seen == ["part-2.png", "part-3.png", "part-4.png"]
+    assert (tally.kept, tally.scored) == (3, 3)
+    uninterrupted = scored(parts, tmp_path / "other").tally.records
+    assert lines_of(tmp_path / "out") == uninterrupted
+
+
+def test_a_line_that_was_cut_off_is_scored_again(parts, tmp_path):
+    scored(parts, tmp_path / "out")
+    journal = tmp_path / "out/scores.jsonl"
+    complete = journal.read_bytes()
+    journal.write_bytes(complete[:-20])
+    tally = scored(parts, tmp_path / "out").tally
+    assert (tally.kept, tally.scored) == (5, 1)
+    assert journal.read_bytes() == complete
+
+
+def test_an_image_that_changed_is_scored_again(parts, tmp_path):
+    scored(parts, tmp_path / "out")
+    Image.fromarray(with_green(red_image(30, 45), 0, 0)).save(parts / "part-2.png")
+    tally = scored(parts, tmp_path / "out").tally
+    assert (tally.kept, tally.scored) == (5, 1)
+    labels = {line["image"]: line["label"] for line in lines_of(tmp_path / "out")}
+    assert labels["part-2.png"] == 1
+
+
+def test_an_image_of_the_same_size_and_date_with_other_content_is_scored_again(parts, tmp_path):
+    path = parts / "part-2.bmp"
+    Image.fromarray(red_image(30, 45)).save(path)
+    scored(parts, tmp_path / "out")
+    before = path.stat()
+    Image.fromarray(with_green(red_image(30, 45), 0, 0)).save(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert (path.stat().st_size, path.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    tally = scored(parts, tmp_path / "out").tally
+    assert (tally.kept, tally.scored) == (6, 1)
+    assert [line["label"] for line in lines_of(tmp_path / "out") if "2.bmp" in line["image"]] == [1]
+
+
+def test_a_copy_of_the_folder_with_other_dates_is_not_scored_again(parts, tmp_path):
+    scored(parts, tmp_path / "out")
+    moved = tmp_path / "moved"
+    shutil.copytree(parts, moved, copy_function=shutil.copy)
+    shutil.rmtree(parts)
+    (tmp_path / "out/overlays/part-0.png.jpg").unlink()  # it is drawn from the copy
+    assert scored(moved, tmp_path / "out").tally.kept == 6
+    assert lines_of(tmp_path / "out")[1]["file"][0] == str(moved / "part-0.png")
+
+
+def test_an_image_that_is_written_to_while_it_is_scored_is_scored_again(parts, tmp_path):
+    fitted = fitted_detector()
+    embed = fitted.embedder.embed
+
+    def written_to(image):
+        found = embed(image)
+        if image.name == "part-4.png":
+            Image.fromarray(with_green(red_image(30, 45), 0, 0)).save(image)
+        return found
+
+    fitted.embedder.embed = written_to
+    scored(parts, tmp_path / "out", fitted)
+    tally = scored(parts, tmp_path / "out").tally
+    assert (tally.kept, tally.scored) == (5, 1)
+    assert [line["label"] for line in lines_of(tmp_path / "out")] == [1, 0, 0, 0, 0, 1]
+
+
+def test_a_journal_of_version_0_1_0_is_read_and_its_images_are_scored_again(parts, tmp_path):
+    scored(parts, tmp_path / "out")
+    journal = tmp_path / "out/scores.jsonl"
+    lines = lines_of(tmp_path / "out")
+    for line in lines:
+        status = Path(line["file"][0]).stat()
+        line["file"] = [line["file"][0], status.st_size, status.st_mtime_ns]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    tally = scored(parts, tmp_path / "out").tally
+    assert (tally.kept, tally.scored, tally.gone) == (0, 6, 0)
+    assert scored(parts, tmp_path / "out").tally.kept == 6
+
+
+@pytest.mark.parametrize("names", [["one.png"], ["one.png", "two.png"]])
+def test_results_with_other_references_are_not_mixed(names, parts, tmp_path):
+    normal = [tmp_path / name for name in names]
+
+    def with_references():
+        return promptscore(embedder=RecordingEmbedder(), references=[str(path) for path in normal])
+
+    for seed, path in enumerate(normal):
+        Image.fromarray(red_image(30, 45, seed=seed)).save(path)
+    scored(parts, tmp_path / "out", with_references())
+    before = normal[0].stat()
+    assert scored(parts, tmp_path / "out", with_references()).tally.kept == 6
+    Image.fromarray(red_image(30, 45, seed=5)).save(normal[0])
+    os.utime(normal[0], ns=(before.st_atime_ns, before.st_mtime_ns))
+    with pytest.raises(ValueError, match="different: references"):
+        scored(parts, tmp_path / "out", with_references())
+
+
+def test_results_with_other_text_vectors_are_not_mixed(parts, tmp_path):
+    scored(parts, tmp_path / "out", promptscore(embedder=RecordingEmbedder()))
+    other = promptscore(embedder=RecordingEmbedder(), text_features_anomaly=[0, 0, 1.0])
+    with pytest.raises(ValueError, match="different: text_features_anomaly"):
+        scored(parts, tmp_path / "out", other)
+
+
+def test_results_of_other_settings_are_not_mixed(parts, tmp_path):
+    scored(parts, tmp_path / "out")
+    other = patchknn(embedder=RecordingEmbedder(), n_neighbors=2).fit(red_images(5, 30, 45))
+    with pytest.raises(ValueError, match=r"different: n_neighbors.*--overwrite"):
+        scored(parts, tmp_path / "out", other)
+    assert scored(parts, tmp_path / "out", other, overwrite=True).tally.scored == 6
+
+
+def test_the_canvas_of_a_run_is_kept(tmp_path):
+    results = Results(tmp_path, {"a": 1})
+    results.start((96, 128))
+    results.close()
+    assert Results(tmp_path, {"a": 1}).canvas == (96, 128)
+
+
+@pytest.mark.parametrize("lower", [-1.0, 0.001, 0.2])
+def test_results_get_the_labels_of_another_threshold_without_being_scored_again(
+    lower, parts, tmp_path
+):
+    scored(parts, tmp_path / "out")
+    fitted = fitted_detector()
+    fitted.threshold_ = lower
+    done = scored(parts, tmp_path / "out", fitted)
+    assert (done.tally.kept, done.tally.scored, fitted.embedder.seen) == (6, 0, [])
+    afresh = scored(parts, tmp_path / "afresh", fitted)
+    assert lines_of(tmp_path / "out") == lines_of(tmp_path / "afresh") == afresh.tally.records
+    table = (tmp_path / "out/scores.csv").read_bytes()
+    assert table == (tmp_path / "afresh/scores.csv").read_bytes()
+    scored(parts, tmp_path / "out")
+    assert lines_of(tmp_path / "out") == scored(parts, tmp_path / "third").tally.records
+
+
+def test_only_overlays_whose_contour_moves_are_drawn_again(parts, tmp_path):
+    out, fitted = tmp_path / "out", fitted_detector()
+    fitted.threshold_ = 0.1  # above all patches of normal images, below half of the other's peak
+    scored(parts, out, fitted)
+    drawn = {path: path.stat().st_mtime_ns for path in out.glob("overlays/**/*.jpg")}
+    fitted.threshold_ *= 1.01
+    scored(parts, out, fitted)
+    assert drawn == {path: path.stat().st_mtime_ns for path in out.glob("overlays/**/*.jpg")}
+    fitted.threshold_ = 2.0
+    scored(parts, out, fitted, overlays="none")
+    assert not list(out.glob("overlays/**/*.jpg"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL")
+def test_a_killed_run_goes_on_and_scores_nothing_twice(tmp_path):
+    images, saved = leather(tmp_path / "images", 120), tmp_path / "saved.safetensors"
+    few = [str(path) for path in sorted(images.iterdir())[:4]]
+    assert main(["fit", "--normal", *few, "--out", str(saved), "--model", "bundled"]) == 0
+    out = tmp_path / "out"
+    command = [
+        sys.executable, "-m", "pyimgano_openclip", "score", str(images), "--detector", str(saved),
+        "--out", str(out), "--threshold", "2", "--batch-size", "1", "--json",
+    ]  # fmt: skip
+    run = {"cwd": TESTS, "env": clean_environment(), "stdin": subprocess.DEVNULL, "text": True}
+    with subprocess.Popen(command, **run, stdout=subprocess.DEVNULL) as process:
+        journal = out / "scores.jsonl"
+        end = time.monotonic() + 120
+        while not (journal.is_file() and journal.read_bytes().count(b"\n") >= 5):
+            assert process.poll() is None, "it ended before it could be killed"
+            assert time.monotonic() < end
+            time.sleep(0.002)
+        process.send_signal(signal.SIGKILL)
+    before = journal.read_bytes()
+    kept = before.count(b"\n")
+    assert 5 <= kept < 120
+    done = subprocess.run(command, **run, capture_output=True, check=True, timeout=300)
+    facts = json.loads(done.stdout)
+    assert done.stderr == ""  # no progress bar in a pipe
+    assert (facts["kept"], facts["scored"]) == (kept, 120 - kept)
+    names = [line["image"] for line in lines_of(out)]
+    assert names == sorted(path.name for path in images.iterdir())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\n",
+        b"{}\n",
+        b"[1, 2]\n",
+        b"null\n",
+        b'{"image": "part-1.png"}\n',
+        b'{"image": 3, "file": []}\n',
+        b'{"image": "part-1.png", "file": ["a", 1, 2], "score": "high"}\n',
+        b"\xff\xfe\n",
+        b"[" * 100_000 + b"\n",
+    ],
+)
+def test_a_damaged_line_is_told_with_its_file_its_number_and_a_remedy(line, parts, tmp_path):
+    scored(parts, tmp_path / "out")
+    journal = tmp_path / "out/scores.jsonl"
+    first, *others = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([first, line, *others]))
+    with pytest.raises(ValueError, match=r"scores\.jsonl, line 2 is damaged .*--overwrite"):
+        scored(parts, tmp_path / "out")
+    journal.write_bytes(b"".join([first, *others]))  # the remedy
+    assert scored(parts, tmp_path / "out").tally.kept == 6
+
+
+@pytest.mark.parametrize("damage", [b"", b"no array", b"\x93NUMPY\x01\x00"])
+def test_damaged_patch_scores_are_told_with_their_file(damage, parts, tmp_path):
+    scored(parts, tmp_path / "out")
+    (tmp_path / "out/patches/part-1.png.npy").write_bytes(damage)
+    (tmp_path / "out/pictures.json").unlink()
+    with pytest.raises(ValueError, match=r"part-1\.png\.npy is damaged .*--overwrite"):
+        scored(parts, tmp_path / "out")
+
+
+@pytest.mark.parametrize("found", [{"identity": [], "canvas": None}, {"identity": {}, "canvas": 3}])
+def test_a_damaged_record_of_the_run_is_told_with_its_file(found, parts, tmp_path):
+    scored(parts, tmp_path / "out")
+    (tmp_path / "out/run.json").write_text(json.dumps(found))
+    with pytest.raises(ValueError, match=r"run\.json is damaged; remove it"):
+        scored(parts, tmp_path / "out")

@@ -1,0 +1,103 @@
+"""A folder and nothing else on the command line."""
+
+import json
+
+import pytest
+
+from pyimgano_openclip import VisionOpenCLIPMutual
+from pyimgano_openclip.cli import main
+from pyimgano_openclip.encoder.embedder import OpenCLIPPatchEmbedder
+from pyimgano_openclip.samples import make_sample
+
+from helpers.detectors import BUNDLED
+from helpers.embedders import save_all
+from helpers.runs import lines_of
+
+pytestmark = pytest.mark.slow
+
+MODEL = ("--model", "bundled", "--device", "cpu", "--precision", "float32")
+ODD = "3.png"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Ten pieces of leather, of which one has a hole."""
+    folder = tmp_path / "images"
+    folder.mkdir()
+    defects = [None] * 10
+    defects[3] = "hole"
+    images = [
+        make_sample("leather", seed=seed, size=(72, 96), defect=defect).image
+        for seed, defect in enumerate(defects)
+    ]
+    save_all(images, folder)
+    return folder
+
+
+def test_a_folder_alone_is_compared_with_itself(folder, tmp_path, capsys):
+    command = ["score", str(folder), "--out", str(tmp_path / "out"), *MODEL]
+    assert main(command) == 0
+    said, oddest, *_ = capsys.readouterr().out.splitlines()
+    assert "compared with each other" in said
+    assert "'fit --normal DIR'" in said
+    assert oddest.endswith(ODD)
+    records = {record["image"]: record for record in lines_of(tmp_path / "out")}
+    assert records[ODD]["label"] == 1
+    assert records[ODD]["regions"]
+    assert {record["path"] for record in records[ODD]["nearest"]} < {
+        str(path) for path in folder.iterdir()
+    }
+    assert (tmp_path / "out/overlays/3.png.jpg").is_file()
+    assert ODD in (tmp_path / "out/report.html").read_text()
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kept"] == 10
+
+
+def test_each_image_of_a_folder_is_encoded_once(folder, tmp_path, monkeypatch):
+    encoded, run = [], OpenCLIPPatchEmbedder._run
+
+    def counted(own, frames, request):
+        encoded.append(len(frames))
+        return run(own, frames, request)
+
+    monkeypatch.setattr(OpenCLIPPatchEmbedder, "_run", counted)
+    assert main(["score", str(folder), "--out", str(tmp_path / "out"), *MODEL]) == 0
+    assert sum(encoded) == 10
+    assert all(record["nearest"] for record in lines_of(tmp_path / "out"))
+
+
+def test_another_pool_does_not_go_on_with_the_results_of_the_first(folder, tmp_path, capsys):
+    command = ["score", str(folder), "--out", str(tmp_path / "out"), *MODEL]
+    assert main(command) == 0
+    (folder / "9.png").unlink()
+    assert main(command) == 1
+    assert "different: pool" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 0
+
+
+def test_an_unreadable_image_is_reported_and_the_others_are_compared(folder, tmp_path, capsys):
+    (folder / "5.png").write_bytes(b"no image")
+    command = ["score", str(folder), "--out", str(tmp_path / "out"), *MODEL]
+    assert main([*command, "--json"]) == 3
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["images"], facts["unreadable"]) == (10, ["5.png"])
+    assert main([*command, "--on-error", "raise", "--overwrite"]) == 1
+
+
+def test_one_image_alone_is_an_error_that_says_what_to_do(folder, tmp_path, capsys):
+    assert main(["score", str(folder / ODD), "--out", str(tmp_path / "out"), *MODEL]) == 1
+    assert "at least two different ones" in capsys.readouterr().err
+
+
+def test_a_saved_pool_scores_new_images(folder, tmp_path, capsys):
+    paths = sorted(folder.iterdir())
+    pool = VisionOpenCLIPMutual(**BUNDLED, threshold_rule="outliers").fit(paths)
+    file = pool.save_checkpoint(tmp_path / "pool.safetensors")
+    new = make_sample("leather", seed=60, size=(72, 96), defect="hole").image
+    (tmp_path / "new").mkdir()
+    save_all([new], tmp_path / "new")
+    out = tmp_path / "out"
+    assert main(["score", str(tmp_path / "new"), "--detector", str(file), "--out", str(out)]) == 0
+    (record,) = lines_of(out)
+    assert record["label"] == 1
+    assert "compared with each other" not in capsys.readouterr().out

@@ -1,0 +1,136 @@
+"""Help, errors and exit codes of the command line."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from pyimgano_openclip.cli import main
+from pyimgano_openclip.cli.messages import listed
+
+from helpers.processes import run_python
+
+LOADING = "Loading the model ...\n"
+FIT = "fit --normal {parts} --out {saved}"
+SCORE = "score {parts} --out {out}"
+
+FAILURES = {
+    SCORE + " --detector {out}/no": "/no: No such file",
+    SCORE + " --detector {parts}/part-0.png": "part-0.png is damaged or not a checkpoint: it is",
+    "score {parts}/none --out {out} --class-name nut": "does not exist",
+    "fit --normal {parts} --out {parts}": "is a folder",
+    "fit --normal {parts} --out {file}/d.safetensors": "{file} is not a folder",
+}
+
+WRONG_USAGE = {
+    SCORE + " --detector {out} --class-name nut": "--detector FILE or --class-name WORD, not both",
+    SCORE + " --detector {out} --model RN50": "A saved detector has its own model; omit --model",
+    SCORE + " --detector {out} --set k=3": "of a saved detector",
+    "fit --normal {parts} --out detector.pt": "must end in .safetensors",
+    FIT + " --as-references": "--class-name",
+    FIT + " --defects dent": "--class-name",
+    FIT + " --contamination 5 --model bundled": "contamination",
+    FIT + " --set foo=1 --model bundled": "no argument foo",
+    FIT
+    + " --set max_patchs=9 --model bundled": "no argument max_patchs; did you mean max_patches?",
+    FIT + " --model bundled --pretrained openai": "includes its weights",
+}
+# The same, as far as it takes torch to notice.
+LATE_FAILURES = {
+    "score {parts} --out {file} --class-name nut --model bundled": "pass a folder for the results",
+    "fit --normal {file} --out {saved} --model bundled": ": {file} cannot be opened",
+    "fit --normal {file} {empty} --out {saved} --model bundled": "2 images cannot be read; ",
+}
+LATE_WRONG_USAGE = {
+    SCORE + " --class-name nut --model bundle": "no model 'bundle'; did you mean 'bundled'",
+    FIT + " --set layers=3 --model bundled": "it must be a list",
+    FIT + " --device gpu": "such as 'cpu'",
+    FIT + " --model RN50": "--model RN50 needs --pretrained",
+    FIT + " --model RN50 --pretrained no": "--pretrained='no'",
+    FIT + " --model RN50 --pretrained openia": "did you mean 'openai'?",
+    FIT + " --model RN5 --pretrained openai": "pyimgano-openclip towers",
+}
+
+
+def rows(messages, code, marks=()):
+    return [pytest.param(*row, code, marks=marks) for row in messages.items()]
+
+
+@pytest.mark.parametrize(
+    ("command", "message", "code"),
+    [
+        *rows(FAILURES, 1),
+        *rows(WRONG_USAGE, 2),
+        *rows(LATE_FAILURES, 1, pytest.mark.slow),
+        *rows(LATE_WRONG_USAGE, 2, pytest.mark.slow),
+    ],
+)
+def test_what_goes_wrong_is_said_in_one_line_and_by_the_exit_code(
+    parts, tmp_path, capsys, command, message, code
+):
+    places = {
+        "parts": parts, "out": tmp_path / "out", "file": tmp_path / "notes.txt",
+        "saved": tmp_path / "d.safetensors", "empty": tmp_path / "empty.png",
+    }  # fmt: skip
+    places["file"].write_text("no image")
+    places["empty"].touch()
+    assert main(command.format(**places).split()) == code
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.removeprefix(LOADING).startswith("pyimgano-openclip: ")
+    assert message.format(**places) in printed.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fit"],
+        ["demo", "--set", "3"],
+        ["score", "x", "--out", "y", "--threshold", "nan"],
+        ["score", "x", "--out", "y", "--threshold", "high"],
+        ["score", "x", "--out", "y", "--batch-size", "0"],
+        ["score", "x", "--out", "y", "--max-pixels", "0"],
+        ["fit", "--normal", "x", "--out", "y", "--max-pixels", "1e9"],
+        ["score", "x", "--out", "y", "--set", "k"],
+        ["threshold", "x", "1", "--contamination", "0.1"],
+    ],
+)
+def test_wrong_usage_is_code_2(arguments, capsys):
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    assert stop.value.code == 2
+    assert "usage:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("while_importing", [False, True])
+def test_only_score_says_that_it_can_go_on(while_importing, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    stopped = interrupted if while_importing else lambda *_: SimpleNamespace(run=interrupted)
+    monkeypatch.setattr("pyimgano_openclip.cli.import_module", stopped)
+    assert main(["score", "x", "--out", "y"]) == 130
+    assert capsys.readouterr().err.endswith(
+        "\nInterrupted. Run the same command again to resume.\n"
+    )
+    assert main(["fit", "--normal", "x", "--out", "y"]) == 130
+    assert capsys.readouterr().err.endswith("\nInterrupted.\n")
+
+
+def test_of_many_names_a_few_are_told():
+    assert listed(["a", "b"]) == "a, b"
+    assert listed([str(n) for n in range(9)]) == "0, 1, 2, 3, 4 and 4 more"
+
+
+def test_help_loads_nothing_heavy():
+    code = """
+import sys
+from pyimgano_openclip.cli import main
+for command in " demo fit score evaluate add threshold export towers doctor download".split(" "):
+    try:
+        main([*filter(None, [command]), "--help"])
+    except SystemExit as stop:
+        assert stop.code == 0
+heavy = ["torch", "open_clip", "cv2", "numpy", "PIL", "jinja2", "tqdm", "pyimgano"]
+print("loaded:", *(name for name in heavy if name in sys.modules))"""
+    assert run_python(code).stdout.endswith("loaded:\n")

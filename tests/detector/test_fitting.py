@@ -1,0 +1,85 @@
+"""Fitting: training scores, thresholds, and no change if it fails."""
+
+import numpy as np
+import pytest
+
+from helpers.detectors import BOTH, EACH, patchknn, promptscore
+from helpers.embedders import red_images, with_green
+
+NORMAL = red_images(12)
+
+
+def test_training_scores_leave_the_image_itself_out():
+    detector = patchknn().fit(NORMAL)
+    for index in (0, 5, 11):
+        others = NORMAL[:index] + NORMAL[index + 1 :]
+        expected = patchknn().fit(others).decision_function([NORMAL[index]])[0]
+        assert detector.decision_scores_[index] == pytest.approx(expected, abs=1e-6)
+    np.testing.assert_array_equal(detector.decision_function(NORMAL), detector.decision_scores_)
+    unknown_twins = [image.copy() for image in NORMAL]
+    unknown_twins[0][0, 0] += 1  # other content: found in the bank
+    assert detector.decision_function(unknown_twins)[0] < detector.threshold_ / 10
+
+
+def test_new_normal_images_are_not_all_flagged():
+    detector = patchknn(contamination=0.1).fit(red_images(40))
+    flagged = detector.predict(red_images(40, first=1000)).mean()
+    assert flagged < 0.35
+
+
+@BOTH
+def test_the_threshold_is_the_quantile_of_the_training_scores(build):
+    detector = build(contamination=0.25).fit(NORMAL)
+    assert detector.decision_scores_.shape == (12,)
+    ranked = np.sort(detector.decision_scores_)  # the rank is 0.75 * 13 = 9.75
+    assert detector.threshold_ == pytest.approx(0.25 * ranked[8] + 0.75 * ranked[9])
+    assert detector.labels_.sum() == 3
+
+
+@EACH
+def test_the_threshold_may_be_set_from_outside(build):
+    detector = build().fit(NORMAL)
+    detector.threshold_ = -1.0
+    assert detector.predict(NORMAL).tolist() == [1] * 12
+
+
+@BOTH
+def test_one_training_image_is_enough(build):
+    detector = build().fit(NORMAL[:1])
+    assert np.isfinite(detector.threshold_)
+    assert detector.predict([with_green(NORMAL[0], 10, 20)]).tolist() == [1]
+
+
+def test_patchknn_before_fit_says_what_to_do():
+    with pytest.raises(RuntimeError, match=r"call fit\(\)"):
+        patchknn().decision_function(NORMAL)
+    with pytest.raises(RuntimeError, match="fit"):
+        patchknn().predict(NORMAL)
+
+
+@EACH
+def test_a_failed_fit_leaves_the_detector_as_it_was(build):
+    detector = build().fit(NORMAL)
+    before = (detector.threshold_, detector.decision_function(NORMAL[:2]).tolist())
+    with pytest.raises(Exception, match=r".+"):
+        detector.fit([NORMAL[0], "no such file.png"])
+    assert (detector.threshold_, detector.decision_function(NORMAL[:2]).tolist()) == before
+
+
+def test_a_threshold_that_is_set_decides_labels_and_only_of_distances_the_regions():
+    unfitted = patchknn()
+    for threshold in (unfitted.label_threshold, unfitted.region_threshold):
+        with pytest.raises(RuntimeError, match="no threshold yet"):
+            threshold()
+    words = promptscore(mode="diff")
+    assert (words.label_threshold(), words.region_threshold()) == (0.0, 0.0)
+    for detector, region in ((unfitted, 0.2), (words, 0.0)):
+        detector.threshold_ = 0.2
+        assert (detector.label_threshold(), detector.region_threshold()) == (0.2, region)
+
+
+@pytest.mark.parametrize("settings", [{"coreset_sampling_ratio": 0.25}, {"max_patches": 48}])
+def test_the_bank_can_be_thinned(settings):
+    detector = patchknn(**settings).fit(NORMAL)
+    assert len(detector.memory_bank_) == 48
+    assert detector.predict([with_green(NORMAL[0], 10, 20)]).tolist() == [1]

@@ -1,0 +1,195 @@
+"""The detector of unlabelled images, as a user meets it."""
+
+import numpy as np
+import pytest
+
+from pyimgano_openclip import VisionOpenCLIPMutual, load_detector
+from pyimgano_openclip.bank.copies import CopiesWarning
+from pyimgano_openclip.maps.gaps import UnreadableImageWarning
+from pyimgano_openclip.samples import make_sample
+
+from helpers.detectors import BUNDLED
+from helpers.embedders import ColourEmbedder, FileEmbedder, red_images, save_all, with_green
+
+ODD = 5  # index of the marked image
+
+
+@pytest.fixture
+def images():
+    """Eight red images, one of them with a green square."""
+    found = red_images(8)
+    found[ODD] = with_green(found[ODD], 10, 20)
+    return found
+
+
+def mutual(**settings):
+    return VisionOpenCLIPMutual(**{"embedder": ColourEmbedder(), **settings})
+
+
+def test_the_odd_one_out_is_found_where_it_is_odd(images):
+    detector = mutual(contamination=0.15).fit(images)
+    assert detector.labels_.tolist() == [0, 0, 0, 0, 0, 1, 0, 0]
+    (region,) = detector.explain(images[ODD])
+    assert region.box.left <= 20 <= 30 <= region.box.right
+    assert region.box.top <= 10 <= 20 <= region.box.bottom
+
+
+def test_images_of_the_pool_keep_their_scores_and_are_read_once(images):
+    detector = mutual().fit(images)
+    calls = detector.embedder.calls
+    assert detector.decision_function(images).tolist() == detector.decision_scores_.tolist()
+    assert np.stack(list(detector.iter_anomaly_maps(images))).shape == (8, 40, 40)
+    assert detector.embedder.calls == calls == 8
+
+
+def test_without_fit_the_images_of_a_call_are_the_pool(images):
+    detector = mutual()
+    expected = mutual().fit(images).decision_scores_.tolist()
+    assert detector.decision_function(images).tolist() == expected
+    assert [found.image for found in detector.score_iter(iter(images))] == expected
+    assert detector.predict_anomaly_map(images)[ODD].max() > 5 * expected[0]
+    assert not hasattr(detector, "threshold_")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_pool_of_one_image_is_an_error_that_says_what_to_do(count):
+    alone = red_images(1) * count
+    with pytest.raises(ValueError, match="at least two different ones"):
+        mutual().decision_function(alone)
+    with pytest.raises(ValueError, match=r"Call fit\(\) with a pool"):
+        mutual().get_anomaly_map(alone[0])
+    with pytest.raises(ValueError, match="at least two different ones"):
+        mutual().fit(alone)
+
+
+def test_copies_do_not_hide_a_defect(images):
+    """The same file twice, or saved again with a little noise."""
+    noisy = np.clip(images[ODD].astype(int) + np.eye(40, dtype=int)[..., None], 0, 255)
+    copies = [images[ODD], noisy.astype(np.uint8)]
+    alone = mutual().fit(images).decision_scores_
+    with pytest.warns(CopiesWarning, match="1 of 10 images"):
+        beside = mutual().fit([*images, *copies]).decision_scores_
+    assert len(beside) == 10
+    assert beside[ODD] == beside[8]
+    np.testing.assert_allclose(beside[[ODD, 9]], alone[ODD], rtol=0.05)
+
+
+@pytest.mark.slow
+def test_a_defect_on_a_third_of_the_images_does_not_hide_itself():
+    pool = [make_sample("leather", seed=seed, size=(96, 96)).image for seed in range(16)]
+    pool += [
+        make_sample("leather", seed=90 + seed, size=(96, 96), defect="hole").image
+        for seed in range(8)
+    ]
+    scores = VisionOpenCLIPMutual(**BUNDLED).fit(pool).decision_scores_
+    assert np.sort(np.argsort(-scores)[:8]).tolist() == list(range(16, 24))
+
+
+def test_contamination_is_the_share_of_the_pool_that_is_labelled(images):
+    pool = [*images, *red_images(12, first=20)]
+    for share in (0.1, 0.25, 0.5):
+        assert mutual(contamination=share).fit(pool).labels_.sum() == 20 * share
+
+
+def test_outliers_need_no_share(images):
+    pool = [*images, *red_images(12, first=20)]
+    detector = mutual(threshold_rule="outliers", contamination=0.5).fit(pool)
+    assert detector.labels_[ODD] == 1
+    assert detector.labels_.sum() <= 3
+
+
+def test_unreadable_images_of_a_pool_get_nan_or_raise(images, tmp_path):
+    paths = save_all(images, tmp_path)
+    paths[2].write_bytes(b"no image")
+    with pytest.warns(UnreadableImageWarning, match="1 image"):
+        scores = mutual(embedder=FileEmbedder(), on_error="nan").decision_function(paths)
+    assert np.flatnonzero(np.isnan(scores)).tolist() == [2]
+    with pytest.raises(ValueError, match=r"x\[2\].*2\.png"):
+        mutual(embedder=FileEmbedder()).decision_function(paths)
+    with pytest.raises(ValueError, match=r"x\[2\].*2\.png"):
+        mutual(embedder=FileEmbedder(), on_error="nan").fit(paths)
+    for path in paths:
+        path.write_bytes(b"no image")
+    with pytest.warns(UnreadableImageWarning, match="8 images"):
+        scores = mutual(embedder=FileEmbedder(), on_error="nan").decision_function(paths)
+    assert np.isnan(scores).all()
+
+
+@pytest.mark.parametrize("settings", [{}, {"roi": (0.0, 0.0, 1.0, 0.5)}])
+def test_the_tokens_of_images_of_the_pool_are_those_they_were_compared_by(images, settings):
+    detector = mutual(**settings).fit(images)
+    results = list(detector.score_iter(images, with_tokens=True))
+    assert detector.embedder.calls == 8
+    assert [found.image for found in results] == detector.decision_scores_.tolist()
+    fresh = mutual(**settings).fit(images[1:]).score_iter(images[:1], with_tokens=True)
+    expected = next(fresh).tokens
+    np.testing.assert_array_equal(results[0].tokens.places, expected.places)
+    np.testing.assert_allclose(results[0].tokens.flat, expected.flat, atol=1e-3)
+    assert detector.nearest(results[ODD], 2) == detector.nearest(images[ODD], 2)
+
+
+def test_images_of_a_large_pool_that_are_not_kept_are_encoded_again_for_their_tokens(images):
+    detector = mutual(max_comparisons=4).fit(images)
+    results = list(detector.score_iter(images, with_tokens=True))
+    assert detector.embedder.calls == 8 + 4
+    assert all(found.tokens is not None for found in results)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["fused", "musc"])
+@pytest.mark.parametrize("most", [200, 4])
+def test_a_saved_pool_scores_alike(recipe, most, tmp_path):
+    pool = [make_sample("tile", seed=seed, size=(64, 96)).image for seed in range(8)]
+    new = [make_sample("tile", seed=9, size=(64, 96), defect="hole").image]
+    settings = {**BUNDLED, "max_tokens": 70, "recipe": recipe, "max_comparisons": most}
+    detector = VisionOpenCLIPMutual(**settings).fit(pool)
+    file = detector.save_checkpoint(tmp_path / "pool.safetensors")
+    loaded = load_detector(file, device="cpu", precision="float32")
+    for images in (pool, new):
+        expected = detector.decision_function(images)
+        assert loaded.decision_function(images).tolist() == expected.tolist()
+    assert loaded.threshold_ == detector.threshold_
+    matches = detector.nearest(new[0], 2)
+    assert loaded.nearest(new[0], 2) == matches
+
+
+def test_nearest_names_the_images_it_resembles_most_and_least(tmp_path):
+    rng = np.random.default_rng(0)
+    greys = [
+        np.full((40, 40, 3), (level, 90, 90), np.uint8) + rng.integers(0, 9, (40, 40, 3), np.uint8)
+        for level in (20, 60, 100, 140, 180)
+    ]
+    paths = save_all(greys, tmp_path)
+    detector = mutual(embedder=FileEmbedder()).fit(paths)
+    matches = detector.nearest(paths[0], 1)
+    assert [match.path for match in matches] == [str(paths[1]), str(paths[4])]
+    assert matches[0].distance < matches[1].distance
+    assert len(detector.nearest(paths[0], 5)) == 4
+    with pytest.raises(RuntimeError, match="no pool yet"):
+        mutual().nearest(greys[0])
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"recipe": "other"}, "recipe='other' is unknown"),
+        ({"recipe": "musc"}, "recipe='musc' needs the class token"),
+        ({"threshold_rule": "gap"}, "threshold_rule='gap' is unknown"),
+        ({"max_comparisons": 1}, "max_comparisons=1"),
+        ({"layers": []}, "layers is empty"),
+        ({"neighbourhoods": [2]}, "each must be odd"),
+    ],
+)
+def test_wrong_settings_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        mutual(**settings)
+
+
+@pytest.mark.slow
+def test_the_aspect_of_the_pool_decides_the_canvas():
+    pool = [make_sample("tile", seed=seed, size=(64, 128)).image for seed in range(3)]
+    detector = VisionOpenCLIPMutual(**BUNDLED).fit(pool)
+    height, width = detector.canvas_
+    assert width == pytest.approx(2 * height, rel=0.2)
+    new = make_sample("tile", seed=9, size=(70, 50)).image
+    assert detector.get_anomaly_map(new).shape == (70, 50)

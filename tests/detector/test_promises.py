@@ -1,0 +1,168 @@
+"""What a threshold promises: simulated through fit(), with embedders of known distribution."""
+
+import json
+from functools import cache
+
+import numpy as np
+import pytest
+from scipy.stats import binom, norm
+
+from pyimgano_openclip import VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore, load_detector
+from pyimgano_openclip.cli import main
+from pyimgano_openclip.detector.promises import FewImagesWarning, images_needed
+
+from helpers.detectors import BOTH
+from helpers.embedders import GREEN, RED, red_images
+from helpers.runs import leather
+
+DRAWS = 200
+FEWEST = binom.ppf(0.01, DRAWS, 0.95)  # of 200 fits keep a promise that 95 % keep
+
+
+class Angles:
+    """Image number i has one patch, whose direction in the plane of both texts is drawn."""
+
+    def embed(self, number):
+        return self.token(np.random.default_rng(number).normal())[None], (1, 1), (8, 8)
+
+    @staticmethod
+    def token(draw):
+        return RED + np.tan(np.arctan(draw) / 2) * GREEN
+
+
+@cache
+def cloud(number):
+    """Four patches around a point that is drawn."""
+    draw = np.random.default_rng(number)
+    return draw.normal(size=12) * 0.5 + draw.normal(size=(4, 12))
+
+
+class Clouds:
+    """Image number i is a cloud of patches."""
+
+    def embed(self, number):
+        return cloud(number), (2, 2), (8, 8)
+
+
+def promptscore(contamination, confidence):
+    return VisionOpenCLIPPromptScore(
+        embedder=Angles(),
+        text_features_normal=RED,
+        text_features_anomaly=GREEN,
+        contamination=contamination,
+        confidence=confidence,
+        mode="diff",
+    )
+
+
+def rate_above(threshold):
+    """Share of all images that score above it: the score grows with the draw."""
+    draws = np.linspace(-6, 6, 4001)
+    tokens = np.stack([Angles.token(draw) for draw in draws])
+    scores = (tokens @ (GREEN - RED)) / np.linalg.norm(tokens, axis=1)
+    return norm.sf(np.interp(threshold, scores, draws))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "contamination"), [(30, 0.1), (60, 0.05), (150, 0.02)])
+def test_with_confidence_at_most_the_contamination_is_flagged(n, contamination):
+    rates = []
+    for draw in range(DRAWS):
+        detector = promptscore(contamination, 0.95).fit(range(draw * n, (draw + 1) * n))
+        rates.append(rate_above(detector.threshold_))
+    assert (np.array(rates) <= contamination).sum() >= FEWEST
+    assert np.mean(rates) > contamination / 4  # it is no threshold that flags nothing
+
+
+@pytest.mark.slow
+def test_the_bound_of_a_threshold_without_confidence_holds():
+    kept = 0
+    for draw in range(DRAWS):
+        detector = promptscore(0.1, None).fit(range(draw * 20, (draw + 1) * 20))
+        kept += rate_above(detector.threshold_) <= detector.false_alarm_bound_
+    assert kept >= FEWEST
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pyimgano_openclip.bank.copies.CopiesWarning")
+@pytest.mark.parametrize("copies", [0, 30])
+def test_a_memory_bank_keeps_its_promise_even_with_copies_in_it(copies):
+    kept, n, embedder = 0, 30, Clouds()
+    for draw in range(DRAWS // 2):
+        images = [1000 + draw * n + number for number in range(n)]
+        detector = VisionOpenCLIPPatchKNN(embedder=embedder, contamination=0.1, confidence=0.95)
+        detector.fit(images + images[:copies])
+        kept += (detector.decision_function(range(200)) > detector.threshold_).mean() <= 0.1
+    assert kept >= binom.ppf(0.01, DRAWS // 2, 0.95)
+
+
+def test_one_of_ten_images_is_no_promise_of_five_percent():
+    detector = promptscore(0.05, None).fit(range(10))
+    assert str(detector.promise()) == (
+        "a new normal image is flagged with about 9 %; with 95 % confidence at most 26 % "
+        "(10 images; 59 would bound 5 %)"
+    )
+    assert detector.false_alarm_bound_ == pytest.approx(1 - 0.05 ** (1 / 10))
+
+
+def test_too_few_images_give_the_highest_score_and_a_warning_of_how_many_it_takes():
+    with pytest.warns(FewImagesWarning, match=r"20 images .* at 5 % .* takes 59.* at 14 %"):
+        detector = promptscore(0.05, 0.95).fit(range(20))
+    assert detector.threshold_ == detector.decision_scores_.max()
+    assert detector.promise().rate == pytest.approx(1 / 21)
+
+
+@pytest.mark.parametrize(
+    ("contamination", "confidence", "n"),
+    [(0.1, 0.95, 29), (0.05, 0.95, 59), (0.02, 0.95, 149), (0.01, 0.95, 299), (0.1, None, 9)],
+)
+def test_the_number_of_images_that_a_promise_takes(contamination, confidence, n):
+    assert images_needed(contamination, confidence) == n
+    lowest = promptscore(contamination, confidence).fit(range(n)).promise()
+    assert (lowest.rate if confidence is None else lowest.bound) <= contamination + 1e-12
+
+
+@BOTH
+def test_a_promise_is_saved_and_loaded(build, tmp_path):
+    detector = build(contamination=0.2, confidence=0.5).fit(red_images(12))
+    path = detector.save_checkpoint(tmp_path / "saved.safetensors")
+    twin = build().load_checkpoint(path)
+    assert (twin.promise(), twin.confidence) == (detector.promise(), 0.5)
+    assert load_detector(path, embedder=detector.embedder).promise() == detector.promise()
+
+
+def test_a_threshold_of_the_callers_has_a_bound_too():
+    detector = promptscore(0.1, None).fit(range(50))
+    detector.threshold_ = np.sort(detector.decision_scores_)[30]
+    assert detector.promise().rate == pytest.approx(1 - 31 / 51)
+    assert detector.false_alarm_bound_ > 0.4
+
+
+@pytest.mark.parametrize("wrong", [0, 0.3, 1, "high"])
+@BOTH
+def test_a_confidence_that_is_none_is_refused(build, wrong):
+    with pytest.raises(ValueError, match="confidence"):
+        build(confidence=wrong)
+
+
+@BOTH
+def test_before_fit_nothing_is_promised(build):
+    with pytest.raises(RuntimeError, match="fit"):
+        _ = build().false_alarm_bound_
+
+
+@pytest.mark.slow
+def test_fit_and_the_report_say_what_can_be_expected(tmp_path, capsys):
+    normal, saved = leather(tmp_path / "normal", 10), str(tmp_path / "saved.safetensors")
+    command = ["fit", "--normal", str(normal), "--out", saved, "--model", "bundled", "--json"]
+    assert main([*command, "--contamination", "0.1", "--confidence", "0.6"]) == 0
+    facts = json.loads(capsys.readouterr().out)["false_alarms"]
+    assert facts == {
+        "rate": pytest.approx(1 / 11),
+        "bound": pytest.approx(1 - 0.4 ** (1 / 10)),
+        "confidence": 0.6,
+        "images": 10,
+    }
+    out = tmp_path / "out"
+    assert main(["score", str(normal), "--detector", saved, "--out", str(out)]) == 0
+    assert "a new normal image is flagged with about 9 %" in (out / "report.html").read_text()

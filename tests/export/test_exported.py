@@ -1,0 +1,228 @@
+# ruff: noqa: E402 - torch and onnxruntime are asked for before they are imported
+"""An exported file gives its detector's scores, maps and labels."""
+
+import importlib.util
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("onnxruntime")
+
+from pyimgano_openclip import load_detector
+from pyimgano_openclip.detector import saving
+from pyimgano_openclip.export.onnx_file import _prove, export_onnx
+from pyimgano_openclip.export.proof import MAPS, SCORES, compare
+from pyimgano_openclip.images.notices import FlatFrameWarning
+from pyimgano_openclip.images.reading import read_frame
+from pyimgano_openclip.maps.scores import anomaly_map
+from pyimgano_openclip.runtime import OnnxDetector
+
+from helpers.detectors import on_bundled
+from helpers.exported import DEFECTS, leather
+
+pytestmark = pytest.mark.slow
+
+PAIRS = pytest.mark.parametrize("pair", ["square", "oblong", "prompts"], indirect=True)
+
+
+@pytest.fixture
+def pair(request):
+    return request.getfixturevalue(request.param)
+
+
+@cache
+def parade():
+    return new_images((60, 90), 200)
+
+
+def new_images(size, count):
+    kinds = [None, *DEFECTS]
+    return [
+        leather(1, size, first=100 + seed, defect=kinds[seed % len(kinds)])[0]
+        for seed in range(count)
+    ]
+
+
+@PAIRS
+def test_no_label_differs_on_200_images(pair):
+    images = parade()
+    exported = OnnxDetector(pair.path, threads=1)
+    found = compare(pair.detector, exported, images)
+    assert found.images == 200
+    assert found.score <= SCORES
+    assert found.map <= MAPS
+    assert found.labels == ()
+    assert len(set(exported.predict(images).tolist())) == 2
+
+
+def frames(size):
+    """What should never have been scored, of the right size and of others."""
+    (image,) = leather(1, size, first=300)
+    noise = np.random.default_rng(1).integers(0, 256, image.shape, np.uint8)
+    flat = [np.full_like(image, level) for level in (0, 255, 127)]
+    others = [
+        image[: size[0] // 2],
+        image[:12, : 12 * size[1] // size[0]],
+        image // 9,
+        image[..., ::-1],
+    ]
+    return [*flat, noise, *map(np.ascontiguousarray, others), image]
+
+
+@PAIRS
+def test_what_is_unlike_the_training_images_is_so_by_the_file_for_the_same_reason(pair):
+    images = frames(pair.images[0].shape[:2])
+    exported = OnnxDetector(pair.path, threads=1)
+    ours = list(pair.detector.score_iter(images))
+    theirs = list(exported.score_iter(images))
+    assert [scored.unlike for scored in theirs] == [scored.unlike for scored in ours]
+    assert [scored.unlike is None for scored in ours].count(True) in (1, 2)
+    assert exported.predict(images).tolist() == pair.detector.predict(images).tolist()
+    expected = pair.detector.decision_function(images)
+    np.testing.assert_allclose(exported.decision_function(images), expected, atol=SCORES)
+    assert compare(pair.detector, exported, images).passed
+
+
+def test_prompts_without_training_images_flag_frames_on_which_nothing_can_be_seen(tmp_path):
+    detector = on_bundled("promptscore", mode="diff")
+    detector.choose_canvas(leather(1, (90, 150)))
+    exported = OnnxDetector(export_onnx(detector, tmp_path / "d.onnx").path, threads=1)
+    images = frames((90, 150))
+    with pytest.warns(FlatFrameWarning, match="nearly black"):
+        expected = detector.decision_function(images)
+    with pytest.warns(FlatFrameWarning, match="nearly black"):
+        scores = exported.decision_function(images)
+    np.testing.assert_allclose(scores, expected, atol=SCORES)
+    assert (scores[:3] > 2).all()
+    assert scores[-1] < 2
+
+
+@PAIRS
+def test_the_label_in_the_file_is_1_where_the_portrait_is_far_from_all_others(pair):
+    exported = OnnxDetector(pair.path, threads=1)
+    low, high = exported.facts.whole.ranges["distance"]
+    (image,) = leather(1, exported.canvas_, first=300)
+    images = np.stack([image, np.random.default_rng(1).permutation(image), image // 2, 255 - image])
+    told = outputs_of(pair.path, images)
+    beyond = (told["distance"] > high) | (told["score"] > exported.threshold_)
+    assert told["label"].tolist() == beyond.astype(int).tolist()
+    assert low <= told["distance"].min() < high < told["distance"].max()
+
+
+@PAIRS
+def test_a_region_and_its_defect_are_the_detectors(pair):
+    exported = OnnxDetector(pair.path, threads=1)
+    found = 0
+    for image in new_images((90, 150), 10):
+        ours, theirs = pair.detector.explain(image), exported.explain(image)
+        assert [region.defect for region in theirs] == [region.defect for region in ours]
+        for own, other in zip(ours, theirs, strict=True):
+            assert np.abs(np.subtract(other.box, own.box)).max() <= 1
+            assert other.peak == pytest.approx(own.peak, abs=MAPS)
+            assert other.probability == pytest.approx(own.probability, abs=1e-4)
+            found += 1
+    assert found
+
+
+def outputs_of(path, images):
+    """All outputs of the network for images that were resized as the file says."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path))
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(None, {"images": images}), strict=True))
+
+
+@PAIRS
+def test_the_outputs_agree_with_each_other(pair):
+    exported = OnnxDetector(pair.path, threads=1)
+    images = new_images((80, 100), 5)
+    pixels = np.stack([read_frame(image, exported.canvas_).pixels for image in images])
+    told = outputs_of(pair.path, pixels)
+    like = [scored.unlike is None for scored in exported.score_iter(images)]  # others are raised
+    assert sum(like) > 1
+    scores, labels = exported.decision_function(images)[like], exported.predict(images)[like]
+    np.testing.assert_allclose(told["score"][like], scores, atol=1e-6)
+    assert told["label"][like].tolist() == labels.tolist()
+    for patches, found in zip(told["patch_scores"], told["anomaly_map"], strict=True):
+        np.testing.assert_allclose(found, anomaly_map(patches, exported.canvas_), atol=1e-5)
+    alone = outputs_of(pair.path, pixels[:1])
+    np.testing.assert_allclose(alone["score"], told["score"][:1], atol=1e-6)
+
+
+@PAIRS
+def test_openvino_computes_the_same(pair):
+    if importlib.util.find_spec("openvino") is None:
+        pytest.skip("OpenVINO is not installed")
+    import openvino
+
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    model = openvino.Core().compile_model(str(pair.path), "CPU", settings)
+    exported = OnnxDetector(pair.path, threads=1)
+    images = new_images(exported.canvas_, 3)
+    told = model(np.stack(images))
+    expected = outputs_of(pair.path, np.stack(images))
+    np.testing.assert_allclose(told["score"], expected["score"], atol=SCORES)
+    np.testing.assert_allclose(told["anomaly_map"], expected["anomaly_map"], atol=MAPS)
+    assert told["label"].tolist() == expected["label"].tolist()
+
+
+@PAIRS
+def test_the_file_says_what_it_is(pair):
+    facts, detector = OnnxDetector(pair.path).facts, pair.detector
+    assert facts.canvas == detector.canvas_
+    assert facts.threshold == detector.label_threshold()
+    assert facts.region_threshold == detector.region_threshold()
+    assert facts.model_fingerprint == detector._embedder.fingerprint
+    assert facts.detector_digest == saving.digest(detector)
+    assert (facts.patch_height, facts.patch_width) == (8, 8)
+
+
+def test_the_digest_is_that_of_the_checkpoint(oblong, tmp_path):
+    from pyimgano_openclip.files.checkpoint import read_checkpoint
+
+    saved = oblong.detector.save_checkpoint(tmp_path / "d.safetensors")
+    assert OnnxDetector(oblong.path).facts.detector_digest == read_checkpoint(saved).digest
+
+
+def test_load_detector_reads_an_exported_file(oblong):
+    detector = load_detector(oblong.path, on_error="nan", threads=1)
+    with pytest.warns(RuntimeWarning, match="could not be read"):
+        assert detector.predict(["nowhere.png"]).tolist() == [1]
+    with pytest.raises(ValueError, match="no argument device"):
+        load_detector(oblong.path, device="cpu")
+
+
+def test_images_that_were_learnt_from_are_scored_as_new(oblong):
+    learnt = oblong.images[:3]
+    assert compare(oblong.detector, OnnxDetector(oblong.path), learnt).passed
+    scores = OnnxDetector(oblong.path).decision_function(learnt)
+    assert (scores < oblong.detector.decision_function(learnt)).all()
+
+
+def test_a_file_that_differs_is_not_written(oblong, tmp_path, monkeypatch):
+    monkeypatch.setattr("pyimgano_openclip.export.proof.SCORES", -1.0)
+    with pytest.raises(RuntimeError, match=r"does not give the detector's scores.*Nothing was"):
+        _prove(oblong.detector, oblong.path, oblong.images[:1])
+
+
+def test_a_changed_threshold_is_a_label_that_differs(oblong):
+    exported, images = OnnxDetector(oblong.path), new_images((90, 150), 4)
+    exported.threshold_ = -1.0
+    found = compare(oblong.detector, exported, images)
+    assert not found.passed
+    assert replace(found, labels=()).passed
+    assert found.labels
+
+
+def test_nothing_is_left_behind_if_writing_fails(oblong, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("pyimgano_openclip.export.onnx_file._write", fail)
+    with pytest.raises(OSError, match="No space"):
+        export_onnx(oblong.detector, tmp_path / "d.onnx")
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,124 @@
+"""The runtime needs NumPy, Pillow and onnxruntime, and nothing else."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers.environments import Environment
+from helpers.exported import leather
+from helpers.places import ROOT
+from helpers.processes import run, run_python
+
+pytestmark = pytest.mark.slow
+
+# numpy, pillow and onnxruntime, with the folders of their libraries.
+ENOUGH = {"numpy", "numpy.libs", "PIL", "pillow.libs", "onnxruntime"}
+FOREIGN = ("torch", "open_clip", "timm", "pyimgano", "cv2", "scipy", "sklearn", "tqdm", "jinja2")
+
+SCORE = """
+import json, sys
+from pyimgano_openclip.runtime import OnnxDetector
+detector = OnnxDetector({file!r}, threads=1)
+paths = {paths!r}
+told = {{
+    "scores": detector.decision_function(paths).tolist(),
+    "labels": detector.predict(paths).tolist(),
+    "shapes": [found.shape for found in detector.iter_anomaly_maps(paths)],
+    "boxes": [[region.box for region in detector.explain(path)] for path in paths],
+    "loaded": sorted(set(sys.modules) & set({foreign!r})),
+}}
+print(json.dumps(told))"""
+
+
+@pytest.fixture
+def files(oblong, tmp_path):
+    images = [*leather(2, (90, 150), first=70), *leather(2, (90, 150), first=80, defect="hole")]
+    paths = []
+    for number, image in enumerate(images):
+        paths.append(str(tmp_path / f"{number}.png"))
+        Image.fromarray(image).save(paths[-1])
+    return paths
+
+
+def told_by(program, **how):
+    return json.loads(run_python(program, "-W", "error", **how).stdout)
+
+
+def test_a_fresh_environment_with_three_packages_scores_maps_and_explains(oblong, files, tmp_path):
+    for builder in ("pip", "hatchling"):  # used from here, not downloaded
+        pytest.importorskip(builder)
+    build = ("--no-deps", "--no-index", "--no-build-isolation", "--wheel-dir", tmp_path)
+    run(sys.executable, "-m", "pip", "wheel", *build, ROOT)
+    environment = Environment(tmp_path, ENOUGH)
+    environment.install(*tmp_path.glob("*.whl"))
+    assert run_python("pass", "-W", "error", python=environment.python).stderr == ""
+    program = SCORE.format(file=str(oblong.path), paths=files, foreign=FOREIGN)
+    told = told_by(program, python=environment.python)
+    expected = oblong.detector.decision_function(files)
+    np.testing.assert_allclose(told["scores"], expected, atol=1e-4)
+    assert told["labels"] == oblong.detector.predict(files).tolist()
+    assert told["shapes"] == [[90, 150]] * 4
+    boxes = [[list(region.box) for region in oblong.detector.explain(path)] for path in files]
+    assert told["boxes"] == boxes
+    assert any(boxes)
+
+
+def test_nothing_foreign_is_imported_where_everything_is_installed(oblong, files):
+    program = SCORE.format(file=str(oblong.path), paths=files, foreign=FOREIGN)
+    assert told_by(program)["loaded"] == []
+
+
+def test_a_missing_onnxruntime_is_named(tmp_path):
+    program = """
+import sys
+sys.modules["onnxruntime"] = None
+from pyimgano_openclip.runtime import OnnxDetector
+try:
+    OnnxDetector("screw.onnx")
+except ImportError as error:
+    print(error)"""
+    assert "pip install onnxruntime" in run_python(program).stdout
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda _: b"", bytes.upper]
+)
+def test_a_damaged_file_is_refused_by_name(oblong, tmp_path, damage):
+    from pyimgano_openclip.runtime import OnnxDetector
+
+    file = tmp_path / "damaged.onnx"
+    file.write_bytes(damage(oblong.path.read_bytes()))
+    with pytest.raises(ValueError, match=r"damaged\.onnx cannot be used"):
+        OnnxDetector(file)
+    with pytest.raises(FileNotFoundError):
+        OnnxDetector(tmp_path / "none.onnx")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("threshold", "nan", "out of range"),
+        ("canvas_width", "-1", "out of range"),
+        ("canvas_width", "88", "takes images of"),
+        ("resize_filter", "lanczos", "unknown resize filter"),
+        ("pyimgano_openclip_format", "2", "update pyimgano-openclip"),
+        ("limits", '{"distance": [0, 2]}', "are no limits"),
+        ("limits", "[1]", "are no limits"),
+        ("canvas_height", None, "was not written by pyimgano-openclip"),
+        ("threshold", None, "has no metadata 'threshold'"),
+    ],
+)
+def test_impossible_metadata_are_refused(oblong, tmp_path, name, value, message):
+    import onnx
+
+    from pyimgano_openclip.runtime import OnnxDetector
+
+    model = onnx.load(oblong.path)
+    kept = {entry.key: entry.value for entry in model.metadata_props if entry.key != name}
+    onnx.helper.set_model_props(model, kept if value is None else {**kept, name: value})
+    onnx.save(model, tmp_path / "forged.onnx")
+    with pytest.raises(ValueError, match=message):
+        OnnxDetector(tmp_path / "forged.onnx")

@@ -1,0 +1,44 @@
+"""Regions of a map, and the patches below them."""
+
+import cv2
+import numpy as np
+import pytest
+
+from pyimgano_openclip.maps.boxes import patch_box
+from pyimgano_openclip.maps.components import connected_runs
+from pyimgano_openclip.maps.regions import find_regions
+
+
+def test_regions_are_connected_boxes_hottest_first():
+    found = np.zeros((50, 90), np.float32)
+    found[10:20, 30:45] = 0.6
+    found[19:25, 44:50] = 0.7  # touches the first at a corner
+    found[40:45, 80:90] = 0.9
+    first, second = find_regions(found, 0.5, limit=10)
+    assert first.box == (80, 40, 90, 45)
+    assert first.area == 50
+    assert second.box == (30, 10, 50, 25)
+    assert second.peak == pytest.approx(0.7)
+    assert 44 <= second.peak_at[0] < 50
+    assert find_regions(found, 0.5, limit=1) == [first]
+    assert find_regions(found, 2, limit=10) == []
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.7, 1.0])
+@pytest.mark.parametrize("size", [(1, 40), (40, 1), (23, 31)])
+def test_components_are_those_of_opencv(size, share):
+    hot = np.random.default_rng(0).random(size) < share
+    count, labels = cv2.connectedComponents(hot.astype(np.uint8), connectivity=8)
+    found = np.zeros(size, np.int32)
+    components = connected_runs(hot)
+    for number, runs in enumerate(components, start=1):
+        for run in runs:
+            found[run.row, run.start : run.stop] = number
+    pairs = set(zip(found.ravel().tolist(), labels.ravel().tolist(), strict=True))
+    assert len(components) == count - 1
+    assert len(pairs) == count - 1 + (not hot.all())
+
+
+def test_a_patch_has_at_least_one_pixel():
+    boxes = [patch_box(patch, (4, 4), (2, 3)) for patch in range(16)]
+    assert all(box.left < box.right <= 3 and box.top < box.bottom <= 2 for box in boxes)
