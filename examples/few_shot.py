@@ -16,8 +16,7 @@ from pathlib import Path
 from PIL import Image
 from pyimgano.models import create_model
 
-from pyimgano_openclip import load_detector
-from pyimgano_openclip.frame import read_pixels
+from pyimgano_openclip import load_detector, read_pixels
 from pyimgano_openclip.samples import make_sample
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}

@@ -1,4 +1,4 @@
-"""Draw heat maps of four products beside what the detector learnt from: the README's picture.
+"""Draw heat maps of four products beside what the detector learnt from: a picture of the README.
 
     python examples/heat_maps.py --out examples/pictures/heat-maps.jpg
 

@@ -11,17 +11,21 @@ seconds without a change: its line then says why. Files that are not finished by
 with "unfinished", and another one when they are.
 
 Ctrl-C or SIGTERM ends the program after the line in progress. Started again it goes on: a file that
-has its line is not scored twice, unless it was written anew, and what came meanwhile is scored.
+has its line is not scored twice, unless it has another content, and what came meanwhile is scored.
+Content is told by a digest in the line, not by size and date, which two files can share. Lines
+without one, of version 0.1.0, do not tell: their files get another line.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
@@ -29,20 +33,24 @@ from pathlib import Path
 
 import numpy as np
 
-from pyimgano_openclip import load_detector
-from pyimgano_openclip.frame import read_pixels
+from pyimgano_openclip import load_detector, read_pixels
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 PARTIAL_SUFFIXES = {".part", ".tmp"}
+PATIENCE = 60.0  # seconds
+WINDOW = 100  # images that passed, whose scores are compared with those of the training images
+COARSE = 3.0  # seconds; some file systems give two writes within two seconds the same date
 
 
 @dataclass(frozen=True)
 class Version:
-    """A file with one content: another one when it is written to."""
+    """What a folder tells of a file; it changes when the file is written to."""
 
     file: str
     size: int
     modified: int  # nanoseconds
+    changed: int  # nanoseconds; copying a date along does not set it
+    number: int  # another one when another file took its place
 
 
 @dataclass
@@ -52,12 +60,14 @@ class Arrival:
     version: Version
     first_seen: float
     unchanged_since: float
+    digest: str | None = None
     problem: str | None = None
     reported: bool = False
+    confirmed: bool = False
 
 
 class Journal:
-    """The lines, appended to a file, and the versions of files that have one."""
+    """The lines, appended to a file, and by file the digest of what the last one is about."""
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -70,20 +80,22 @@ class Journal:
             lines.pop()
         records = [json.loads(line) for line in lines]
         self.done = {
-            Version(record["file"], record["size"], record["modified"])
-            for record in records
-            if "unfinished" not in record
+            record["file"]: record.get("digest") for record in records if "unfinished" not in record
         }
 
-    def add(self, version: Version, found: dict) -> None:
+    def add(self, arrival: Arrival, found: dict) -> None:
         """Append a line; it is on the disk when this returns."""
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
-        line = json.dumps({**asdict(version), **found, "time": now})
+        version = arrival.version
+        facts = {"file": version.file, "size": version.size, "modified": version.modified}
+        if "unfinished" not in found:
+            facts["digest"] = arrival.digest
+        line = json.dumps({**facts, **found, "time": now})
         self._file.write(line.encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
         if "unfinished" not in found:
-            self.done.add(version)
+            self.done[version.file] = arrival.digest
         print(line, flush=True)
 
     def close(self) -> None:
@@ -103,6 +115,8 @@ class Line:
 
     def __post_init__(self) -> None:
         self._arrivals: dict[str, Arrival] = {}
+        self._finished: dict[str, Arrival] = {}  # as they were when they had their line
+        self._passed: deque[float] = deque(maxlen=WINDOW)  # scores of the last images
 
     def look(self, stop: threading.Event) -> int:
         """Look once at every file and score what is complete; how many are waited for."""
@@ -110,29 +124,45 @@ class Line:
         earlier = self._arrivals
         self._arrivals = {
             version.file: _arrival(version, earlier.get(version.file), now)
-            for version in self._versions()
+            for version in self._versions(now)
         }
         for arrival in list(self._arrivals.values()):
             if stop.is_set():
                 break
             found = self._examine(arrival, now)
-            if found is None:
-                continue
-            self.journal.add(arrival.version, found)
-            if "unfinished" in found:
+            if found is not None:
+                self.journal.add(arrival, found)
+            if found is not None and "unfinished" in found:
                 arrival.reported = True
-            else:
+            elif found is not None or self._has_line(arrival):
+                self._finished[arrival.version.file] = arrival
                 del self._arrivals[arrival.version.file]
         return sum(not arrival.reported for arrival in self._arrivals.values())
 
-    def _versions(self) -> Iterator[Version]:
-        """The files that have no line yet, by name."""
+    def _has_line(self, arrival: Arrival) -> bool:
+        """Whether the last line of a file is about the content that was found."""
+        known = self.journal.done.get(arrival.version.file)
+        return known is not None and known == arrival.digest
+
+    def _is_finished(self, version: Version, now: float) -> bool:
+        """Whether a file is as it was when it had its line."""
+        last = self._finished.get(version.file)
+        if last is None or last.version != version:
+            return False
+        if not last.confirmed and now - last.unchanged_since >= COARSE:
+            last.confirmed = True  # from here on, writing to it sets another date
+            if _digest(self.folder / version.file) != last.digest:
+                del self._finished[version.file]
+        return version.file in self._finished
+
+    def _versions(self, now: float) -> Iterator[Version]:
+        """The files that have no line yet, or have been written to since, by name."""
         for path in sorted(self.folder.iterdir()):
             suffix = path.suffix.lower()
             if path.name.startswith(".") or suffix not in IMAGE_SUFFIXES | PARTIAL_SUFFIXES:
                 continue
             version = _version(path)
-            if version is not None and version not in self.journal.done:
+            if version is not None and not self._is_finished(version, now):
                 yield version
 
     def _examine(self, arrival: Arrival, now: float) -> dict | None:
@@ -144,27 +174,44 @@ class Line:
             return {"unfinished": f"still being written after {known:.0f} s"} if late else None
         given_up = unchanged >= self.patience
         if arrival.problem is None or given_up:
+            arrival.digest = _digest(path)
+            if self._has_line(arrival):
+                return None  # it was scored before a restart, or only its date is new
             try:
                 pixels = read_pixels(path)
-                if _version(path) != arrival.version:
+                if _version(path) != arrival.version or _digest(path) != arrival.digest:
                     return None  # it was written to meanwhile
                 return self._score(pixels)
             except ValueError as error:
                 arrival.problem = str(error)
-        return {"error": arrival.problem} if given_up else None
+        # What was not inspected does not pass.
+        return {"error": arrival.problem, "label": 1} if given_up else None
 
     def _score(self, pixels: np.ndarray) -> dict:
         start = time.perf_counter()
         detector = self.detector
-        score = detector.decision_function([pixels])[0]
-        anomalous = bool(score > detector.threshold_)
+        (scored,) = detector.score_iter([pixels])
+        anomalous = scored.image > detector.threshold_
+        told = {} if scored.unlike is None else {"unlike": scored.unlike}
+        if not anomalous:
+            self._passed.append(scored.image)
+        if drift := self._drift():
+            told["drift"] = drift
         return {
-            "score": float(score),
+            "score": scored.image,
             "label": int(anomalous),
-            "percentile": float(detector.score_percentile([score])[0]),
+            **told,
+            "percentile": float(detector.score_percentile([scored.image])[0]),
             "regions": [asdict(region) for region in detector.explain(pixels)] if anomalous else [],
             "seconds": round(time.perf_counter() - start, 3),
         }
+
+    def _drift(self) -> str | None:
+        """How normal images have moved away from the training images, if they have."""
+        if not hasattr(self.detector, "drift"):  # one of unlabelled images knows no normal ones
+            return None
+        found = self.detector.drift(list(self._passed))
+        return str(found) if found is not None and found.moved else None
 
 
 def _version(path: Path) -> Version | None:
@@ -173,7 +220,15 @@ def _version(path: Path) -> Version | None:
         status = path.stat()
     except FileNotFoundError:
         return None
-    return Version(path.name, status.st_size, status.st_mtime_ns)
+    return Version(path.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+
+
+def _digest(path: Path) -> str | None:
+    """The digest of a file's content, or None if it cannot be read."""
+    try:
+        return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    except OSError:
+        return None
 
 
 def _arrival(version: Version, earlier: Arrival | None, now: float) -> Arrival:
@@ -192,8 +247,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="the lines, in a file that grows")
     parser.add_argument("--poll", type=float, default=0.5, help="seconds between two looks")
     parser.add_argument("--settle", type=float, default=1.0, help="seconds without a change")
-    parser.add_argument("--patience", type=float, default=60.0, help="seconds until giving up")
-    parser.add_argument("--once", action="store_true", help="end when nothing is waited for")
+    parser.add_argument(
+        "--patience", type=float, help="seconds until giving up (60; with --once as --settle)"
+    )
+    parser.add_argument("--once", action="store_true", help="end when the folder is done")
     parser.add_argument("--device", default="auto")
     options = parser.parse_args(arguments)
     if not options.folder.is_dir():
@@ -208,7 +265,10 @@ def main(arguments: list[str] | None = None) -> None:
         for number in (signal.SIGINT, signal.SIGTERM)
     }
     journal = Journal(options.out)
-    line = Line(options.folder, detector, journal, options.settle, options.patience)
+    # Nobody writes to a folder that is scored once.
+    usual = options.settle if options.once else PATIENCE
+    patience = usual if options.patience is None else options.patience
+    line = Line(options.folder, detector, journal, options.settle, patience)
     try:
         while not stop.is_set():
             waiting = line.look(stop)

@@ -56,12 +56,13 @@ def build(options: argparse.Namespace):
 
 
 def hottest_region(detector, path: Path) -> str:
-    """Where an image is hottest, and which of the named defects that resembles most."""
+    """Where an image is hottest, and the named defect that this resembles, if one leads clearly."""
     regions = detector.explain(path, limit=1)
     if not regions:
         return ""
     left, top, right, bottom = regions[0].box
-    named = f"{regions[0].defect} ({regions[0].probability:.0%})"
+    name = regions[0].defect
+    named = "damage" if name is None else f"{name} ({regions[0].probability:.0%})"
     return f"{named} at x {left}-{right}, y {top}-{bottom}"
 
 

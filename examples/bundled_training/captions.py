@@ -13,7 +13,7 @@ import open_clip
 import torch
 from torch import Tensor
 
-from pyimgano_openclip import prompts
+from pyimgano_openclip.prompts import wording as prompts
 from pyimgano_openclip.samples import DEFECTS, FAMILIES
 
 FULL_VOCABULARY = 49_408

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 
 from pyimgano_openclip import VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore
+from pyimgano_openclip.encoder.weights import find_source, load_model
 from pyimgano_openclip.samples import HELD_OUT_FAMILIES, OBJECTS, Sample, defects_of, make_sample
-from pyimgano_openclip.weights import find_source, load_model
 
 from . import network
 from .captions import Vocabulary

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812 - the name everybody uses
 from torch import Tensor, nn
 
-from pyimgano_openclip.features import aggregate
-from pyimgano_openclip.towers import Request, VisionTransformerTower
+from pyimgano_openclip.encoder.features import aggregate
+from pyimgano_openclip.encoder.towers import Request, VisionTransformerTower
 
 TAU = 0.07  # temperature of promptscore
 DEPTHS = (0.25, 0.5, 0.75)  # of patch-kNN, and one that it may be told to read
