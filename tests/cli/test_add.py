@@ -1,12 +1,18 @@
 """The command `add`: what was flagged wrongly is learnt."""
 
 import json
+import os
+import subprocess
+import sys
+import time
 
+import numpy as np
 import pytest
 
 from pyimgano_openclip import load_detector
-from pyimgano_openclip.cli import main
+from pyimgano_openclip.cli import add, main
 
+from helpers.processes import clean_environment
 from helpers.runs import leather
 
 
@@ -87,3 +93,53 @@ def test_an_interruption_leaves_the_file_as_it_was_and_the_same_command_does_it_
     assert "Run the same command again" in capsys.readouterr().err
     assert main(command) == 0
     assert "3 images added, 6 known already" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="kills by signal")
+def test_a_killed_command_goes_on_where_it_was_and_ends_with_the_same_detector(
+    saved, tmp_path, monkeypatch
+):
+    more = leather(tmp_path / "more", 14)
+    at_once = tmp_path / "at-once.safetensors"
+    at_once.write_bytes(saved.read_bytes())
+    before = saved.read_bytes()
+    code = (
+        "import sys; from pyimgano_openclip.cli import add, main; "
+        "add.PART = 2; sys.exit(main(sys.argv[1:]))"
+    )
+
+    command = [sys.executable, "-c", code, "add", more, "--detector", saved]
+    with subprocess.Popen(command, env=clean_environment(), stderr=subprocess.DEVNULL) as killed:
+        while saved.read_bytes() == before:
+            assert killed.poll() is None
+            time.sleep(0.001)
+        killed.kill()
+    learnt = len(load_detector(saved).memory_bank_.images)
+    assert learnt in (8, 10, 12)  # whole parts, and not all of them
+    monkeypatch.setattr(add, "PART", 2)
+    for file in (saved, at_once):
+        assert main(["add", str(more), "--detector", str(file)]) == 0
+    ends = [load_detector(file) for file in (saved, at_once)]
+    assert [len(end.memory_bank_.images) for end in ends] == [14, 14]
+    assert ends[0].threshold_ == ends[1].threshold_
+    np.testing.assert_array_equal(ends[0].decision_scores_, ends[1].decision_scores_)
+
+
+@pytest.mark.slow
+def test_parts_are_told_when_they_were_told_to_fit(tmp_path, capsys):
+    for name, count in (("normal", 6), ("more", 9)):
+        folder = leather(tmp_path / name, count)
+        for number, image in enumerate(sorted(folder.iterdir())):
+            image.rename(folder / f"part{number // 3}_{number % 3}.png")
+    path = tmp_path / "few.safetensors"
+    command = ["fit", "--normal", tmp_path / "normal", "--out", path, "--model", "bundled"]
+    assert main([*map(str, command), "--group-by", "prefix"]) == 0
+    before = path.read_bytes()
+    command = ["add", str(tmp_path / "more"), "--detector", str(path)]
+    assert main(command) == 1
+    assert "--group-by" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert main([*command, "--group-by", "prefix"]) == 0
+    assert "3 images added, 6 known already" in capsys.readouterr().out
+    assert load_detector(path).promise().count == 3

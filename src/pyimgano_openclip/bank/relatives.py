@@ -147,8 +147,8 @@ def more_groups(
     if (known is None) != (groups is None):
         told = "not told" if known is None else "told"
         raise ValueError(
-            f"The groups of the images that were learnt before were {told}; it has to be the same "
-            "with these, or else fit again with all images."
+            f"The groups of the images that were learnt before were {told} (groups=, "
+            "--group-by); it has to be the same with these, or else fit again with all images."
         )
     if known is None:
         return None

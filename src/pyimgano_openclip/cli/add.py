@@ -14,13 +14,20 @@ from ..patchknn import VisionOpenCLIPPatchKNN
 from .answer import Answer
 from .detectors import saved_detector
 from .fit import all_unreadable, complete
+from .groups import groups_of
 from .images import most_pixels, search_images, skipped, skipped_lines
 from .marks import read_marks
 from .messages import UsageError, counted
 
+PART = 100  # images that are learnt between two savings
+
 
 def run(options: argparse.Namespace) -> Answer:
-    """Add normal images to a saved detector; its file is replaced completely or not at all."""
+    """Add normal images to a saved detector, part by part.
+
+    After each part its file is replaced, completely or not at all. The same command goes on after
+    an interruption, since images that have been learnt are known.
+    """
     with most_pixels(options.max_pixels):
         return _run(options)
 
@@ -35,7 +42,7 @@ def _run(options: argparse.Namespace) -> Answer:
         )
     found = search_images(places)
     paths = complete(found.images)
-    seen = digest_of_file(options.detector)
+    digest = digest_of_file(options.detector)
     detector = saved_detector(options)
     if not isinstance(detector, VisionOpenCLIPPatchKNN):
         raise ValueError(
@@ -45,12 +52,13 @@ def _run(options: argparse.Namespace) -> Answer:
     before = _state(detector)
     with all_unreadable(paths):
         new = [path for path in paths if not _is_known(detector, path)]
-        if new:
-            detector.partial_fit(new)
-    if new:
-        if digest_of_file(options.detector) != seen:
-            raise ValueError(f"{options.detector} was changed meanwhile; run the command again.")
-        detector.save_checkpoint(options.detector)
+        for start in range(0, len(new), PART):
+            part = new[start : start + PART]
+            detector.partial_fit(part, groups=groups_of(part, options.group_by))
+            if digest_of_file(options.detector) != digest:
+                raise ValueError(f"{options.detector} was changed meanwhile; run it again.")
+            detector.save_checkpoint(options.detector)
+            digest = digest_of_file(options.detector)
     facts = {
         "file": str(options.detector),
         "images": len(paths),

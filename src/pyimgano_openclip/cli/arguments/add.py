@@ -15,8 +15,9 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="add normal images to a saved detector",
         description="Add normal images, such as those flagged wrongly, to a patch-kNN detector: "
-        "its bank grows and its threshold follows. The file is replaced completely or not at all; "
-        "images that it has learnt already are passed over, so the command can be repeated.",
+        "its bank grows and its threshold follows. The file is replaced after each hundred images, "
+        "completely or not at all; images that it has learnt are passed over, so that the same "
+        "command goes on after an interruption.",
         epilog="example: pyimgano-openclip add more/ --detector screw.safetensors",
     )
     parser.add_argument(
@@ -36,5 +37,5 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         help="the flagged images that were marked as normal in a report, from the file that it "
         "exports",
     )
-    share(parser, "model", "working", "reading")
+    share(parser, "model", "parts", "working", "reading")
     parser.set_defaults(loads_model=True, again=AGAIN)

@@ -44,17 +44,20 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         help="how sure that share is, such as 0.95 (default: on average only)",
     )
     parser.add_argument(
-        "--group-by",
-        metavar="folder|prefix|FILE",
-        help="which images show one part, where there are several of each: those of one folder, "
-        "those whose names differ in the last piece only (part7_1.png, part7_2.png), or as a CSV "
-        "file of lines image,group tells",
-    )
-    parser.add_argument(
         "--as-references",
         action="store_true",
         help="with --class-name: compare with the normal images as well as with texts",
     )
     overwriting(parser, "replace the file --out if there is one")
-    share(parser, "model", "words", "resolution", "roi", "working", "reading", "settings")
+    share(
+        parser,
+        "model",
+        "words",
+        "resolution",
+        "roi",
+        "parts",
+        "working",
+        "reading",
+        "settings",
+    )
     parser.set_defaults(loads_model=True)

@@ -117,6 +117,16 @@ def _roi(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _parts(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--group-by",
+        metavar="folder|prefix|FILE",
+        help="which images show one part, where there are several of each: those of one folder, "
+        "those whose names differ in the last piece only (part7_1.png, part7_2.png), or as a CSV "
+        "file of lines image,group tells",
+    )
+
+
 def _words(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--class-name",
@@ -175,6 +185,7 @@ _GROUPS = {
     "words": _words,
     "resolution": _resolution,
     "roi": _roi,
+    "parts": _parts,
     "working": _working,
     "reading": _reading,
     "settings": _settings,
