@@ -351,8 +351,11 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             RuntimeError: If there is no threshold yet.
         """
         with self._lock:
-            threshold, learnt = super().region_threshold(), cast(Enrolled, self._learnt)
-        return threshold * learnt.region_share(self.contamination)
+            return super().region_threshold()
+
+    def region_share(self) -> float:
+        """Tell what :meth:`region_threshold` is as a multiple of ``threshold_``."""
+        return cast(Enrolled, self._learnt).region_share(self.contamination)
 
     def _embedder_settings(self) -> dict[str, Any]:
         names = ("layers", "neighbourhoods", "dimension")

@@ -383,6 +383,10 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         settled = self._settled()
         return NEUTRAL[self.mode_in_force] if settled is None else settled.region
 
+    def region_share(self) -> float:
+        """0, since :meth:`region_threshold` is set apart from ``threshold_``."""
+        return 0.0
+
     @property
     def _in_force(self) -> Mapping[str, Any]:
         """The arguments of which the method is made, with those that the recipe fixes."""

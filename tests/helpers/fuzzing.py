@@ -24,6 +24,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from pyimgano_openclip.detector.promises import FewImagesWarning
 from pyimgano_openclip.images.reading import image_size, read_frame
 
 from helpers.forged import damaged_checkpoint, sound_checkpoints
@@ -115,6 +116,7 @@ def main() -> int:
     faulthandler.enable()
     # As errors, Pillow's warnings of damage are one more way to fail; not so while Python ends.
     warnings.simplefilter("error")
+    warnings.simplefilter("ignore", FewImagesWarning)  # damage may ask for confidence
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     folder = options.folder or Path(tempfile.mkdtemp())
     start = time.perf_counter()

@@ -40,6 +40,9 @@ class Judge(Protocol):
     def region_threshold(self) -> float:
         """Map value that a pixel has to exceed to be hot."""
 
+    def region_share(self) -> float:
+        """What it is as a multiple of the threshold of images; 0 if it is set apart."""
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -49,7 +52,7 @@ class Stored:
         detector: Name of the detector's class.
         map_smoothing: See :class:`Judge`.
         threshold: The detector's own; None if another one was given and it had none.
-        region: Map value that a pixel has to exceed to be hot; None for the threshold.
+        region: Map value that a pixel has to exceed to be hot; None if it follows the threshold.
         training: Scores of the training images; may be empty.
         roi: Where was looked, as JSON values; None for everywhere.
         share: What the threshold of regions is as a multiple of that of images, if it follows it.
@@ -117,29 +120,15 @@ class Stored:
         """See :class:`Judge`."""
         return self.share * self.label_threshold() if self.region is None else self.region
 
+    def region_share(self) -> float:
+        """See :class:`Judge`."""
+        return self.share if self.region is None else 0.0
+
 
 def short_name(judge: Judge) -> str:
     """The name of a detector in front of a progress bar, such as PatchKNN."""
     name = judge.detector if isinstance(judge, Stored) else type(judge).__name__
     return name.removeprefix("VisionOpenCLIP")
-
-
-def regions_follow(judge: Judge) -> bool:
-    """Whether a pixel is hot above the image threshold; prompts have another one for regions."""
-    if isinstance(judge, Stored):
-        return judge.region is None
-    # A detector that is loaded has imported it already, a stored one need not.
-    from ..promptscore import VisionOpenCLIPPromptScore
-
-    return not isinstance(judge, VisionOpenCLIPPromptScore)
-
-
-def region_share(judge: Judge) -> float:
-    """What the threshold of regions is as a multiple of that of images; 0 if it does not follow."""
-    if not regions_follow(judge):
-        return 0.0
-    threshold = judge.label_threshold()
-    return judge.region_threshold() / threshold if threshold else 1.0
 
 
 def training_scores(judge: Judge) -> Scores:

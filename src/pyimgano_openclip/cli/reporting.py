@@ -23,7 +23,7 @@ from ..images.reading import read_pixels
 from ..maps.pictures import heat_picture
 from ..report.page import Finding, Neighbour, Section, crop, render_report
 from .drawing import Drawing, fair_side
-from .judging import Judge, map_of, region_share, training_scores
+from .judging import Judge, map_of, training_scores
 from .messages import printable
 from .places import THUMBNAILS
 from .results import Record, Results
@@ -58,7 +58,7 @@ def build_section(
         folder=_folder_of(records),
         saved=settings.get("saved detector"),
         scale=(drawing.low, drawing.high),
-        follows=region_share(detector),
+        follows=detector.region_share(),
     )
 
 

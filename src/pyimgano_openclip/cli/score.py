@@ -25,7 +25,7 @@ from .cluster import Cluster, joined
 from .detectors import new_detector, pool_detector, report_settings, saved_detector, settings_of
 from .drawing import draw_all, paint_here
 from .images import ImageFile, most_pixels
-from .judging import Stored, region_share, regions_follow, training_scores
+from .judging import Stored, training_scores
 from .messages import UsageError
 from .outcome import Run, answer
 from .relabel import remember
@@ -136,10 +136,10 @@ def _stored(detector: OpenCLIPDetector, threshold: float | None) -> Stored:
         detector=type(detector).__name__,
         map_smoothing=detector.map_smoothing,
         threshold=threshold,
-        region=None if regions_follow(detector) else detector.region_threshold(),
+        region=None if detector.region_share() else detector.region_threshold(),
         training=tuple(float(score) for score in training_scores(detector)),
         roi=None if detector.roi_ is None else detector.roi_.stored(),
-        share=region_share(detector) or 1.0,
+        share=detector.region_share(),
     )
 
 

@@ -610,7 +610,11 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         """
         if not hasattr(self, "threshold_"):
             raise RuntimeError("There is no threshold yet; call fit(), or pass threshold=.")
-        return float(self.threshold_)
+        return self.region_share() * float(self.threshold_)
+
+    def region_share(self) -> float:
+        """Tell what :meth:`region_threshold` is as a multiple of ``threshold_``; 0 if set apart."""
+        return 1.0
 
     def hot_above(self, anomaly_map: Floats) -> float:
         """Map value above which :meth:`explain` counts a pixel of this map as hot.
