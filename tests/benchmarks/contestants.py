@@ -122,7 +122,8 @@ def anomalib_winclip() -> Work:
     """anomalib's WinCLIP, zero-shot, on its own fixed tower: it has nothing to fit.
 
     For speed only: with open_clip >= 3 its windows attend to each other, so that its scores are not
-    WinCLIP's. ``recipe="winclip"`` is proved against the formulas and stands for its quality.
+    WinCLIP's. ``recipe="winclip"`` is proved against the formulas and stands for its quality. This
+    module needs nothing else of ours then, so it runs in an environment with open_clip 2.24 too.
     """
     import torch
     from anomalib.models.image.winclip import torch_model
