@@ -49,15 +49,6 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         help="with --class-name: compare with the normal images as well as with texts",
     )
     overwriting(parser, "replace the file --out if there is one")
-    share(
-        parser,
-        "model",
-        "words",
-        "resolution",
-        "roi",
-        "parts",
-        "working",
-        "reading",
-        "settings",
-    )
+    share(parser, "model", "words", "resolution", "roi", "parts")
+    share(parser, "working", "reading", "settings")
     parser.set_defaults(loads_model=True)
