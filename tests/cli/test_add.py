@@ -132,7 +132,7 @@ main(sys.argv[1:])"""
 
 
 @pytest.mark.slow
-def test_parts_are_told_when_they_were_told_to_fit(tmp_path, capsys):
+def test_parts_are_told_when_they_were_told_to_fit(tmp_path, monkeypatch, capsys):
     for name, count in (("normal", 6), ("more", 9)):
         folder = leather(tmp_path / name, count)
         for number, image in enumerate(sorted(folder.iterdir())):
@@ -144,6 +144,12 @@ def test_parts_are_told_when_they_were_told_to_fit(tmp_path, capsys):
     command = ["add", str(tmp_path / "more"), "--detector", str(path)]
     assert main(command) == 1
     assert "--group-by" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    table = tmp_path / "parts.csv"  # of all but the last image, which comes in a part of its own
+    table.write_text("part2_0.png,c\npart2_1.png,c\n")
+    monkeypatch.setattr(add, "PART", 1)
+    assert main([*command, "--group-by", str(table)]) == 1
+    assert "does not tell the group of part2_2.png" in capsys.readouterr().err
     assert path.read_bytes() == before
     assert main([*command, "--group-by", "prefix"]) == 0
     assert "3 images added, 6 known already" in capsys.readouterr().out

@@ -52,13 +52,7 @@ def _run(options: argparse.Namespace) -> Answer:
     before = _state(detector)
     with all_unreadable(paths):
         new = [path for path in paths if not _is_known(detector, path)]
-        for start in range(0, len(new), PART):
-            part = new[start : start + PART]
-            detector.partial_fit(part, groups=groups_of(part, options.group_by))
-            if digest_of_file(options.detector) != digest:
-                raise ValueError(f"{options.detector} was changed meanwhile; run it again.")
-            detector.save_checkpoint(options.detector)
-            digest = digest_of_file(options.detector)
+        _learn(detector, new, options, digest)
     facts = {
         "file": str(options.detector),
         "images": len(paths),
@@ -68,6 +62,20 @@ def _run(options: argparse.Namespace) -> Answer:
         "after": _state(detector),
     }
     return Answer(_text(facts), facts)
+
+
+def _learn(
+    detector: VisionOpenCLIPPatchKNN, new: list[Path], options: argparse.Namespace, digest: str
+) -> None:
+    """Learn images part by part; the digest is that of the file that the detector was read from."""
+    groups = groups_of(new, options.group_by)  # of all, so that a missing one is told first
+    for start in range(0, len(new), PART):
+        part = slice(start, start + PART)
+        detector.partial_fit(new[part], groups=groups and groups[part])
+        if digest_of_file(options.detector) != digest:
+            raise ValueError(f"{options.detector} was changed meanwhile; run the command again.")
+        detector.save_checkpoint(options.detector)
+        digest = digest_of_file(options.detector)
 
 
 def _is_known(detector: VisionOpenCLIPPatchKNN, path: Path) -> bool:
