@@ -65,7 +65,10 @@ def _run(options: argparse.Namespace) -> Answer:
 
 
 def _learn(
-    detector: VisionOpenCLIPPatchKNN, new: list[Path], options: argparse.Namespace, digest: str
+    detector: VisionOpenCLIPPatchKNN,
+    new: list[Path],
+    options: argparse.Namespace,
+    digest: str | None,
 ) -> None:
     """Learn images part by part; the digest is that of the file that the detector was read from."""
     groups = groups_of(new, options.group_by)  # of all, so that a missing one is told first
