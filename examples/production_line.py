@@ -38,7 +38,7 @@ from pyimgano_openclip import load_detector, read_pixels
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 PARTIAL_SUFFIXES = {".part", ".tmp"}
 PATIENCE = 60.0  # seconds
-WINDOW = 100  # images that passed, whose scores are compared with those of the training images
+WINDOW = 100  # images that passed, which are compared with the training images
 COARSE = 3.0  # seconds; some file systems give two writes within two seconds the same date
 
 
@@ -116,7 +116,7 @@ class Line:
     def __post_init__(self) -> None:
         self._arrivals: dict[str, Arrival] = {}
         self._finished: dict[str, Arrival] = {}  # as they were when they had their line
-        self._passed: deque[float] = deque(maxlen=WINDOW)  # scores of the last images
+        self._passed: deque = deque(maxlen=WINDOW)  # results of the last images that passed
 
     def look(self, stop: threading.Event) -> int:
         """Look once at every file and score what is complete; how many are waited for."""
@@ -194,7 +194,7 @@ class Line:
         anomalous = scored.image > detector.threshold_
         told = {} if scored.unlike is None else {"unlike": scored.unlike}
         if not anomalous:
-            self._passed.append(scored.image)
+            self._passed.append(scored)
         if drift := self._drift():
             told["drift"] = drift
         return {
@@ -210,7 +210,7 @@ class Line:
         """How normal images have moved away from the training images, if they have."""
         if not hasattr(self.detector, "drift"):  # one of unlabelled images knows no normal ones
             return None
-        found = self.detector.drift(list(self._passed))
+        found = self.detector.drift(self._passed)
         return str(found) if found is not None and found.moved else None
 
 

@@ -73,10 +73,18 @@ def test_without_normal_images_a_black_frame_is_anomalous_too(tmp_path, capsys):
 
 
 def test_drift_is_told_of_results_whose_detector_is_not_loaded():
-    training = np.linspace(0, 1, 50)
-    judge = Stored("VisionOpenCLIPPatchKNN", 1.0, 1.0, None, tuple(training), None)
-    moved = [{"score": score, "label": 0} for score in np.linspace(0.7, 1, 50)]
-    (doubt,) = doubts(judge, moved)
+    training, looks = np.linspace(0, 1, 50), tuple((100.0 + n, 9, 1, 0, 0) for n in range(50))
+    known = {"training": tuple(training), "looks": looks, "parts": 50}
+    judge = Stored("VisionOpenCLIPPatchKNN", 1.0, 1.0, None, roi=None, **known)
+    judge = Stored.read(json.loads(json.dumps(judge.facts())))
+    same = [
+        {"score": score, "label": 0, "look": look}
+        for score, look in zip(training, looks, strict=True)
+    ]
+    assert doubts(judge, same) == []
+    higher = [{"score": score, "label": 0} for score in np.linspace(0.8, 1, 50)]
+    (doubt,) = doubts(judge, higher)
     assert doubt.startswith("normal images have moved away: the 50 that passed score higher than")
-    assert doubts(judge, [{"score": score, "label": 0} for score in training]) == []
-    assert json.dumps(doubts(judge, moved))
+    darker = [{**one, "look": (80.0 + n, 9, 1, 0, 0)} for n, one in enumerate(same)]
+    (doubt,) = doubts(judge, darker)
+    assert "the 50 that passed are darker than the training images in" in doubt

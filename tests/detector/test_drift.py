@@ -3,29 +3,84 @@
 import numpy as np
 import pytest
 
-from pyimgano_openclip.detector.drift import drift
+from pyimgano_openclip import VisionOpenCLIPPatchKNN
+from pyimgano_openclip.detector.drift import Seen, Usual, drift
+from pyimgano_openclip.images.look import Look
 
 from helpers.detectors import BOTH
 from helpers.embedders import red_images
 
 NORMAL = red_images(40)
+GREY = Look(100.0, 20.0, 1.0, 0.0, 0.0)
+NO_LOOKS = np.empty((0, 5))
+
+
+def usual(scores, looks=NO_LOOKS, parts=None):
+    return Usual(np.asarray(scores), looks, len(scores) if parts is None else parts)
+
+
+def seen(scores, look=None):
+    return [Seen(score, look) for score in scores]
 
 
 @BOTH
 def test_normal_images_like_those_before_have_not_moved(build):
     detector = build(contamination=0.1).fit(NORMAL)
-    found = detector.drift(detector.decision_function(red_images(40, first=100)))
+    found = detector.drift(detector.score_iter(red_images(40, first=100)))
     assert not found.moved
-    assert "score like the training images" in str(found)
+    assert "are like the training images" in str(found)
 
 
-def test_scores_that_rise_or_fall_below_the_threshold_are_noticed():
-    training = np.random.default_rng(0).normal(size=60)
-    for way, by in (("higher", 1.2), ("lower", -1.2)):
-        scores = np.random.default_rng(1).normal(size=80) + by
-        found = drift(training, scores, threshold=2.5)
-        assert found.moved
-        assert f"score {way} than the training images in " in str(found)
+def test_scores_that_rise_are_noticed_and_those_that_fall_are_none():
+    draw = np.random.default_rng(0)
+    training, new = draw.normal(size=60), draw.normal(size=80)
+    found = drift(usual(training), seen(new + 1.5), threshold=4)
+    assert (found.measure, found.moved) == ("score", True)
+    assert "the 80 that passed score higher than the training images in " in str(found)
+    assert not drift(usual(training), seen(new - 1.5), threshold=4).moved
+
+
+@pytest.mark.parametrize(
+    ("measure", "by", "words"),
+    [
+        ("brightness", 20, "are brighter"),
+        ("brightness", -20, "are darker"),
+        ("contrast", 8, "have more contrast"),
+        ("detail", -1, "are blurred more"),
+        ("red", 1, "are redder"),
+        ("blue", -1, "are less blue"),
+    ],
+)
+def test_other_looks_are_noticed_where_scores_stay(measure, by, words):
+    draw = np.random.default_rng(0)
+    scores = draw.uniform(size=100)
+    looks = np.array(GREY) + draw.normal(size=(150, 5)) * (5, 2, 0.2, 0.1, 0.1)
+    known = usual(scores[:50], looks[:50])
+    same = [Seen(score, Look(*look)) for score, look in zip(scores, looks[50:], strict=True)]
+    assert not drift(known, same, threshold=1).moved
+    other = [
+        one._replace(look=one.look._replace(**{measure: getattr(one.look, measure) + by}))
+        for one in same
+    ]
+    found = drift(known, other, threshold=1)
+    assert (found.measure, found.moved) == (measure, True)
+    assert f"the 100 that passed {words} than the training images in " in str(found)
+
+
+@pytest.mark.parametrize("gain", [0.8, 1.2])
+def test_a_fifth_more_or_less_light_is_noticed_after_ten_images(gain):
+    from pyimgano_openclip.samples import make_sample
+
+    images = [
+        make_sample("leather", seed=seed, product=3, size=(64, 64)).image for seed in range(70)
+    ]
+    detector = VisionOpenCLIPPatchKNN(openclip_model_name="bundled", openclip_pretrained=None)
+    detector.fit(images[:10]).threshold_ = 1.0  # all pass
+    assert not detector.drift(detector.score_iter(images[10:])).moved
+    lit = [np.clip(image * gain, 0, 255).astype(np.uint8) for image in images[10:]]
+    found = detector.drift(detector.score_iter(lit))
+    assert found.moved
+    assert found.higher == (1 if gain > 1 else 0)
 
 
 @pytest.mark.parametrize("count", [20, 100])
@@ -34,19 +89,32 @@ def test_chance_is_that_of_the_rank_test(count):
 
     draw = np.random.default_rng(count)
     training, scores = draw.normal(size=50), draw.normal(size=count) + 0.4
-    exact = mannwhitneyu(scores, training, method="asymptotic", use_continuity=False)
-    assert drift(training, scores, threshold=9).chance == pytest.approx(exact.pvalue)
+    how = {"method": "asymptotic", "use_continuity": False}
+    higher = mannwhitneyu(scores, training, alternative="greater", **how).pvalue
+    assert drift(usual(training), seen(scores), threshold=9).chance == pytest.approx(higher)
+    looks = np.array([GREY._replace(brightness=value) for value in training])
+    images = [Seen(-9.0, GREY._replace(brightness=value)) for value in scores]
+    found = drift(usual(training, looks), images, threshold=9)
+    assert found.chance == pytest.approx(mannwhitneyu(scores, training, **how).pvalue)
+
+
+def test_images_of_one_part_count_once():
+    scores, new = np.repeat(np.linspace(0, 1, 10), 10), np.linspace(0.8, 1, 20)
+    alone, together = (drift(usual(scores, parts=parts), seen(new), 1) for parts in (100, 10))
+    assert alone.higher == together.higher
+    assert alone.moved
+    assert not together.moved
 
 
 def test_what_did_not_pass_and_what_was_not_inspected_do_not_count():
     training = np.linspace(0, 1, 40)
     passed = training.tolist()
-    found = drift(training, [*passed, *[5.0] * 100, np.nan], threshold=1)
+    found = drift(usual(training), seen([*passed, *[5.0] * 100, np.nan]), threshold=1)
     assert (found.images, found.moved) == (40, False)
-    assert drift(training, [*passed[:19], *[5.0] * 100], threshold=1) is None
+    assert drift(usual(training), seen([*passed[:19], *[5.0] * 100]), threshold=1) is None
 
 
 @BOTH
 def test_before_fit_there_is_nothing_to_compare_with(build):
     with pytest.raises(RuntimeError, match="fit"):
-        build().drift([0.1] * 30)
+        build().drift([])

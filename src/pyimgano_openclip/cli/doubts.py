@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..detector.drift import drift
-from .judging import Judge, training_scores
+from ..detector.drift import Seen, drift
+from ..images.look import Look
+from .judging import Judge
 from .results import Record
 
 FEWEST = 5  # images
@@ -26,6 +27,14 @@ def doubts(judge: Judge, records: Sequence[Record]) -> list[str]:
             f"nearly all images are anomalous ({anomalous} of {len(scored)}): are camera, light, "
             "product and tower the ones that the detector is meant for?"
         ]
-    passed = [record["score"] for record in scored if not record["label"]]
-    found = drift(training_scores(judge), passed, judge.label_threshold())
+    usual = judge.usual()
+    if usual is None:
+        return []
+    seen = (Seen(record["score"], _look(record)) for record in scored if not record["label"])
+    found = drift(usual, seen, judge.label_threshold())
     return [str(found)] if found is not None and found.moved else []
+
+
+def _look(record: Record) -> Look | None:
+    """What an image looks like; unknown of training images, which are not read again."""
+    return Look(*record["look"]) if "look" in record else None

@@ -12,8 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats, Size
+from ..detector.drift import Usual
 from ..files.checkpoint import plain
 from ..images.items import Item
+from ..images.look import Look
 from ..images.roi import Area, Roi, area_of, resized, roi_of
 from ..maps.regions import Region, find_regions
 from ..maps.scores import anomaly_map
@@ -43,6 +45,9 @@ class Judge(Protocol):
     def region_share(self) -> float:
         """What it is as a multiple of the threshold of images; 0 if it is set apart."""
 
+    def usual(self) -> Usual | None:
+        """What images that pass are compared with; None without normal images."""
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -56,6 +61,8 @@ class Stored:
         training: Scores of the training images; may be empty.
         roi: Where was looked, as JSON values; None for everywhere.
         share: What the threshold of regions is as a multiple of that of images, if it follows it.
+        looks: Looks of the training images; may be empty.
+        parts: Number of training images that are independent of each other; 0 without normal ones.
     """
 
     detector: str
@@ -65,20 +72,25 @@ class Stored:
     training: tuple[float, ...]
     roi: Any
     share: float = 1.0
+    looks: tuple[tuple[float, ...], ...] = ()
+    parts: int = 0
 
     @classmethod
     def read(cls, found: Mapping[str, Any]) -> Stored | None:
         """Read what :meth:`facts` gave; None if it is anything else."""
         try:
-            stored = cls(**{**found, "training": tuple(found["training"])})
+            looks = tuple(tuple(look) for look in found["looks"])
+            stored = cls(**{**found, "training": tuple(found["training"]), "looks": looks})
             values = (
                 stored.map_smoothing,
                 stored.threshold,
                 stored.region,
                 stored.share,
                 *stored.training,
+                *(value for look in looks for value in Look(*look)),
             )
             sound = all(value is None or math.isfinite(value) for value in values)
+            sound = sound and isinstance(stored.parts, int)
             roi_of(stored.roi)
         except (TypeError, LookupError, ValueError):
             return None
@@ -123,6 +135,11 @@ class Stored:
     def region_share(self) -> float:
         """See :class:`Judge`."""
         return self.share if self.region is None else 0.0
+
+    def usual(self) -> Usual | None:
+        """See :class:`Judge`."""
+        looks = np.reshape(self.looks, (len(self.looks), len(Look._fields)))
+        return Usual(self.decision_scores_, looks, self.parts) if self.parts else None
 
 
 def short_name(judge: Judge) -> str:

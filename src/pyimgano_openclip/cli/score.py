@@ -132,6 +132,7 @@ def _stored(detector: OpenCLIPDetector, threshold: float | None) -> Stored:
         detector: The detector after scoring.
         threshold: Its own one, if it has any.
     """
+    usual = detector.usual()
     return Stored(
         detector=type(detector).__name__,
         map_smoothing=detector.map_smoothing,
@@ -140,6 +141,8 @@ def _stored(detector: OpenCLIPDetector, threshold: float | None) -> Stored:
         training=tuple(float(score) for score in training_scores(detector)),
         roi=None if detector.roi_ is None else detector.roi_.stored(),
         share=detector.region_share(),
+        looks=() if usual is None else tuple(map(tuple, usual.looks.tolist())),
+        parts=0 if usual is None else usual.parts,
     )
 
 

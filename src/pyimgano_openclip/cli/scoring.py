@@ -152,6 +152,8 @@ def _record(detector: OpenCLIPDetector, scored: ImageScores) -> Record:
         "regions": [plain_region(region) for region in regions],
         "spot": plain_region(detector.hottest_spot(scored)),
     }
+    if scored.look is not None:
+        record["look"] = list(scored.look)
     if scored.unlike is not None:
         record["unlike"] = scored.unlike
     if isinstance(detector, (VisionOpenCLIPMutual, VisionOpenCLIPPatchKNN)):

@@ -36,6 +36,7 @@ from ..progress import usable_stderr
 from ..recent import Recent
 from ..version import __version__
 from . import saving, showing
+from .drift import Usual
 from .learnt import Calibration, Learnt, Lesson, Scores
 from .scoring import Scorer, Scoring, score_all
 from .suspects import Suspect, stand_out
@@ -186,6 +187,10 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
     def map_smoothing(self) -> float:
         """Standard deviation of the Gaussian of anomaly maps in patches; 0 for none."""
         return SMOOTHING
+
+    def usual(self) -> Usual | None:
+        """What images that pass are compared with; None without normal images."""
+        return None
 
     @property
     def model_identity(self) -> str | None:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy.typing as npt
+import numpy as np
 
 from ..bank.relatives import as_groups
 from ..checks import one_of
 from ..files.checkpoint import Checkpoint, CheckpointError
 from ..images.items import Item, as_items
+from ..images.look import Look
+from ..maps.scores import ImageScores
 from .base import OpenCLIPDetector
-from .drift import Drift, drift
+from .drift import Drift, Seen, Usual, drift
 from .learnt import Calibration, Lesson
 from .promises import Promise, check_confidence, promise, tell_few
 from .thresholds import threshold_from
@@ -103,25 +105,42 @@ class CalibratedDetector(OpenCLIPDetector):
         """
         return self.promise().bound
 
-    def drift(self, scores: npt.ArrayLike) -> Drift | None:
+    def drift(self, results: Iterable[ImageScores]) -> Drift | None:
         """Tell whether normal images have moved away from the training images.
 
-        Scores of what passed are compared by ranks with the training scores; on a line, pass those
-        of the last 100 images or so.
+        Scores and looks of what passed, which are brightness, contrast, detail and colour, are
+        compared by ranks with those of the training images; see :mod:`~.drift`. On a line, pass the
+        last 100 or so.
 
         Args:
-            scores: Image scores, shape (M,); those above the threshold, and NaN, are ignored.
+            results: Of :meth:`score_iter`; those above the threshold, of unreadable images, and the
+                looks of training images are ignored.
 
         Returns:
-            What was found; ``str()`` of it is a sentence. None if fewer than 20 images have passed,
-            or fewer than 20 training images are below the threshold.
+            What differs most; ``str()`` of it is a sentence. None if fewer than 20 images have
+            passed, or there are fewer than 10 training images that are independent of each other.
 
         Raises:
             RuntimeError: Before :meth:`fit`.
         """
         with self._lock:
-            known, threshold = self._calibration().scores, self.label_threshold()
-        return drift(known, scores, threshold)
+            self._calibration()  # raises
+            usual, threshold = self.usual(), self.label_threshold()
+        return (
+            None
+            if usual is None
+            else drift(usual, (Seen(found.image, found.look) for found in results), threshold)
+        )
+
+    def usual(self) -> Usual | None:
+        """What :meth:`drift` compares with; None before :meth:`fit`."""
+        with self._lock:
+            if not hasattr(self, "decision_scores_"):
+                return None
+            known, whole = self._calibration(), self._learnt.whole
+        looks = [one.look for one in whole.portraits if one.look is not None] if whole else []
+        parts = len(known.highest())
+        return Usual(known.scores, np.reshape(looks, (len(looks), len(Look._fields))), parts)
 
     def _take_over(self, lesson: Lesson) -> None:
         if lesson.calibration is not None:

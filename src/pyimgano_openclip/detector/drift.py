@@ -1,71 +1,126 @@
 """Tells when normal images have moved away from those that a detector was fitted on.
 
-The light fades, a lens gets dusty, a batch of material looks a little different: then the scores of
-what passes change before false alarms pile up, or defects are missed. They are compared by ranks
-with the scores of the training images (Mann and Whitney, 1947), so that no distribution is assumed.
+The light fades, a lens gets dusty, a batch of material is a little different: then what passes
+changes before false alarms pile up, or defects are missed. Its scores and its looks are compared by
+ranks with those of the training images (Mann and Whitney, 1947), so that no distribution is
+assumed. Towers even out light, so that scores hardly tell it; the looks do.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from ..images.look import Look
 from .learnt import Scores
 
-FEWEST = 20  # images on either side; fewer tell nothing
-# A test on a line is repeated, and training images are few and may be alike: a difference has to be
-# both beyond chance and large, or a line would cry wolf.
-CHANCE = 1e-4
-HIGHER = 0.75  # share of pairs; 0.5 without any difference
+FEWEST, KNOWN = 20, 10  # images that passed and independent training images; fewer tell nothing
+# A test on a line is repeated, and training images are few: a difference has to be both beyond
+# chance and large, or a line would cry wolf.
+CHANCE = 1e-6
+APART = 0.75  # share of pairs; 0.5 without any difference
+SCORE = "score"
+# What an image that passed is, compared with training images: (more of it, less of it).
+WORDS = {
+    SCORE: ("score higher", "score lower"),
+    "brightness": ("are brighter", "are darker"),
+    "contrast": ("have more contrast", "have less contrast"),
+    "detail": ("are sharper or noisier", "are blurred more"),
+    "red": ("are redder", "are less red"),
+    "blue": ("are bluer", "are less blue"),
+}
+
+
+class Seen(NamedTuple):
+    """An image that was scored: its score, and its look if it is known."""
+
+    score: float
+    look: Look | None
+
+
+class Usual(NamedTuple):
+    """What images that pass are compared with.
+
+    Attributes:
+        scores: Scores of training images, shape (N,).
+        looks: Looks of training images, shape (M, 5); M may be 0.
+        parts: Number of them that are independent of each other.
+    """
+
+    scores: Scores
+    looks: Scores
+    parts: int
 
 
 class Drift(NamedTuple):
-    """How the scores of what passed differ from the training scores; printed as a sentence.
+    """How what passed differs from the training images; printed as a sentence.
 
     Attributes:
         images: Number of images that passed.
-        higher: Share of pairs of one of them and a training image, in which it scores higher; 0.5
+        measure: What differs most: ``"score"``, or a field of :class:`~..images.look.Look`.
+        higher: Share of pairs of one of them and a training image, in which it is higher; 0.5
             without any difference.
-        chance: Probability of such a share, if there is none.
+        chance: Probability of such a share, if there is no difference.
         moved: Whether the difference is beyond chance, and large.
     """
 
     images: int
+    measure: str
     higher: float
     chance: float
     moved: bool
 
     def __str__(self) -> str:
         if not self.moved:
-            return f"the {self.images} images that passed score like the training images"
-        way, share = ("higher", self.higher) if self.higher > 0.5 else ("lower", 1 - self.higher)
+            return f"the {self.images} images that passed are like the training images"
+        more = self.higher > 0.5
+        share = self.higher if more else 1 - self.higher
         return (
-            f"normal images have moved away: the {self.images} that passed score {way} than the "
-            f"training images in {share:.0%} of all pairs; has the light, the camera or the "
-            "product changed? If it is meant to, fit again"
+            f"normal images have moved away: the {self.images} that passed "
+            f"{WORDS[self.measure][0 if more else 1]} than the training images in {share:.0%} of "
+            "all pairs; has the light, the camera or the product changed? If it is meant to, fit "
+            "again"
         )
 
 
-def drift(training: Scores, scores: npt.ArrayLike, threshold: float) -> Drift | None:
-    """Compare the scores of what passed with those of training images.
+def drift(usual: Usual, seen: Iterable[Seen], threshold: float) -> Drift | None:
+    """Compare what passed with the training images.
+
+    Scores that fall are no drift: training images score higher than new ones if each was compared
+    without its near copies.
 
     Args:
-        training: Scores of training images, shape (N,).
-        scores: Scores of new images, shape (M,); those above the threshold, and NaN, are ignored.
+        usual: What it is compared with.
+        seen: Images; those with a score above the threshold, or NaN, are ignored.
         threshold: Score above which an image is anomalous.
 
     Returns:
-        None if fewer than 20 images have passed, or there are fewer than 20 training images.
+        None if fewer than 20 images have passed, or there are fewer than 10 training images.
     """
-    found = np.asarray(scores, dtype=np.float64)
-    passed, known = found[found <= threshold], np.sort(training[training <= threshold])
-    if min(len(passed), len(known)) < FEWEST:
+    passed = [one for one in seen if one.score <= threshold]
+    known = usual.scores[usual.scores <= threshold]
+    if len(passed) < FEWEST or min(len(known), usual.parts) < KNOWN:
         return None
-    below, up_to = (np.searchsorted(known, passed, side) for side in ("left", "right"))
-    higher = float((below + up_to).mean()) / (2 * len(known))  # equal ones count half
-    deviation = math.sqrt((len(known) + len(passed) + 1) / (12 * len(known) * len(passed)))
-    chance = math.erfc(abs(higher - 0.5) / deviation / math.sqrt(2))
-    return Drift(len(passed), higher, chance, chance < CHANCE and max(higher, 1 - higher) > HIGHER)
+    looks = np.array([one.look for one in passed if one.look is not None])
+    found = [_compared(SCORE, known, np.array([one.score for one in passed]), usual.parts)]
+    if len(looks) >= FEWEST and len(usual.looks) >= KNOWN:
+        found += [
+            _compared(name, usual.looks[:, number], looks[:, number], usual.parts)
+            for number, name in enumerate(Look._fields)
+        ]
+    return min(found, key=lambda one: one.chance)._replace(images=len(passed))
+
+
+def _compared(measure: str, known: Scores, passed: Scores, parts: int) -> Drift:
+    """The rank test of one measure, of which training images count no more than their parts."""
+    ranked, count = np.sort(known), min(parts, len(known))
+    below, up_to = (np.searchsorted(ranked, passed, side) for side in ("left", "right"))
+    higher = float((below + up_to).mean()) / (2 * len(ranked))  # equal ones count half
+    deviation = math.sqrt((count + len(passed) + 1) / (12 * count * len(passed)))
+    away = (higher - 0.5) / deviation / math.sqrt(2)
+    chance = math.erfc(away) / 2 if measure == SCORE else math.erfc(abs(away))
+    apart = max(higher, 1 - higher) > APART
+    return Drift(len(passed), measure, higher, chance, chance < CHANCE and apart)

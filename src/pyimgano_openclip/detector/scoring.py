@@ -114,6 +114,7 @@ class Scoring:
         scored = self._known(image)
         if scored is None:
             scored = judged(self.scorer(patches), patches, self.whole, self.scorer.span)
+            scored = replace(scored, look=patches.look)
             if image is not None:
                 self.cache.put((image, self.canvas, self.scorer), scored)
         return scored

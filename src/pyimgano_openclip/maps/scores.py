@@ -18,6 +18,7 @@ from .spread import SMOOTHING, spread
 
 if TYPE_CHECKING:
     from ..encoder.tokens import PatchTokens
+    from ..images.look import Look
     from ..images.roi import Area, Inside
 
 # Patches that the image score averages, whatever the grid; see tests/benchmarks/README.md. A share
@@ -51,6 +52,8 @@ class ImageScores:
             the training images: nearly black"``. The image score is then above all thresholds. None
             for others.
         area: Where in the image was looked; None for everywhere.
+        look: What the image looks like as a whole; None for training images, which are not read
+            again, for unreadable ones, and with a custom embedder.
     """
 
     image: float
@@ -63,6 +66,7 @@ class ImageScores:
     smoothing: float = SMOOTHING
     unlike: str | None = None
     area: Area | None = field(default=None, repr=False, compare=False)
+    look: Look | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, patches: Floats, image: float, size: Size, error: str | None = None) -> ImageScores:
