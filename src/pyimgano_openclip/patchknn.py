@@ -14,7 +14,7 @@ from .bank.copies import distinct
 from .bank.enrolment import Added, Enrolment, near_images
 from .bank.matches import Match, nearest_matches
 from .bank.memory_bank import MOST_SEEN, ROW_TYPES, MemoryBank, RowType
-from .bank.relatives import INDEPENDENT, Relatives, more_groups, tell_dependent
+from .bank.relatives import INDEPENDENT, Relatives, more_groups
 from .bank.scorer import NearestScorer
 from .bank.search import SearchBackend, check_backend
 from .bank.whole import Whole
@@ -515,8 +515,7 @@ def _calibration(known: Enrolled, added: Added, views: Scores) -> Calibration:
     """What the thresholds follow from: different images, or views of the only one."""
     if added.alone:
         return Calibration.of(views, np.zeros(len(views), int))
-    if added.relatives.in_order:
-        tell_dependent()
+    added.relatives.tell()
     apart, parts = distinct(added.copies), added.relatives.parts(len(known.scores))
     one_each = _image_scores(known.scores)[apart]
     return Calibration.of(one_each, None if parts is None else parts[apart])

@@ -17,13 +17,17 @@ SHOTS = 5  # of each part
 class Shots:
     """Image number i is a shot of part i // 5: patches of that part, with some noise."""
 
+    def __init__(self, noise=0.6):
+        self.noise = noise
+
     def embed(self, number):
         part = np.random.default_rng(number // SHOTS).normal(size=(6, 20))
-        return part + 0.6 * np.random.default_rng(number).normal(size=(6, 20)), (2, 3), (20, 30)
+        noise = self.noise * np.random.default_rng(number).normal(size=(6, 20))
+        return part + noise, (2, 3), (20, 30)
 
 
-def fitted(images, **more):
-    return VisionOpenCLIPPatchKNN(embedder=Shots(), contamination=0.1).fit(images, **more)
+def fitted(images, noise=0.6, **more):
+    return VisionOpenCLIPPatchKNN(embedder=Shots(noise), contamination=0.1).fit(images, **more)
 
 
 def false_alarms(detector):
@@ -37,7 +41,20 @@ SHUFFLED = np.random.default_rng(0).permutation(100).tolist()
 APART = list(range(0, 500, SHOTS))
 
 
-def test_without_a_word_about_parts_shots_in_random_order_flag_too_much():
+def test_shots_in_random_order_are_noticed_if_they_are_much_alike(tmp_path):
+    with pytest.warns(DependentImagesWarning, match="100 shots of 20 parts"):
+        detector = fitted(SHUFFLED, noise=0.5)
+    told = fitted(SHUFFLED, noise=0.5, groups=[number // SHOTS for number in SHUFFLED])
+    assert detector.threshold_ == told.threshold_
+    assert detector.promise() == told.promise()
+    path = detector.save_checkpoint(tmp_path / "saved.safetensors")
+    twin = VisionOpenCLIPPatchKNN(embedder=Shots(0.5)).load_checkpoint(path)
+    assert twin.promise() == detector.promise()
+    with pytest.warns(DependentImagesWarning, match="105 shots of 21 parts"):
+        twin.partial_fit(range(1000, 1005))
+
+
+def test_without_a_word_about_parts_shots_that_differ_flag_too_much():
     told = fitted(SHUFFLED, groups=[number // SHOTS for number in SHUFFLED])
     assert false_alarms(fitted(SHUFFLED)) > 1.3 * false_alarms(told)
 

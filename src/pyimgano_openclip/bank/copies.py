@@ -23,8 +23,9 @@ LENGTH = 256  # of a sketch; squared distances between sketches are right to abo
 # cells and textiles, the same photograph as a JPEG of quality 75 or with noise of 2 grey levels was
 # at 0.0001 to 0.06 and 0.0002 to 0.18, moved by a pixel at 0.03 to 0.2 and 0.05 to 0.29; of
 # different photographs the closest were at 0.06 and 0.17 (solar cells), the others at 0.2 to 0.7
-# and 0.34 to 0.87.
-NEAR, NEAR_OF_PAIRS = 0.06, 0.25
+# and 0.34 to 0.87. More would be left out that is alike by chance, so that too little is flagged;
+# where most images have such a neighbour, shots.py tells.
+NEAR, NEAR_OF_PAIRS = 0.06, 0.18
 COMPARED = 500  # images, from whose pairs the median is taken
 BLOCK = 512  # images compared at once
 AT_ONCE = 256 * LENGTH  # numbers of a token map

@@ -29,7 +29,7 @@ from .copies import distinct, near_copies, tell_copies
 from .leaving_out import LeavingOut
 from .memory_bank import MemoryBank
 from .origins import StoredImage
-from .relatives import Relatives
+from .relatives import INDEPENDENT, Relatives
 from .search import distance_within
 from .spool import TokenSpool
 from .whole import Portrait, portrait
@@ -114,7 +114,7 @@ class Enrolment(NamedTuple):
             numbers, portraits = self._add(bank, in_order, spool, places)
             tell_copies(items, numbers, [image.path for image in bank.images[:before]])
             copies = near_images(bank)
-            relatives = related(bank, before, numbers, groups)
+            relatives = related(bank, copies, before, numbers, groups)
             near = relatives.left_out(copies, bank.sketches)
             if len(bank.images) == before:  # all are copies: nothing has changed
                 return Added(numbers, copies, near, relatives, [], np.empty(0), [])
@@ -241,19 +241,24 @@ def near_images(bank: MemoryBank) -> list[Indices]:
 
 
 def related(
-    bank: MemoryBank, before: int, numbers: Sequence[int], groups: tuple[str, ...] | None
+    bank: MemoryBank,
+    copies: Sequence[Indices],
+    before: int,
+    numbers: Sequence[int],
+    groups: tuple[str, ...] | None,
 ) -> Relatives:
     """Which images in a bank are related.
 
     Args:
         bank: The bank.
+        copies: For each image, itself and its near copies.
         before: Number of its images before the last were added.
         numbers: Index in the bank of each that was given; a copy is of the group of the first.
         groups: The group of each of those before, then of each that was given.
     """
     if groups is None:
         known = len(bank.sketches) == len(bank.images)  # not in a thinned one of version 0.1.0
-        return Relatives.of(bank.sketches if known else [], None)
+        return Relatives.of(bank.sketches, copies) if known else INDEPENDENT
     first: dict[int, str] = dict(enumerate(groups[:before]))
     for number, group in zip(numbers, groups[before:], strict=True):
         first.setdefault(number, group)

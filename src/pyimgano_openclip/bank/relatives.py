@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Floats, Indices
+from ..checks import as_list, check_count
 from ..images.notices import callers_level
-from .copies import LENGTH, distances
+from .copies import LENGTH, distances, distinct
+from .shots import shots_of_parts
 
 BESIDE = 5  # images before and after one that are left out with it, where the order matters
 NEAREST = 3  # images most like it that are left out as well
@@ -28,7 +30,7 @@ ORDERS, SURE = 200, 4.0  # random orders; standard deviations of theirs
 
 
 class DependentImagesWarning(UserWarning):
-    """Images that follow each other are alike, so that the threshold is set with more care."""
+    """Images seem to be shots of the same parts, so that the threshold is set with more care."""
 
 
 @dataclass(frozen=True)
@@ -38,17 +40,23 @@ class Relatives:
     Attributes:
         groups: The group of each image, if the caller has told them.
         in_order: Whether images that follow each other are alike.
+        shots: The part that each image seems to show, if there seem to be several shots of parts.
     """
 
     groups: tuple[str, ...] | None = None
     in_order: bool = False
+    shots: tuple[int, ...] | None = None
 
     @classmethod
-    def of(cls, sketches: Sequence[Floats], groups: tuple[str, ...] | None) -> Relatives:
-        """Those of images by their sketches, unless groups are known."""
-        if groups is not None or not sketches:
-            return cls(groups)
-        return cls(in_order=alike_in_order(np.array(sketches)))
+    def of(cls, sketches: Sequence[Floats], copies: Sequence[Indices]) -> Relatives:
+        """Those of images by their sketches; of near copies, which are told apart, one counts."""
+        places, apart = np.array(sketches), distinct(copies)
+        parts = shots_of_parts(places[apart])
+        shots = None
+        if parts is not None:
+            part = dict(zip(apart.tolist(), parts.tolist(), strict=True))
+            shots = tuple(next(part[n] for n in near.tolist() if n in part) for near in copies)
+        return cls(in_order=alike_in_order(places), shots=shots)
 
     @classmethod
     def restored(cls, saved: Any, count: int) -> Relatives:
@@ -59,20 +67,25 @@ class Relatives:
         """
         if saved is None:
             return cls()
-        groups, in_order = saved["groups"], saved["in_order"]
+        groups, in_order, shots = saved["groups"], saved["in_order"], saved.get("shots")
         if type(in_order) is not bool:
             raise ValueError(f"in_order={in_order!r}; it must be true or false.")
-        return cls(as_groups(groups, count), in_order)
+        if shots is not None:
+            shots = tuple(as_list("shots", shots, count))
+            for part in shots:
+                check_count("shots", part, least=0, most=count - 1)
+            if len(shots) != count:
+                raise ValueError(f"shots has {len(shots)} entries for {count} images.")
+        return cls(as_groups(groups, count), in_order, shots)
 
     def left_out(self, copies: Sequence[Indices], sketches: Sequence[Floats]) -> list[Indices]:
         """For each image, those that are left out with it: copies, itself and its relatives."""
-        if self.groups is not None:
-            groups = np.array(self.groups)
-            own = [np.flatnonzero(np.isin(groups, groups[near])) for near in copies]
-        elif self.in_order:
-            own = [_beside(number, near, sketches) for number, near in enumerate(copies)]
-        else:
-            own = list(copies)
+        own, parts = list(copies), self.groups if self.shots is None else self.shots
+        if parts is not None:
+            each = np.array(parts)
+            own = [np.flatnonzero(np.isin(each, each[near])) for near in copies]
+        if self.in_order:
+            own = [_beside(number, near, sketches) for number, near in enumerate(own)]
         pairs = zip(own, copies, strict=True)  # something has to remain to compare with
         return [mine if len(mine) < len(copies) else near for mine, near in pairs]
 
@@ -80,7 +93,27 @@ class Relatives:
         """The part of each image, for what a threshold promises; None if all are independent."""
         if self.groups is not None:
             return np.unique(self.groups, return_inverse=True)[1]
-        return np.arange(count) // (BESIDE + 1) if self.in_order else None
+        if self.in_order:
+            return np.arange(count) // (BESIDE + 1)
+        return None if self.shots is None else np.array(self.shots)
+
+    def tell(self) -> None:
+        """Warn that images seem to be shots of the same parts, unless the caller has told them."""
+        if self.in_order:
+            found = "Images that follow each other are alike, like shots of one part"
+            without = f"the {BESIDE} before and after it and the {NEAREST} most like it"
+        elif self.shots is not None:
+            count, parts = len(self.shots), len(set(self.shots))
+            found = f"Images are alike in groups, like {count} shots of {parts} parts"
+            without = "those of its group"
+        else:
+            return
+        warnings.warn(
+            f"{found}. Each is compared without {without}, and the threshold is set with more "
+            "care. Tell the parts with fit(..., groups=), or --group-by.",
+            DependentImagesWarning,
+            stacklevel=callers_level(),
+        )
 
 
 INDEPENDENT = Relatives()
@@ -104,17 +137,6 @@ def alike_in_order(sketches: Floats) -> bool:
     by_chance = np.array([mean_step(draw.permutation(count)) for _ in range(ORDERS)])
     step, usual = mean_step(np.arange(count)), by_chance.mean()
     return bool(step**2 < ALIKE * usual**2 and step < usual - SURE * by_chance.std())
-
-
-def tell_dependent() -> None:
-    """Warn that images are alike in their order."""
-    warnings.warn(
-        "Images that follow each other are alike, like shots of one part. Each is compared without "
-        f"the {BESIDE} before and after it and the {NEAREST} most like it, and the threshold is "
-        "set with more care. Tell the parts with fit(..., groups=), or --group-by.",
-        DependentImagesWarning,
-        stacklevel=callers_level(),
-    )
 
 
 def as_groups(groups: object, count: int) -> tuple[str, ...] | None:
