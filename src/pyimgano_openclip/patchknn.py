@@ -489,7 +489,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             for part, image in zip(np.split(patches, ends[:-1]), bank.images, strict=True)
         )
         relatives = Relatives.restored(checkpoint.header["state"].get("relatives"), images)
-        near = tuple(relatives.left_out(near_images(bank), bank.sketches))
+        near = tuple(relatives.left_out(near_images(bank, relatives), bank.sketches))
         standing = _standing_in(checkpoint, images)
         return Enrolled(canvas, bank, near, numbers, tuple(scores), standing, relatives)
 

@@ -23,9 +23,10 @@ LENGTH = 256  # of a sketch; squared distances between sketches are right to abo
 # cells and textiles, the same photograph as a JPEG of quality 75 or with noise of 2 grey levels was
 # at 0.0001 to 0.06 and 0.0002 to 0.18, moved by a pixel at 0.03 to 0.2 and 0.05 to 0.29; of
 # different photographs the closest were at 0.06 and 0.17 (solar cells), the others at 0.2 to 0.7
-# and 0.34 to 0.87. More would be left out that is alike by chance, so that too little is flagged;
-# where most images have such a neighbour, shots.py tells.
-NEAR, NEAR_OF_PAIRS = 0.06, 0.18
+# and 0.34 to 0.87. To leave out what may be alike by chance costs half of the asked false alarms on
+# monocrystalline cells. So likely copies are left out only where images are dependent in other
+# ways, or all are copies of one.
+SURELY, LIKELY = (0.03, 0.12), (0.06, 0.25)
 COMPARED = 500  # images, from whose pairs the median is taken
 BLOCK = 512  # images compared at once
 AT_ONCE = 256 * LENGTH  # numbers of a token map
@@ -74,20 +75,23 @@ def signed_sums(values: Floats, length: int = LENGTH) -> npt.NDArray[np.float64]
     return sums
 
 
-def near_copies(sketches: Floats, grids: Sequence[Size]) -> list[Indices]:
+def near_copies(
+    sketches: Floats, grids: Sequence[Size], within: tuple[float, float] = SURELY
+) -> list[Indices]:
     """For each image, the images that have to be left out together with it, itself included.
 
     Args:
         sketches: Shape (N, 257).
         grids: (rows, cols) of each image's patches; only equal ones can be compared.
+        within: Shares of distances below which they are copies, ``SURELY`` or ``LIKELY``.
     """
     places, spread = sketches[:, :LENGTH], sketches[:, LENGTH]
     shapes, found = np.array(grids), list[Indices]()
-    usual = NEAR_OF_PAIRS * _median_distance(places)
+    share, usual = within[0], within[1] * _median_distance(places)
     for start in range(0, len(places), BLOCK):
         part = slice(start, start + BLOCK)
-        within = np.minimum(spread[part, None], spread)
-        close = distances(places[part], places) < np.maximum(NEAR * within, usual)
+        inside = np.minimum(spread[part, None], spread)
+        close = distances(places[part], places) < np.maximum(share * inside, usual)
         close &= (shapes[part, None] == shapes).all(axis=2)
         for image, row in enumerate(close, start=start):
             row[image] = True

@@ -25,7 +25,7 @@ from ..images.roi import Area, Roi, area_of, patches_of_view
 from ..images.unreadable import UnreadableError, attempt, or_raise
 from ..images.views import CHANGES, View, augmented_views, patches_of_original, seen, shrink
 from ..progress import bar
-from .copies import distinct, near_copies, tell_copies
+from .copies import distinct, tell_copies
 from .leaving_out import LeavingOut
 from .memory_bank import MemoryBank
 from .origins import StoredImage
@@ -113,8 +113,8 @@ class Enrolment(NamedTuple):
             places = [bank.places_of(known) for known in range(first, before)]
             numbers, portraits = self._add(bank, in_order, spool, places)
             tell_copies(items, numbers, [image.path for image in bank.images[:before]])
-            copies = near_images(bank)
-            relatives = related(bank, copies, before, numbers, groups)
+            relatives = related(bank, before, numbers, groups)
+            copies = near_images(bank, relatives)
             near = relatives.left_out(copies, bank.sketches)
             if len(bank.images) == before:  # all are copies: nothing has changed
                 return Added(numbers, copies, near, relatives, [], np.empty(0), [])
@@ -233,32 +233,28 @@ class Enrolment(NamedTuple):
             yield patches.on_grid(bank.nearest_distance(patches.flat, self.n_neighbors))
 
 
-def near_images(bank: MemoryBank) -> list[Indices]:
+def near_images(bank: MemoryBank, relatives: Relatives = INDEPENDENT) -> list[Indices]:
     """For each image in the bank, itself and its near copies."""
     if len(bank.sketches) < len(bank.images):  # of version 0.1.0, and thinned
         return [np.array([image]) for image in range(len(bank.images))]
-    return near_copies(np.array(bank.sketches), [image.grid for image in bank.images])
+    return relatives.copies(bank.sketches, [image.grid for image in bank.images])
 
 
 def related(
-    bank: MemoryBank,
-    copies: Sequence[Indices],
-    before: int,
-    numbers: Sequence[int],
-    groups: tuple[str, ...] | None,
+    bank: MemoryBank, before: int, numbers: Sequence[int], groups: tuple[str, ...] | None
 ) -> Relatives:
     """Which images in a bank are related.
 
     Args:
         bank: The bank.
-        copies: For each image, itself and its near copies.
         before: Number of its images before the last were added.
         numbers: Index in the bank of each that was given; a copy is of the group of the first.
         groups: The group of each of those before, then of each that was given.
     """
     if groups is None:
         known = len(bank.sketches) == len(bank.images)  # not in a thinned one of version 0.1.0
-        return Relatives.of(bank.sketches, copies) if known else INDEPENDENT
+        grids = [image.grid for image in bank.images]
+        return Relatives.of(bank.sketches, grids) if known else INDEPENDENT
     first: dict[int, str] = dict(enumerate(groups[:before]))
     for number, group in zip(numbers, groups[before:], strict=True):
         first.setdefault(number, group)

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from ..arrays import Floats, Indices
+from ..arrays import Floats, Indices, Size
 from ..checks import as_list, check_count
 from ..images.notices import callers_level
-from .copies import LENGTH, distances, distinct
+from .copies import LENGTH, LIKELY, distances, distinct, near_copies
 from .shots import shots_of_parts
 
 BESIDE = 5  # images before and after one that are left out with it, where the order matters
@@ -48,14 +48,15 @@ class Relatives:
     shots: tuple[int, ...] | None = None
 
     @classmethod
-    def of(cls, sketches: Sequence[Floats], copies: Sequence[Indices]) -> Relatives:
-        """Those of images by their sketches; of near copies, which are told apart, one counts."""
-        places, apart = np.array(sketches), distinct(copies)
-        parts = shots_of_parts(places[apart])
-        shots = None
+    def of(cls, sketches: Sequence[Floats], grids: Sequence[Size]) -> Relatives:
+        """Those of images by their sketches; shots that are all copies are left to these."""
+        places, shots = np.array(sketches), None
+        parts = shots_of_parts(places)
         if parts is not None:
-            part = dict(zip(apart.tolist(), parts.tolist(), strict=True))
-            shots = tuple(next(part[n] for n in near.tolist() if n in part) for near in copies)
+            copies = near_copies(places, grids)
+            each = zip(copies, np.bincount(parts)[parts], strict=True)
+            if any(len(near) < size for near, size in each):
+                shots = tuple(parts.tolist())
         return cls(in_order=alike_in_order(places), shots=shots)
 
     @classmethod
@@ -77,6 +78,13 @@ class Relatives:
             if len(shots) != count:
                 raise ValueError(f"shots has {len(shots)} entries for {count} images.")
         return cls(as_groups(groups, count), in_order, shots)
+
+    def copies(self, sketches: Sequence[Floats], grids: Sequence[Size]) -> list[Indices]:
+        """For each image, itself and its near copies: more of them where images are dependent."""
+        likely = near_copies(np.array(sketches), grids, LIKELY)
+        if self.in_order or self.shots is not None or len(distinct(likely)) == 1:
+            return likely
+        return near_copies(np.array(sketches), grids)
 
     def left_out(self, copies: Sequence[Indices], sketches: Sequence[Floats]) -> list[Indices]:
         """For each image, those that are left out with it: copies, itself and its relatives."""

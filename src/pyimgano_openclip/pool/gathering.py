@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Floats, Indices, rounded
-from ..bank.copies import near_copies, sketch
+from ..bank.copies import LIKELY, near_copies, sketch
 from ..bank.origins import StoredImage
 from ..bank.spool import TokenSpool
 from ..encoder.tokens import PatchTokens, on_grid
@@ -60,7 +60,7 @@ class Gathering(NamedTuple):
                     "pool are compared with each other, so it needs at least two different ones, "
                     "better twenty. Call fit() with a pool to score single images against it."
                 )
-            near = near_copies(np.array(sketches), [image.grid for image in images])
+            near = near_copies(np.array(sketches), [image.grid for image in images], LIKELY)
             scores = self._scores(images, near, places, spool)
             kept = self._kept(len(images))
             tokens = np.concatenate([spool[number].transpose(1, 0, 2) for number in kept])

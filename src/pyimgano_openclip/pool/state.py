@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats, Indices
-from ..bank.copies import LENGTH, near_copies
+from ..bank.copies import LENGTH, LIKELY, near_copies
 from ..bank.origins import StoredImage, stored_image
 from ..checks import as_list, check_count
 from ..encoder.tokens import PatchTokens
@@ -53,7 +53,7 @@ class Pool:
     @cached_property
     def near(self) -> list[Indices]:
         """For each image, itself and its near copies."""
-        return near_copies(self.sketches, [image.grid for image in self.images])
+        return near_copies(self.sketches, [image.grid for image in self.images], LIKELY)
 
     @cached_property
     def by_identity(self) -> dict[str, int]:
