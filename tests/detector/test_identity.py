@@ -178,6 +178,7 @@ def noisy(image, seed=0):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pyimgano_openclip.bank.relatives.DependentImagesWarning")
 @pytest.mark.parametrize("again", [as_jpeg, noisy])
 @pytest.mark.parametrize("settings", [{}, {"max_patches": 300}])
 @pytest.mark.parametrize("family", ["leather", "tile", "screw"])
