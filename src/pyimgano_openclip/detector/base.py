@@ -218,7 +218,7 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         scoring compares them with words. In 30 normal images about one is named.
 
         Returns:
-            What stands out, most first; two standard deviations above the median of the logarithms
+            What stands out, most first; 2.5 standard deviations above the median of the logarithms
             of the scores. Empty for fewer than five images, and for a bank that was thinned before
             images were added.
 

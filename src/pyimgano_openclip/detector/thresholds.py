@@ -51,18 +51,19 @@ def share_threshold(scores: Scores, share: float) -> float:
     return float(np.sqrt(ranked[first - 1 :][:2].prod())) if count else float(ranked[-1])
 
 
-def outlier_threshold(scores: Scores) -> float:
+def outlier_threshold(scores: Scores, deviations: float = STANDING_OUT) -> float:
     """The score above which a score stands out among others, most of which are normal.
 
     Args:
         scores: Positive scores, shape (N,).
+        deviations: Standard deviations above the median of the logarithms.
 
     Returns:
-        Two standard deviations above the median of the logarithms. The deviation is that of the
-        median (Hampel, 1974), which a minority of anomalous images does not widen much.
+        The threshold. The standard deviation is told by the median deviation (Hampel, 1974), which
+        a minority of anomalous images does not widen much.
     """
     logs = np.log(np.maximum(scores, np.finfo(np.float64).tiny))
     middle = np.median(logs)
     deviation = max(LEAST, NORMAL * np.median(np.abs(logs - middle)))
     # The logarithm of equal scores does not lead back to them exactly.
-    return float(max(np.median(scores), np.exp(middle + STANDING_OUT * deviation)))
+    return float(max(np.median(scores), np.exp(middle + deviations * deviation)))
