@@ -85,6 +85,7 @@ class OnnxDetector:
             on_error=on_error,
             cache=Recent(),
             whole=None if limits is None else LikenessInside(limits),
+            roi=self.facts.area,
         )
 
     @property
