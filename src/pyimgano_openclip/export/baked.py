@@ -17,6 +17,9 @@ from ..encoder.tokens import Positions
 from ..encoder.towers import Tower, VisionTransformerTower, make_tower
 from ..encoder.towers.base import resample_positions
 from ..encoder.towers.timm_vit import TimmTransformerTower
+from ..encoder.towers.transformer import TransformerTower
+
+WINDOWS_AT_ONCE = 256  # of WinCLIP; fewer take less memory, but each pass is traced by itself
 
 
 def alone(tower: Tower) -> Tower:
@@ -39,7 +42,10 @@ def baked(tower: Tower, canvas: Size, positions: Positions = "bicubic") -> Tower
     for family, bake in BAKED.items():
         if isinstance(tower, family):
             bake(visual, grid, positions)
-    return make_tower(visual)
+    copied = make_tower(visual)
+    if isinstance(copied, TransformerTower):
+        copied.windows_at_once = WINDOWS_AT_ONCE
+    return copied
 
 
 def _bake_open_clip(visual: Any, grid: Size, positions: Positions) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -67,7 +68,7 @@ class Spread(nn.Module):  # type: ignore[misc]  # torch is untyped here
         looked = None if pixels is None else torch.from_numpy(pixels.copy())
         self.register_buffer("weight", None)
         if inside is not None:
-            weight = self._spread(torch.from_numpy(inside).float())
+            weight = self._spread(torch.from_numpy(inside.astype(np.float32)))
             seen = weight > NOWHERE
             self.weight = torch.where(seen, weight, 1.0)
             looked = seen if looked is None else looked & seen

@@ -116,8 +116,11 @@ class ExportedFacts:
             return frozenset(
                 (int(rows), int(cols)) for rows, cols in _json("roi_sizes", self.roi_sizes)
             )
-        except TypeError as error:
-            raise ValueError(f"its metadata 'roi_sizes' is {short(self.roi_sizes)}") from error
+        except (TypeError, ValueError) as error:
+            given = short(self.roi_sizes)
+            raise ValueError(
+                f"its metadata 'roi_sizes' is {given}, which is no list of sizes"
+            ) from error
 
     @cached_property
     def whole(self) -> Limits | None:

@@ -14,11 +14,15 @@ from ..tokens import Positions
 from .base import Request, Tower, TowerOutput, depths, unit_length
 from .side_path import SidePath
 
-WINDOW_BATCH = 64  # windows of each image per forward pass
-
 
 class TransformerTower(Tower):
-    """A tower that is a sequence of blocks over prefix tokens and patches."""
+    """A tower that is a sequence of blocks over prefix tokens and patches.
+
+    Attributes:
+        windows_at_once: Maximum number of windows of each image that are embedded in one pass.
+    """
+
+    windows_at_once: int = 64
 
     @property
     @abstractmethod
@@ -86,7 +90,9 @@ class TransformerTower(Tower):
             raise ValueError("windows need a tower with absolute positions; this one is rotary.")
         places = torch.arange(grid[0] * grid[1], device=tokens.device).view(grid)
         inside = places.unfold(0, side, 1).unfold(1, side, 1).reshape(-1, side * side)
-        embeddings = [self._embed_alone(tokens, part) for part in inside.split(WINDOW_BATCH)]
+        embeddings = [
+            self._embed_alone(tokens, part) for part in inside.split(self.windows_at_once)
+        ]
         shape = (grid[0] - side + 1, grid[1] - side + 1)
         return unit_length(torch.cat(embeddings, dim=1)).unflatten(1, shape)
 
