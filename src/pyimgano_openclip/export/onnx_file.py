@@ -72,10 +72,11 @@ def export_onnx(
 ) -> Exported:
     """Write a detector to one ONNX file that gives its scores, maps and labels without torch.
 
-    The file takes uint8 RGB images (N, H, W, 3), resized to the detector's canvas, and computes in
-    float32. It is scored beside the detector before it is put in place; a file that differs is not
-    written. An existing file is replaced completely or not at all. Weights beyond 2 GB go to a
-    second file beside it, named after it, with ``.data`` at the end.
+    The file takes uint8 RGB images (N, H, W, 3), resized to the detector's canvas (and, where they
+    are seen through windows, to that of the whole image as well), and computes in float32. It is
+    scored beside the detector before it is put in place; a file that differs is not written. An
+    existing file is replaced completely or not at all. Weights beyond 2 GB go to a second file
+    beside it, named after it, with ``.data`` at the end.
 
     Args:
         detector: A fitted detector that computes in float32 on the CPU.

@@ -42,7 +42,7 @@ class OnnxDetector:
 
     Args:
         path: The ONNX file.
-        batch_size: Maximum number of images per pass.
+        batch_size: Maximum number of images per pass; one of those that are seen through windows.
         threads: Number of threads that compute; None for one per core.
         channel_order: Channel order of arrays: ``"rgb"``, or ``"bgr"`` as OpenCV reads them. Files
             are not affected.
