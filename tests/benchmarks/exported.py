@@ -40,7 +40,7 @@ def openvino_network(path, threads):
 def contestants(detector, path, batch, threads):
     runtime = OnnxDetector(path, batch_size=batch, threads=threads)
     found = {"ours, torch": detector.decision_function, "ONNX Runtime": runtime.decision_function}
-    if importlib.util.find_spec("openvino"):
+    if importlib.util.find_spec("openvino") and runtime.facts.second_canvas is None:
         found["OpenVINO"] = openvino_network(path, threads)
     return found
 
@@ -90,6 +90,8 @@ def main(arguments=None):
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8], dest="batches")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--side", type=int, default=240, help="of the images to fit, in pixels")
+    parser.add_argument("--smallest-defect", type=float, help="in pixels of these images")
     parser.add_argument("--int8", action="store_true", help="compare quantised with float32")
     options = parser.parse_args(arguments)
     if options.int8:
@@ -103,8 +105,9 @@ def main(arguments=None):
         device="cpu",
         precision="float32",
         batch_size=max(options.batches),
+        smallest_defect=options.smallest_defect,
     )
-    detector.fit(noise(options.normal, (240, 240), generator))
+    detector.fit(noise(options.normal, (options.side, options.side), generator))
     done = export_onnx(detector, folder / "exported.onnx")
     print(f"exported: {done.size / 1e6:.0f} MB in {done.seconds:.0f} s; {detector}")
     scorers = contestants(detector, done.path, max(options.batches), options.threads)
