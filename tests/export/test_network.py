@@ -74,7 +74,8 @@ def test_an_image_score_is_aggregated_as_by_the_detector(method, topk):
 
 @pytest.mark.parametrize("count", [1, 3, 20])
 @pytest.mark.parametrize("rows", [7, 4096, 9000])
-def test_the_search_in_blocks_is_the_banks(count, rows):
+def test_the_search_in_blocks_is_the_banks(count, rows, monkeypatch):
+    monkeypatch.setattr("pyimgano_openclip.export.nearest.SIMILARITIES", 3 * 4096)
     bank = MemoryBank()
     bank.add(StoredImage((1, rows), (10, 10)), units(rows, 8))
     queries = units(2, 5, 8, seed=1)
@@ -118,6 +119,7 @@ def test_prompts_are_scored_in_every_mode(mode, with_references):
 @pytest.mark.parametrize("sizes", [(5, 5, 5), (3, 9, 6, 1)])
 def test_each_image_of_a_pool_is_searched(sizes, monkeypatch):
     monkeypatch.setattr("pyimgano_openclip.export.nearest.ROWS", 12)
+    monkeypatch.setattr("pyimgano_openclip.export.nearest.SIMILARITIES", 40)
     images = [units(size, 8, seed=seed) for seed, size in enumerate(sizes)]
     images[0][1] = 0
     queries = units(2, 4, 8, seed=9)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +16,7 @@ from .places import Places
 from .sight import Seen
 
 ROWS = 4096  # of the bank, compared at once
+SIMILARITIES = 2**25  # of an image, held at once; 128 MiB
 
 
 class Scored(NamedTuple):
@@ -92,6 +93,9 @@ class BlockSearch(nn.Module):  # type: ignore[misc]  # torch is untyped here
 
     def forward(self, queries: Tensor) -> Tensor:
         """Distances in [0, 2] of tokens of shape (B, P, D): (B, P)."""
+        return _in_parts(self._search, queries, self.rows_0.shape[1])
+
+    def _search(self, queries: Tensor) -> Tensor:
         blocks = [getattr(self, f"rows_{number}") for number in range(self._blocks)]
         best = torch.cat([self._highest(queries @ block) for block in blocks], dim=-1)
         if self._blocks > 1:
@@ -132,6 +136,9 @@ class EachSearch(nn.Module):  # type: ignore[misc]  # torch is untyped here
 
     def forward(self, queries: Tensor) -> Tensor:
         """Distances in [0, 2] of tokens of shape (B, P, D): (B, P, K)."""
+        return _in_parts(self._search, queries, self.rows_0.shape[1])
+
+    def _search(self, queries: Tensor) -> Tensor:
         blocks = [queries @ getattr(self, f"rows_{number}") for number in range(self._blocks)]
         best = [found.unflatten(-1, (-1, self._most)).amax(dim=-1) for found in blocks]
         highest = torch.cat(best, dim=-1)
@@ -139,3 +146,9 @@ class EachSearch(nn.Module):  # type: ignore[misc]  # torch is untyped here
             nothing = ~(queries != 0).any(dim=-1, keepdim=True)
             highest = torch.where(nothing & self.blank, 1.0, highest)
         return (1 - highest).clamp(0, 2)
+
+
+def _in_parts(search: Callable[[Tensor], Tensor], queries: Tensor, rows: int) -> Tensor:
+    """Search for some patches at a time, (B, P, D) in all, so that the similarities stay few."""
+    most = max(1, SIMILARITIES // rows)
+    return torch.cat([search(part) for part in queries.split(most, dim=1)], dim=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +13,7 @@ from ..arrays import Indices, Size
 from ..encoder.embedder import OpenCLIPPatchEmbedder
 from ..encoder.features import projected, tokens_by_kind
 from ..encoder.towers import Request, Tower
-from ..encoder.windows import WindowPlan, mosaic, of_both
+from ..encoder.windows import Maps, WindowPlan, mosaic, of_both
 from ..maps.spread import spread
 from .baked import alone, baked
 
@@ -29,7 +29,7 @@ class Seen(NamedTuple):
     """
 
     pooled: Tensor | None
-    maps: Mapping[str | int, Tensor]
+    maps: Maps
 
     @property
     def features(self) -> Tensor:
@@ -103,19 +103,30 @@ class WindowedSight(Sight):
             whole: The same images on the second canvas.
         """
         pooled, around = self._look(self._tower, whole)
-        parts = [self._windows(images, first) for first in range(0, len(self._plan), AT_ONCE)]
-        both = {}
-        for kind, tokens in around.items():
-            near = _mosaic(self._plan, torch.cat([part[kind] for part in parts], dim=1))
-            both[kind] = of_both(kind, near, _stretched(tokens, near.shape[1:3]))
-        return Seen(pooled, projected(both, self._projection_of_both(around)))
+        starts = range(0, len(self._plan), AT_ONCE)
+        parts = [self._windows(images, around, first) for first in starts]
+        found = {
+            kind: _mosaic(self._plan, torch.cat([part[kind] for part in parts], dim=1))
+            for kind in around
+        }
+        return Seen(pooled, found)
 
-    def _windows(self, images: Tensor, first: int) -> dict[str | int, Tensor]:
-        """Tokens of the next windows by kind, each of shape (B, windows, rows, cols, D)."""
-        corners, (height, width) = self._corners[first : first + AT_ONCE], self._side
+    def _windows(self, images: Tensor, around: Maps, first: int) -> Maps:
+        """Tokens of the next windows by kind, each of shape (B, windows, rows, cols, D).
+
+        Joined with what the whole image has there, and projected, before those of all windows are
+        put together, which saves memory.
+        """
+        numbers, (height, width) = range(len(self._plan))[first : first + AT_ONCE], self._side
+        corners = [self._corners[number] for number in numbers]
         cut = [images[:, top : top + height, left : left + width] for top, left in corners]
         _, maps = self._look(self._through, torch.stack(cut, dim=1).flatten(0, 1))
-        return {kind: tokens.unflatten(0, (-1, len(cut))) for kind, tokens in maps.items()}
+        both = {}
+        for kind, tokens in maps.items():
+            near = tokens.unflatten(0, (-1, len(cut)))
+            far = _beside(self._plan, numbers, around[kind], tokens.shape[1:3])
+            both[kind] = of_both(kind, near, far)
+        return projected(both, self._projection_of_both(around))
 
 
 def build_sight(embedder: OpenCLIPPatchEmbedder, canvas: Size, request: Request) -> Sight:
@@ -145,11 +156,14 @@ def _mosaic(plan: WindowPlan, tokens: Tensor) -> Tensor:
     return tokens.flatten(1, 3)[:, torch.from_numpy(order.ravel())].unflatten(1, order.shape)
 
 
-def _stretched(whole: Tensor, grid: Size) -> Tensor:
-    """Tokens of the whole image at the places of others, (B, rows, cols, D), interpolated."""
+def _beside(plan: WindowPlan, numbers: Sequence[int], whole: Tensor, shape: Size) -> Tensor:
+    """:meth:`~.WindowPlan.beside` of windows by their numbers: (B, windows, rows, cols, D)."""
+    places = zip(*(divmod(number, len(plan.right)) for number in numbers), strict=True)
     down, right = (
-        torch.from_numpy(spread(old, new, 0.0).copy())
-        for old, new in zip(whole.shape[1:3], grid, strict=True)
+        torch.from_numpy(
+            np.stack([spread(old, axis.length, 0.0)[axis.first(n) :][: axis.side] for n in at])
+        )
+        for axis, old, at in zip(plan._axes(shape), whole.shape[1:3], places, strict=True)
     )
-    wide = (right @ whole).flatten(2)
-    return (down @ wide).unflatten(2, (grid[1], -1))
+    wide = right[:, None] @ whole[:, None]  # (B, windows, rows of the whole image, cols, D)
+    return (down @ wide.flatten(3)).unflatten(3, (shape[1], -1))
