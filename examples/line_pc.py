@@ -109,6 +109,7 @@ def make_kit(folder: Path) -> None:
     )
     export_onnx(detector.fit(normal), folder / "leather.onnx")
     shutil.copy(PART, folder / "part.png")
+    Image.open(PART).save(folder / "part.ppm")  # for line_pc.cpp
     exported = OnnxDetector(folder / "leather.onnx")
     pixels = resize(np.asarray(Image.open(PART)), exported.canvas_, exported.facts.resize_filter)
     (scored,) = exported.score_iter([PART])

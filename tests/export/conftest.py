@@ -4,6 +4,8 @@ import pytest
 
 from helpers.exported import DEFECTS, exported, leather
 
+PART = (30, 20, 130, 80)  # left, top, right, bottom of images of 90 x 150 pixels
+
 
 @pytest.fixture(scope="session")
 def square(tmp_path_factory):
@@ -24,3 +26,29 @@ def prompts(tmp_path_factory):
     references = leather(2, (90, 150), first=50)
     folder = tmp_path_factory.mktemp("prompts")
     return exported("promptscore", (90, 150), folder, defects=DEFECTS, references=references)
+
+
+@pytest.fixture(scope="session")
+def square_prompts(tmp_path_factory):
+    """Prompts alone on square images."""
+    return exported("promptscore", (96, 96), tmp_path_factory.mktemp("square_prompts"))
+
+
+@pytest.fixture(scope="session")
+def mutual(tmp_path_factory):
+    """The mutual detector on oblong images."""
+    return exported("mutual", (90, 150), tmp_path_factory.mktemp("mutual"))
+
+
+@pytest.fixture(scope="session")
+def square_mutual(tmp_path_factory):
+    """The mutual detector on square images."""
+    return exported("mutual", (96, 96), tmp_path_factory.mktemp("square_mutual"))
+
+
+@pytest.fixture(scope="session")
+def part_of_large(tmp_path_factory):
+    """Patch-kNN that looks at a part of large images, through windows."""
+    windows = {"force_image_size": 48, "smallest_defect": 7, "max_tokens": 60}
+    folder = tmp_path_factory.mktemp("part_of_large")
+    return exported("patchknn", (90, 150), folder, roi=PART, jitter=0, **windows)

@@ -14,6 +14,7 @@ from pyimgano_openclip.cli import main
 from helpers.detectors import on_bundled, patchknn
 from helpers.embedders import red_images
 from helpers.exported import leather
+from helpers.places import EXAMPLES
 
 pytestmark = pytest.mark.slow
 
@@ -75,9 +76,21 @@ def test_what_is_wrong_is_said_before_any_work(saved, capsys, options, message, 
 
 REFUSED = {
     "embedder": (lambda: patchknn().fit(red_images(3)), "embedder= cannot be exported"),
-    "windows": (
-        lambda: on_bundled("promptscore", windows=(2,)).fit(leather(2, (64, 96))),
-        r"windows=\(2,\) cannot be exported; create the detector with windows=\(\)",
+    "masks by name": (
+        lambda: on_bundled("promptscore", roi=EXAMPLES).choose_canvas(leather(1, (64, 96))),
+        "roi=.* has a mask for each image.*one mask, box or polygon",
+    ),
+    "sizes": (
+        lambda: on_bundled("patchknn", roi=(2, 2, 50, 40)).fit(
+            [*leather(2, (64, 96)), *leather(2, (48, 72))]
+        ),
+        "roi covers other patches of images of 64 x 96 pixels than of 48 x 72",
+    ),
+    "unknown size": (
+        lambda: on_bundled("promptscore", roi=(0.1, 0.1, 0.9, 0.5)).choose_canvas(
+            leather(1, (64, 96))
+        ),
+        "roi cannot be exported before the size of images is known",
     ),
     "precision": (
         lambda: on_bundled("patchknn", precision="bfloat16").fit(leather(2, (64, 96))),

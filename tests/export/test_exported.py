@@ -19,13 +19,19 @@ from pyimgano_openclip.images.notices import FlatFrameWarning
 from pyimgano_openclip.images.reading import read_frame
 from pyimgano_openclip.maps.scores import anomaly_map
 from pyimgano_openclip.runtime import OnnxDetector
+from pyimgano_openclip.runtime.network import inputs_of
 
 from helpers.detectors import on_bundled
 from helpers.exported import DEFECTS, leather
 
 pytestmark = pytest.mark.slow
 
-PAIRS = pytest.mark.parametrize("pair", ["square", "oblong", "prompts"], indirect=True)
+NORMALS = ["square", "oblong", "prompts"]  # that were fitted on normal images
+PAIRS = pytest.mark.parametrize("pair", NORMALS, indirect=True)
+EVERY = pytest.mark.parametrize(
+    "pair", [*NORMALS, "square_prompts", "mutual", "square_mutual"], indirect=True
+)
+WITH_PART = pytest.mark.parametrize("pair", [*NORMALS, "mutual", "part_of_large"], indirect=True)
 
 
 @pytest.fixture
@@ -46,7 +52,7 @@ def new_images(size, count):
     ]
 
 
-@PAIRS
+@EVERY
 def test_no_label_differs_on_200_images(pair):
     images = parade()
     exported = OnnxDetector(pair.path, threads=1)
@@ -112,7 +118,7 @@ def test_the_label_in_the_file_is_1_where_the_portrait_is_far_from_all_others(pa
     assert low <= told["distance"].min() < high < told["distance"].max()
 
 
-@PAIRS
+@WITH_PART
 def test_a_region_and_its_defect_are_the_detectors(pair):
     exported = OnnxDetector(pair.path, threads=1)
     found = 0
@@ -127,13 +133,13 @@ def test_a_region_and_its_defect_are_the_detectors(pair):
     assert found
 
 
-def outputs_of(path, images):
+def outputs_of(path, images, **more):
     """All outputs of the network for images that were resized as the file says."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(path))
     names = [output.name for output in session.get_outputs()]
-    return dict(zip(names, session.run(None, {"images": images}), strict=True))
+    return dict(zip(names, session.run(None, {"images": images, **more}), strict=True))
 
 
 @PAIRS
@@ -153,7 +159,7 @@ def test_the_outputs_agree_with_each_other(pair):
     np.testing.assert_allclose(alone["score"], told["score"][:1], atol=1e-6)
 
 
-@PAIRS
+@WITH_PART
 def test_openvino_computes_the_same(pair):
     if importlib.util.find_spec("openvino") is None:
         pytest.skip("OpenVINO is not installed")
@@ -161,10 +167,9 @@ def test_openvino_computes_the_same(pair):
 
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     model = openvino.Core().compile_model(str(pair.path), "CPU", settings)
-    exported = OnnxDetector(pair.path, threads=1)
-    images = new_images(exported.canvas_, 3)
-    told = model(np.stack(images))
-    expected = outputs_of(pair.path, np.stack(images))
+    facts = OnnxDetector(pair.path, threads=1).facts
+    given = {name: np.stack(new_images(size, 3)) for name, size in inputs_of(facts).items()}
+    told, expected = model(given), outputs_of(pair.path, **given)
     np.testing.assert_allclose(told["score"], expected["score"], atol=SCORES)
     np.testing.assert_allclose(told["anomaly_map"], expected["anomaly_map"], atol=MAPS)
     assert told["label"].tolist() == expected["label"].tolist()
@@ -179,6 +184,42 @@ def test_the_file_says_what_it_is(pair):
     assert facts.model_fingerprint == detector._embedder.fingerprint
     assert facts.detector_digest == saving.digest(detector)
     assert (facts.patch_height, facts.patch_width) == (8, 8)
+
+
+def test_a_part_of_large_images_is_looked_at_through_windows(part_of_large):
+    exported, detector = OnnxDetector(part_of_large.path, threads=1), part_of_large.detector
+    images = new_images((90, 150), 20)
+    assert compare(detector, exported, images).passed
+    assert exported.facts.second_canvas == detector._embedder.canvases.whole(detector.canvas_)
+    assert exported.facts.canvas > exported.facts.second_canvas
+    for image in (*images[:2], images[0]):  # the last one is known
+        (own,), (found,) = detector.score_iter([image]), exported.score_iter([image])
+        assert np.isnan(found.patches).tolist() == np.isnan(own.patches).tolist()
+        np.testing.assert_allclose(found.anomaly_map(), own.anomaly_map(), atol=MAPS)
+        assert not found.anomaly_map()[:10].any()
+
+
+def test_images_of_another_size_are_told_where_a_part_is_looked_at(part_of_large):
+    (image,) = new_images((80, 150), 1)
+    with pytest.raises(ValueError, match=r"80 x 150 pixels; the roi.*images of 90 x 150"):
+        OnnxDetector(part_of_large.path).predict([image])
+    with pytest.warns(RuntimeWarning, match="80 x 150 pixels"):
+        assert OnnxDetector(part_of_large.path, on_error="nan").predict([image]).tolist() == [1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("promptscore", {"recipe": "winclip", "references": leather(2, (60, 90), first=50)}),
+        ("promptscore", {"recipe": "clip-surgery"}),
+        ("mutual", {"recipe": "musc"}),
+    ],
+)
+def test_published_methods_are_exported(kind, settings, tmp_path):
+    detector = on_bundled(kind, force_image_size=48, **settings).fit(leather(8, (60, 90)))
+    done = export_onnx(detector, tmp_path / "d.onnx", verify=new_images((60, 90), 20))
+    assert done.verified.passed
+    assert done.verified.images == 20
 
 
 def test_the_digest_is_that_of_the_checkpoint(oblong, tmp_path):

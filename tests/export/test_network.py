@@ -12,10 +12,13 @@ from pyimgano_openclip.bank.memory_bank import MemoryBank
 from pyimgano_openclip.bank.origins import StoredImage
 from pyimgano_openclip.bank.whole import Whole, portrait
 from pyimgano_openclip.encoder.tokens import PatchTokens
-from pyimgano_openclip.encoder.towers import TowerOutput
-from pyimgano_openclip.export.network import BlockSearch, ImageScore, PromptScoring
+from pyimgano_openclip.export.nearest import BlockSearch, EachSearch, ImageScore
+from pyimgano_openclip.export.places import Places, Spread
 from pyimgano_openclip.export.portraits import PortraitDistance
-from pyimgano_openclip.maps.scores import AGGREGATIONS, image_score
+from pyimgano_openclip.export.prompted import PromptScoring
+from pyimgano_openclip.export.sight import Seen
+from pyimgano_openclip.maps.scores import AGGREGATIONS, anomaly_map, image_score
+from pyimgano_openclip.pool.products import Block, nearest_between, product_on
 from pyimgano_openclip.prompts.references import References
 from pyimgano_openclip.prompts.scorer import MODES, PromptScorer, text_vectors
 
@@ -38,6 +41,21 @@ def test_the_distance_of_a_portrait_is_the_detectors(size):
     assert expected[-1] > 2 * expected[-2]
 
 
+def test_the_distance_of_a_portrait_heeds_where_is_looked():
+    inside = np.zeros((6, 9), bool)
+    inside[1:5, 3:9] = True
+    inside[2:4, 4:6] = False
+    usual = units(6, 9, 32)
+    every = [unit(usual + 0.2 * units(6, 9, 32, seed=seed)) for seed in range(1, 10)]
+    images = [PatchTokens(tokens, (40, 60), None, inside=inside) for tokens in every]
+    whole = Whole.of([portrait(image) for image in images[:7]])
+    expected = [whole.distance(portrait(image)) for image in images]
+    tokens = torch.from_numpy(np.stack(every))
+    found = PortraitDistance(whole, inside)(tokens)
+    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-3)
+    assert not np.allclose(PortraitDistance(whole)(tokens), expected, rtol=0.01)
+
+
 def test_too_few_training_images_are_at_no_distance():
     images = [PatchTokens(units(4, 6, 8, seed=seed), (40, 60), None) for seed in range(3)]
     whole = Whole.of([portrait(image) for image in images[:2]])
@@ -49,14 +67,15 @@ def test_too_few_training_images_are_at_no_distance():
 @pytest.mark.parametrize("topk", [0.001, 0.03, 1.0])
 def test_an_image_score_is_aggregated_as_by_the_detector(method, topk):
     patches = np.random.default_rng(0).random((3, 9, 13)).astype(np.float32)
-    found = ImageScore(method, topk)(torch.from_numpy(patches))
+    found = ImageScore(method, topk)(torch.from_numpy(patches).flatten(1))
     expected = [image_score(one, method, topk) for one in patches]
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("count", [1, 3, 20])
 @pytest.mark.parametrize("rows", [7, 4096, 9000])
-def test_the_search_in_blocks_is_the_banks(count, rows):
+def test_the_search_in_blocks_is_the_banks(count, rows, monkeypatch):
+    monkeypatch.setattr("pyimgano_openclip.export.nearest.SIMILARITIES", 3 * 4096)
     bank = MemoryBank()
     bank.add(StoredImage((1, rows), (10, 10)), units(rows, 8))
     queries = units(2, 5, 8, seed=1)
@@ -89,10 +108,37 @@ def test_prompts_are_scored_in_every_mode(mode, with_references):
     aligned, pooled, features = units(4, 6, 8), units(8, seed=4), units(4, 6, 7, seed=6)
     patches = PatchTokens(aligned, (40, 60), None, pooled, features)
     expected = scorer(patches)
-    search = BlockSearch(references.bank.tokens, 1) if references else None
-    network = PromptScoring(scorer, lambda found: found[0], search, ImageScore("topk_mean", 0.2))
+    network = PromptScoring(scorer, Places())
     tensors = [torch.from_numpy(array[None]) for array in (pooled, aligned, features)]
-    found = network(TowerOutput(tensors[0], tensors[1], [tensors[2]]))
-    np.testing.assert_allclose(found.patches[0], expected.patches, atol=1e-6)
+    found = network(Seen(tensors[0], {"aligned": tensors[1], "features": tensors[2]}))
+    np.testing.assert_allclose(found.patches[0], expected.patches.ravel(), atol=1e-6)
     assert float(found.image) == pytest.approx(expected.image, abs=1e-6)
     np.testing.assert_allclose(found.defects[0], scorer.names_of(patches), atol=1e-5)
+
+
+@pytest.mark.parametrize("sizes", [(5, 5, 5), (3, 9, 6, 1)])
+def test_each_image_of_a_pool_is_searched(sizes, monkeypatch):
+    monkeypatch.setattr("pyimgano_openclip.export.nearest.ROWS", 12)
+    monkeypatch.setattr("pyimgano_openclip.export.nearest.SIMILARITIES", 40)
+    images = [units(size, 8, seed=seed) for seed, size in enumerate(sizes)]
+    images[0][1] = 0
+    queries = units(2, 4, 8, seed=9)
+    queries[1, 2] = 0
+    found = EachSearch(images)(torch.from_numpy(queries))
+    own = Block.of([queries.reshape(1, 8, 8)])
+    expected, _ = nearest_between(own, Block.of([rows[None] for rows in images]), product_on(None))
+    np.testing.assert_allclose(found.reshape(8, -1), expected[0], atol=1e-6)
+
+
+def test_maps_are_those_of_the_detector_where_it_looks():
+    inside = np.zeros((5, 7), bool)
+    inside[1:4, 2:6] = True
+    pixels = np.zeros((40, 63), bool)
+    pixels[8:32, 18:50] = True
+    scores = np.random.default_rng(0).normal(size=(2, 5, 7)).astype(np.float32)
+    shown = torch.from_numpy(np.where(inside, scores, np.float32(0)))
+    for smoothing in (0.0, 0.5):
+        found = Spread((5, 7), (40, 63), smoothing, inside, pixels)(shown)
+        for one, other in zip(found, np.where(inside, scores, np.nan), strict=True):
+            expected = anomaly_map(other, (40, 63), smoothing=smoothing, inside=pixels)
+            np.testing.assert_allclose(one, expected, atol=1e-6)

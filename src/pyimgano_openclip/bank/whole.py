@@ -57,15 +57,20 @@ def portrait(patches: PatchTokens) -> Portrait:
     """
     tokens = patches.features_or_tokens
     inside = np.ones(patches.grid, bool) if patches.inside is None else patches.inside
-    rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    around = np.s_[rows[0] : rows[-1] + 1, cols[0] : cols[-1] + 1]
-    tokens, inside = tokens[around], inside[around]
+    rectangle = around(inside)
+    tokens, inside = tokens[rectangle], inside[rectangle]
     each = zip(quarters(tokens), quarters(inside), strict=True)
     halves = [_mean(part, where) / 2 for part, where in each]
     spread = tokens[inside].std(axis=0)
     described = ([_mean(tokens, inside), spread], [*halves, spread])
     sketches = [signed_sums(np.concatenate(parts), LENGTH) for parts in described]
     return Portrait(rounded(np.array(sketches), np.float16), patches.size, patches.look)
+
+
+def around(inside: Inside) -> tuple[slice, slice]:
+    """The smallest rectangle that holds all patches looked at."""
+    rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    return slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
 
 
 def quarters(plane: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:

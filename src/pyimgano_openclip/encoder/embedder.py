@@ -16,7 +16,6 @@ from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
 import numpy as np
 import open_clip
 import torch
-import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from ..arrays import Floats, Size, unit
@@ -32,7 +31,7 @@ from ..memory import in_halves
 from . import text_cache, weights
 from .canvases import Canvases
 from .context import is_cut, warn_of_cut
-from .features import Projection, ProjectionKind, fuse_features
+from .features import Projection, ProjectionKind, projected, tokens_by_kind
 from .fingerprint import fingerprint
 from .hardware import choose_device, choose_dtype, heed_fork
 from .neutral import neutral
@@ -507,21 +506,12 @@ class OpenCLIPPatchEmbedder:
     def _maps(self, pixels: Pixels, request: Request) -> tuple[Floats | None, Maps]:
         """Embeddings of images of shape (B, height, width, 3), and their tokens by kind."""
         output = self.tower(self._normalised(pixels), request)
-        maps: dict[str | int, Tensor] = dict(output.windows.items())
-        if output.aligned is not None:
-            maps["aligned"] = output.aligned
-        if output.final is not None:
-            maps["features"] = output.final
-        if output.features:
-            maps["features"] = fuse_features(output.features, self.neighbourhoods, None)
-        return _to_numpy(output.pooled), maps
+        return _to_numpy(output.pooled), tokens_by_kind(output, self.neighbourhoods)
 
     def _finished(self, maps: Maps, projection: Projection | None) -> dict[str | int, Floats]:
         """Project the feature tokens and move all to NumPy."""
         found = {}
-        for kind, tokens in maps.items():
-            if kind == "features" and projection is not None:
-                tokens = F.normalize(projection(tokens), dim=-1)
+        for kind, tokens in projected(maps, projection).items():
             found[kind] = cast(Floats, _to_numpy(tokens))
             self._check_finite(found[kind])
         return found

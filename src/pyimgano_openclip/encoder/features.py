@@ -8,7 +8,7 @@ parts; a random projection shortens it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -16,6 +16,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from ..checks import check_choice
+from .towers import TowerOutput
 
 ProjectionKind = Literal["orthonormal", "gaussian"]
 PROJECTION_SEED = 0  # fixed, so that a bank fits all detectors with equal settings
@@ -37,6 +38,27 @@ def fuse_features(
     parts = [aggregate(tokens, window) for tokens in layers for window in neighbourhoods]
     fused = torch.cat(parts, dim=-1)
     return F.normalize(fused if projection is None else projection(fused), dim=-1)
+
+
+def tokens_by_kind(output: TowerOutput, neighbourhoods: Sequence[int]) -> dict[str | int, Tensor]:
+    """The tokens of a tower's output by kind; feature tokens are fused, and not projected yet."""
+    maps: dict[str | int, Tensor] = dict(output.windows.items())
+    if output.aligned is not None:
+        maps["aligned"] = output.aligned
+    if output.final is not None:
+        maps["features"] = output.final
+    if output.features:
+        maps["features"] = fuse_features(output.features, neighbourhoods, None)
+    return maps
+
+
+def projected(
+    maps: Mapping[str | int, Tensor], projection: Projection | None
+) -> dict[str | int, Tensor]:
+    """The same tokens by kind, with feature tokens projected and scaled to unit length again."""
+    if projection is None or "features" not in maps:
+        return dict(maps)
+    return {**maps, "features": F.normalize(projection(maps["features"]), dim=-1)}
 
 
 def aggregate(tokens: Tensor, window: int) -> Tensor:

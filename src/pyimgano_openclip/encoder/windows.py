@@ -197,13 +197,23 @@ def join(plan: WindowPlan, numbers: Sequence[int], detail: Maps, whole: Maps) ->
         for kind, tokens in detail.items():
             near = tokens[place].float()
             far = plan.beside(whole[kind], number, (near.shape[0], near.shape[1]))
-            if kind == "features":
-                parts = (1 - CONTEXT) ** 0.5 * near, CONTEXT**0.5 * F.normalize(far, dim=-1)
-                both[kind] = torch.cat(parts, dim=-1)[None]
-                continue
-            mean = torch.lerp(near, far, CONTEXT)[None]
-            both[kind] = mean if kind == "aligned" else F.normalize(mean, dim=-1)
+            both[kind] = of_both(kind, near, far)[None]
         yield both
+
+
+def of_both(kind: str | int, near: Tensor, far: Tensor) -> Tensor:
+    """Tokens of both scales.
+
+    Args:
+        kind: Kind of the tokens.
+        near: Those of windows, shape (..., D), float32.
+        far: What the whole image has at their places, of the same shape.
+    """
+    if kind == "features":
+        parts = (1 - CONTEXT) ** 0.5 * near, CONTEXT**0.5 * F.normalize(far, dim=-1)
+        return torch.cat(parts, dim=-1)
+    mean = torch.lerp(near, far, CONTEXT)
+    return mean if kind == "aligned" else F.normalize(mean, dim=-1)
 
 
 def _starts(length: int, side: int) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 import shutil
@@ -28,8 +29,9 @@ from ..images.notices import FlatFrameWarning
 from ..progress import bar
 from ..runtime.detector import OnnxDetector
 from ..runtime.facts import FORMAT, ExportedFacts
-from ..runtime.network import IMAGES, outputs_of
+from ..runtime.network import inputs_of, outputs_of
 from ..version import __version__
+from .looked_at import looked_at
 from .parts import build_network
 from .proof import DISTANCES, MAPS, SCORES, Comparison, compare
 from .refusals import check_exportable, check_libraries
@@ -70,10 +72,11 @@ def export_onnx(
 ) -> Exported:
     """Write a detector to one ONNX file that gives its scores, maps and labels without torch.
 
-    The file takes uint8 RGB images (N, H, W, 3), resized to the detector's canvas, and computes in
-    float32. It is scored beside the detector before it is put in place; a file that differs is not
-    written. An existing file is replaced completely or not at all. Weights beyond 2 GB go to a
-    second file beside it, named after it, with ``.data`` at the end.
+    The file takes uint8 RGB images (N, H, W, 3), resized to the detector's canvas (and, where they
+    are seen through windows, to that of the whole image as well), and computes in float32. It is
+    scored beside the detector before it is put in place; a file that differs is not written. An
+    existing file is replaced completely or not at all. Weights beyond 2 GB go to a second file
+    beside it, named after it, with ``.data`` at the end.
 
     Args:
         detector: A fitted detector that computes in float32 on the CPU.
@@ -104,8 +107,7 @@ def export_onnx(
             _write(detector, partial / path.name, steps.update)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FlatFrameWarning)  # two of these frames are flat
-                generated = _generated(cast(Size, detector.canvas_))
-                proof = _prove(detector, partial / path.name, generated)
+                proof = _prove(detector, partial / path.name, _generated(detector))
             steps.update()
             verified = _prove(detector, partial / path.name, verify) if len(verify) else None
         written = sorted(partial.iterdir(), key=lambda file: file.suffix == SUFFIX)
@@ -133,18 +135,18 @@ def _write(detector: OpenCLIPDetector, file: Path, done: Callable[[], object]) -
 
 def _traced(network: nn.Module, facts: ExportedFacts) -> Any:
     """The network as an ONNX program whose number of images is free."""
-    images = torch.zeros((EXAMPLES, *facts.canvas, 3), dtype=torch.uint8)
+    inputs = inputs_of(facts)
+    images = tuple(torch.zeros((EXAMPLES, *size, 3), dtype=torch.uint8) for size in inputs.values())
+    free = ({0: torch.export.Dim(BATCH)},) * len(images)
     with neutral(), torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch and onnxscript about their own parts
-        network(images)  # what is made on first use must not be traced
-        traced = torch.export.export(
-            network, (images,), dynamic_shapes=({0: torch.export.Dim(BATCH)},), strict=False
-        )
+        network(*images)  # what is made on first use must not be traced
+        traced = torch.export.export(network, images, dynamic_shapes=(free,), strict=False)
         return torch.onnx.export(
             traced,
             dynamo=True,
             opset_version=OPSET,
-            input_names=[IMAGES],
+            input_names=[*inputs],
             output_names=outputs_of(facts),
             verbose=False,
         )
@@ -152,10 +154,9 @@ def _traced(network: nn.Module, facts: ExportedFacts) -> Any:
 
 def _facts(detector: OpenCLIPDetector) -> ExportedFacts:
     embedder, canvas = detector._embedder, cast(Size, detector.canvas_)
-    scoring = detector._freeze([])
+    scoring, area, canvases = detector._freeze([]), detector.roi_, embedder.canvases
+    second = canvases.whole(canvas) if canvases.windows(canvas) else (0, 0)
     text, whole = getattr(scoring.scorer, "text", None), cast(Whole | None, scoring.whole)
-    aligned = embedder.tokens == "aligned"
-    patch = embedder.tower.patch_size if aligned else embedder.tower.feature_stride
     return ExportedFacts(
         pyimgano_openclip_format=FORMAT,
         package_version=__version__,
@@ -165,15 +166,20 @@ def _facts(detector: OpenCLIPDetector) -> ExportedFacts:
         detector_digest=saving.digest(detector),
         canvas_height=canvas[0],
         canvas_width=canvas[1],
-        patch_height=patch[0],
-        patch_width=patch[1],
+        patch_height=canvases.stride[0],
+        patch_width=canvases.stride[1],
         resize_filter=embedder.loaded.preprocessing["interpolation"],
         threshold=detector.label_threshold(),
         region_threshold=detector.region_threshold(),
-        lowest_value=math.nan if getattr(detector, "mode", "") == "diff" else 0.0,
+        lowest_value=math.nan if getattr(detector, "mode_in_force", "") == "diff" else 0.0,
         span=scoring.scorer.span,
         limits=whole.limits.as_json() if whole else "",
         defects="\n".join(text.defects) if text else "",
+        whole_height=second[0],
+        whole_width=second[1],
+        map_smoothing=detector.map_smoothing,
+        roi="" if area is None else json.dumps(area.stored()),
+        roi_sizes=json.dumps(looked_at(detector).sizes) if area else "",
     )
 
 
@@ -183,9 +189,9 @@ def _size(network: nn.Module) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
 
-def _generated(canvas: Size) -> list[Item]:
+def _generated(detector: OpenCLIPDetector) -> list[Item]:
     """Images that differ: noise, a shade, the noise upside down, black and white."""
-    height, width = canvas
+    height, width = (*looked_at(detector).sizes, cast(Size, detector.canvas_))[0]
     noise = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
     shade = np.linspace(0, 255, width, dtype=np.uint8)[None, :, None]
     shades = [np.broadcast_to(one, noise.shape) for one in (shade, BLACK, WHITE)]

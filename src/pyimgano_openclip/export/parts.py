@@ -2,54 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import TypeAlias, cast
+from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..arrays import Size
 from ..bank.scorer import NearestScorer
 from ..bank.whole import Whole
 from ..detector.base import OpenCLIPDetector
-from ..encoder.features import fuse_features
 from ..encoder.neutral import neutral
-from ..prompts.references import References
+from ..pool.scorer import PoolScorer
 from ..prompts.scorer import PromptScorer
-from .baked import baked
-from .network import BlockSearch, ImageScore, NearestScoring, Network, PromptScoring
+from .looked_at import looked_at
+from .nearest import BlockSearch, ImageScore, NearestScoring
+from .network import Network
+from .places import Places, Spread
+from .pooled import PoolScoring
 from .portraits import PortraitDistance
-
-Fuse: TypeAlias = Callable[[Sequence[Tensor]], Tensor]
+from .prompted import prompt_scoring
+from .sight import build_sight
 
 
 def build_network(detector: OpenCLIPDetector) -> Network:
     """The network of a detector that :func:`~.refusals.check_exportable` accepts."""
     scoring = detector._freeze([])
-    embedder, scorer = scoring.embedder, scoring.scorer
-    request = embedder._request(with_features=scorer.with_features)
-    fuse = partial(
-        fuse_features, neighbourhoods=embedder.neighbourhoods, projection=embedder._projection
-    )
+    embedder, canvas = scoring.embedder, cast(Size, scoring.canvas)
+    looked = looked_at(detector)
+    request = embedder._request(with_features=scoring.scorer.with_features)
     with neutral(), torch.no_grad():
-        if isinstance(scorer, PromptScorer):
-            head: nn.Module = _prompts(scorer, fuse)
-        else:
-            head = _nearest(cast(NearestScorer, scorer), fuse)
-        tower = baked(embedder.tower, cast(Size, scoring.canvas))
-        preprocessing = embedder.loaded.preprocessing
-        portraits = None if scoring.whole is None else PortraitDistance(cast(Whole, scoring.whole))
-        threshold = detector.label_threshold()
-        return Network(tower, preprocessing, request, head, threshold, portraits).eval()
+        places = Places(looked.inside)
+        whole = cast(Whole | None, scoring.whole)
+        network = Network(
+            build_sight(embedder, canvas, request),
+            _head(scoring.scorer, places),
+            places,
+            Spread(looked.grid, canvas, detector.map_smoothing, looked.inside, looked.pixels),
+            detector.label_threshold(),
+            None if whole is None else PortraitDistance(whole, looked.inside),
+        )
+        return network.eval()
 
 
-def _nearest(scorer: NearestScorer, fuse: Fuse) -> NearestScoring:
+def _head(scorer: object, places: Places) -> nn.Module:
+    if isinstance(scorer, PromptScorer):
+        return prompt_scoring(scorer, places)
+    if isinstance(scorer, PoolScorer):
+        return PoolScoring(scorer, places)
+    scorer = cast(NearestScorer, scorer)
     search = BlockSearch(scorer.bank.tokens, min(scorer.n_neighbors, len(scorer.bank)))
-    return NearestScoring(fuse, search, ImageScore(scorer.aggregation, scorer.topk))
-
-
-def _prompts(scorer: PromptScorer, fuse: Fuse) -> PromptScoring:
-    references = cast(References | None, scorer.references)
-    search = None if references is None else BlockSearch(references.bank.tokens, 1)
-    return PromptScoring(scorer, fuse, search, ImageScore(scorer.aggregation, scorer.topk))
+    return NearestScoring(search, ImageScore(scorer.aggregation, scorer.topk), places)

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 
 from ..arrays import Floats
 from ..bank.copies import AT_ONCE, signed_sums
-from ..bank.whole import LENGTH, Whole, quarters
+from ..bank.whole import LENGTH, Whole, around, quarters
+from ..images.roi import Inside
 
 
 class PortraitDistance(nn.Module):  # type: ignore[misc]  # torch is untyped here
@@ -16,10 +17,12 @@ class PortraitDistance(nn.Module):  # type: ignore[misc]  # torch is untyped her
 
     Args:
         whole: The training images as a whole.
+        inside: Patches that are looked at, shape (rows, cols); None for all.
     """
 
-    def __init__(self, whole: Whole) -> None:
+    def __init__(self, whole: Whole, inside: Inside | None = None) -> None:
         super().__init__()
+        self._inside = inside
         known = np.stack([one.sketches for one in whole.portraits], axis=1).astype(np.float64)
         # Lengths of what is centred lose no digits where images hardly differ.
         centre, reach = known.mean(axis=1, keepdims=True), whole.reach[:, None, None]
@@ -36,18 +39,20 @@ class PortraitDistance(nn.Module):  # type: ignore[misc]  # torch is untyped her
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Distances of images, shape (B,), by their tokens (B, rows, cols, D)."""
-        own = (_sketches(tokens).transpose(0, 1) - self.centre) * self.shrink
+        own = (_sketches(tokens, self._inside).transpose(0, 1) - self.centre) * self.shrink
         lengths = own.square().sum(dim=2, keepdim=True) + self.lengths
         squared = (lengths - 2 * (own @ self.known)).clamp(min=0)
         return squared.amin(dim=2).sqrt().amax(dim=0)
 
 
-def _sketches(tokens: Tensor) -> Tensor:
+def _sketches(tokens: Tensor, inside: Inside | None) -> Tensor:
     """The sketches of :func:`~..bank.whole.portrait`, shape (B, 2, 192)."""
     rows, cols, width = tokens.shape[1:]
+    inside = np.ones((rows, cols), bool) if inside is None else inside
     flat = tokens.flatten(1, 2)
-    means = torch.from_numpy(_shares(rows, cols)) @ flat
-    spread = (flat - means[:, :1]).square().mean(dim=1, keepdim=True).sqrt()
+    means = torch.from_numpy(_shares(inside)) @ flat
+    looked = flat if inside.all() else flat[:, torch.from_numpy(np.flatnonzero(inside))]
+    spread = (looked - means[:, :1]).square().mean(dim=1, keepdim=True).sqrt()
     described = torch.cat([means, spread], dim=1)
     signs = torch.from_numpy(_signs(5 * width))
     first = described[:, [0, 5]].flatten(1) @ signs[: 2 * width]
@@ -55,13 +60,14 @@ def _sketches(tokens: Tensor) -> Tensor:
     return torch.stack([first, second], dim=1).half().float()  # rounded as those that are known
 
 
-def _shares(rows: int, cols: int) -> Floats:
+def _shares(inside: Inside) -> Floats:
     """What each patch adds to the mean of all and to half of that of each quarter: (5, P)."""
-    places = np.arange(rows * cols).reshape(rows, cols)
-    shares = np.zeros((5, places.size), dtype=np.float32)
-    shares[0] = 1 / places.size
+    places = np.where(inside, np.arange(inside.size).reshape(inside.shape), -1)[around(inside)]
+    shares = np.zeros((5, inside.size), dtype=np.float32)
+    shares[0, places[places >= 0]] = 1 / np.count_nonzero(inside)
     for share, quarter in zip(shares[1:], quarters(places), strict=True):
-        share[quarter.ravel()] = 0.5 / max(1, quarter.size)
+        looked = quarter[quarter >= 0]
+        share[looked] = 0.5 / max(1, looked.size)
     return shares
 
 

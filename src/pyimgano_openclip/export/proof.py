@@ -12,7 +12,7 @@ import numpy as np
 from ..bank.whole import Whole, judged, portrait
 from ..detector.base import OpenCLIPDetector
 from ..detector.scoring import Scoring
-from ..encoder.tokens import PatchTokens
+from ..encoder.tokens import PatchTokens, outcomes_within
 from ..images.items import Item, describe, in_rgb
 from ..images.unreadable import or_raise
 from ..maps.scores import ImageScores
@@ -90,10 +90,15 @@ def _as_new(scoring: Scoring, items: Sequence[Item]) -> Generator[ImageScores, N
     """Scores as of images that were never learnt from, of which the file knows nothing."""
     scorer = scoring.scorer
     in_order = [in_rgb(item, scoring.channel_order) for item in items]
-    outcomes = scoring.embedder.outcomes(
-        in_order, scoring.canvas, with_features=scorer.with_features
+    outcomes = outcomes_within(
+        scoring.embedder,
+        scoring.roi,
+        in_order,
+        scoring.canvas,
+        with_features=scorer.with_features,
     )
     with closing(outcomes):
         for patches in or_raise(outcomes):
             scored = scorer(replace(patches, identity=None))
-            yield replace(judged(scored, patches, scoring.whole, scorer.span), tokens=patches)
+            found = judged(scored, patches, scoring.whole, scorer.span)
+            yield replace(found, tokens=patches, area=patches.area)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from dataclasses import fields
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
+from ..arrays import Size
 from ..detector.base import OpenCLIPDetector
 from ..encoder.tokens import InjectedEmbedder
 from ..files.checkpoint import short
+from ..mutual import VisionOpenCLIPMutual
 from ..patchknn import VisionOpenCLIPPatchKNN
 from ..promptscore import VisionOpenCLIPPromptScore
+from .looked_at import looked_at
+from .sight import sides
 
 LIBRARIES = ("onnx", "onnxscript", "onnxruntime")
 TORCH = (2, 9)  # whose exporter traces the number of images as free
@@ -20,8 +24,8 @@ EXTRA = "pip install 'pyimgano-openclip[export]'"
 # default, so that a setting that this code does not know is refused, never left out.
 COMMON = {
     "openclip_model_name", "openclip_pretrained", "pretrained", "device", "force_image_size",
-    "resize", "max_tokens", "aggregation_method", "aggregation_topk", "contamination", "batch_size",
-    "precision", "random_seed", "channel_order", "on_error",
+    "resize", "max_tokens", "smallest_defect", "roi", "aggregation_method", "aggregation_topk",
+    "contamination", "batch_size", "precision", "random_seed", "channel_order", "on_error",
 }  # fmt: skip
 HEEDED: dict[type[OpenCLIPDetector], set[str]] = {
     VisionOpenCLIPPatchKNN: {
@@ -31,7 +35,10 @@ HEEDED: dict[type[OpenCLIPDetector], set[str]] = {
     VisionOpenCLIPPromptScore: {
         *COMMON, "class_name", "text_prompts", "normal_states", "anomalous_states", "templates",
         "defects", "references", "text_features_normal", "text_features_anomaly", "attention",
-        "stages", "mode",
+        "stages", "mode", "windows", "recipe",
+    },
+    VisionOpenCLIPMutual: {
+        *COMMON, "recipe", "layers", "neighbourhoods", "max_comparisons", "threshold_rule",
     },
 }  # fmt: skip
 
@@ -82,6 +89,7 @@ def check_exportable(detector: OpenCLIPDetector) -> None:
             "The detector has not chosen a canvas yet; call choose_canvas() with typical images."
         )
     _check_tower(detector)
+    looked_at(detector)
 
 
 def _same(value: Any, usual: Any) -> bool:
@@ -103,10 +111,10 @@ def _check_arithmetic(detector: OpenCLIPDetector) -> None:
 
 def _check_tower(detector: OpenCLIPDetector) -> None:
     """Refuse what the tower computes from the size of the image."""
-    embedder, canvas = detector._embedder, detector.canvas_
+    embedder, canvas = detector._embedder, cast(Size, detector.canvas_)
     tower = embedder.tower
     pooled = hasattr(tower.visual, "attnpool") and embedder.tokens == "aligned"
-    if pooled and canvas != tower.native_size:
+    if pooled and {*sides(embedder, canvas)} != {tower.native_size}:
         raise ValueError(
             f"{embedder.model_name!r} has a CLIP ResNet tower, whose pooling can be exported for "
             f"its own size {tower.native_size} only, not for the canvas {canvas}; create the "

@@ -66,11 +66,11 @@ def highest_of_map(patches: Floats, canvas: Size) -> float:
         patches: Patch scores, shape (rows, cols).
         canvas: (height, width) of the map in pixels.
     """
-    down, across = (_lines(*sides) for sides in zip(canvas, patches.shape, strict=True))
+    down, across = (lines(*sides) for sides in zip(canvas, patches.shape, strict=True))
     return float((down @ patches.astype(np.float64) @ across.T).max())
 
 
-def _lines(pixels: int, patches: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def lines(pixels: int, patches: int) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
     """Weights of the patches of a row for each of its pixels, shape (pixels, patches)."""
     place = np.linspace(0, patches - 1, pixels)[:, None]
     return np.maximum(0.0, 1 - np.abs(place - np.arange(patches)))

@@ -39,7 +39,12 @@ def lowest_share(distances: Floats) -> Floats:
     Returns:
         Shape (...,), float32; higher is more anomalous.
     """
-    count = max(1, int(distances.shape[-1] * LOWEST))
+    count = lowest_count(distances.shape[-1])
     nearest = np.partition(distances, count - 1, axis=-1)[..., :count]
     mean: Floats = np.sqrt(2 * nearest).mean(axis=-1)
     return mean
+
+
+def lowest_count(images: int) -> int:
+    """How many of so many images :func:`lowest_share` averages over."""
+    return max(1, int(images * LOWEST))

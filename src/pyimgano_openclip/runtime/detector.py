@@ -42,7 +42,7 @@ class OnnxDetector:
 
     Args:
         path: The ONNX file.
-        batch_size: Maximum number of images per pass.
+        batch_size: Maximum number of images per pass; one of those that are seen through windows.
         threads: Number of threads that compute; None for one per core.
         channel_order: Channel order of arrays: ``"rgb"``, or ``"bgr"`` as OpenCV reads them. Files
             are not affected.
@@ -85,6 +85,7 @@ class OnnxDetector:
             on_error=on_error,
             cache=Recent(),
             whole=None if limits is None else LikenessInside(limits),
+            roi=self.facts.area,
         )
 
     @property

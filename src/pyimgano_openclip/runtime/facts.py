@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from ..arrays import Size
 from ..bank.limits import Limits
+from ..files.checkpoint import short
+from ..images.roi import KEYS, Area, roi_of
+from ..maps.spread import SMOOTHING
 
 FORMAT = 1  # version of these facts
 LARGEST = 2**20  # pixels of a side, patches of a side
+MAY_BE_0 = ("whole_height", "whole_width")
 SIGNS = ("pyimgano_openclip_format", "canvas_height")  # names that every exported file has
 
 
@@ -41,6 +46,14 @@ class ExportedFacts:
         limits: Within which an image is like the training images, as JSON; see
             :class:`~..bank.limits.Limits`. Empty without training images.
         defects: Names of defects, one a line.
+        whole_height: Height in pixels of the second canvas, on which the network takes each image
+            as well; 0 if it takes images on one canvas only.
+        whole_width: Its width; 0 likewise.
+        map_smoothing: Standard deviation of the Gaussian of maps in patches; 0 for none.
+        roi: Where to look, as JSON: run lengths of a mask as in COCO, or boxes and polygons; see
+            :func:`~..images.roi.roi_of`. Empty for everywhere.
+        roi_sizes: (height, width) of the images for which the network looks there, as JSON; empty
+            for all.
     """
 
     pyimgano_openclip_format: int
@@ -60,11 +73,54 @@ class ExportedFacts:
     lowest_value: float = 0.0
     limits: str = ""
     defects: str = ""
+    whole_height: int = 0
+    whole_width: int = 0
+    map_smoothing: float = SMOOTHING
+    roi: str = ""
+    roi_sizes: str = ""
 
     @property
     def canvas(self) -> Size:
         """(height, width) in pixels of the images that the network takes."""
         return self.canvas_height, self.canvas_width
+
+    @property
+    def second_canvas(self) -> Size | None:
+        """(height, width) of the second canvas; None if there is only one."""
+        return (self.whole_height, self.whole_width) if self.whole_height else None
+
+    @cached_property
+    def area(self) -> Area | None:
+        """Where to look; None for everywhere.
+
+        Raises:
+            ValueError: If that is damaged.
+        """
+        if not self.roi:
+            return None
+        given = _json("roi", self.roi)
+        if not isinstance(given, list) and not (isinstance(given, dict) and {*given} == {*KEYS}):
+            raise ValueError(f"its metadata 'roi' is {short(given)}, which is no region")
+        return cast(Area, roi_of(given))
+
+    @cached_property
+    def sizes(self) -> frozenset[Size]:
+        """(height, width) of the images for which the network looks there; empty for all.
+
+        Raises:
+            ValueError: If they are damaged.
+        """
+        if not self.roi_sizes:
+            return frozenset()
+        try:
+            return frozenset(
+                (int(rows), int(cols)) for rows, cols in _json("roi_sizes", self.roi_sizes)
+            )
+        except (TypeError, ValueError) as error:
+            given = short(self.roi_sizes)
+            raise ValueError(
+                f"its metadata 'roi_sizes' is {given}, which is no list of sizes"
+            ) from error
 
     @cached_property
     def whole(self) -> Limits | None:
@@ -107,7 +163,7 @@ class ExportedFacts:
             )
         if facts.resize_filter not in ("bicubic", "bilinear"):
             raise ValueError(f"it has the unknown resize filter {facts.resize_filter!r}")
-        facts.whole  # noqa: B018 - raises if they are damaged
+        facts.whole, facts.area, facts.sizes  # noqa: B018 - raise if they are damaged
         return facts
 
 
@@ -119,7 +175,14 @@ def _read(name: str, kind: str, text: str) -> str | int | float:
         number = int(text) if kind == "int" else float(text)
     except ValueError as error:
         raise ValueError(f"its metadata {name!r} is {text!r}, not a number") from error
-    finite = math.isfinite(number) or name == "lowest_value"
-    if not finite or (kind == "int" and not 1 <= number <= LARGEST):
+    finite, least = math.isfinite(number) or name == "lowest_value", name not in MAY_BE_0
+    if not finite or (kind == "int" and not least <= number <= LARGEST):
         raise ValueError(f"its metadata {name!r} is {text!r}, which is out of range")
     return number
+
+
+def _json(name: str, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"its metadata {name!r} is {short(text)}, which is no JSON") from error

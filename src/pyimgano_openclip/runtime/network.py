@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -14,8 +14,9 @@ from ..arrays import Floats, Size
 from ..bank.limits import Limits
 from ..encoder.tokens import PatchTokens
 from ..images.identity import Recall, Recalled, nothing_known
-from ..images.items import Item
+from ..images.items import Item, describe
 from ..images.look import look_of
+from ..images.pixels import Pixels
 from ..images.read_ahead import ReadAhead
 from ..images.reading import Frame, read_frame
 from ..images.unreadable import UnreadableError, attempt
@@ -23,8 +24,8 @@ from ..maps.scores import ImageScores
 from .facts import ExportedFacts
 
 AHEAD = 3  # batches: one that is scored, two that are read meanwhile
-# Names of the network's input and outputs; the last two only if there is what they tell.
-IMAGES, SCORE, LABEL = "images", "score", "label"
+# Names of the network's inputs and outputs; some only if there is what they tell.
+IMAGES, WHOLE, SCORE, LABEL = "images", "whole", "score", "label"
 PATCHES, MAP = "patch_scores", "anomaly_map"
 DISTANCE, DEFECTS = "distance", "defect_logits"
 
@@ -49,8 +50,8 @@ class OnnxNetwork:
     """
 
     def __init__(self, path: Path, batch_size: int, threads: int | None) -> None:
-        self.batch = batch_size
         self._session, self.facts = _open(path, threads)
+        self.batch = 1 if self.facts.second_canvas else batch_size  # the windows are a batch
         self._outputs = [name for name in outputs_of(self.facts) if name not in (LABEL, MAP)]
 
     def outcomes(
@@ -63,8 +64,7 @@ class OnnxNetwork:
         lazily: bool = False,
     ) -> Generator[PatchTokens | UnreadableError | Recalled[T], None, None]:
         """Score images in order; see ``OpenCLIPPatchEmbedder.outcomes``."""
-        resample = self.facts.resize_filter
-        read = partial(read_frame, canvas=canvas, resample=resample, recall=recall)
+        read = partial(self._read, canvas=canvas, recall=recall)
         most = self.batch if lazily else AHEAD * self.batch
         with ReadAhead(partial(attempt, read), items, most) as ahead:
             while batch := ahead.batch(self.batch):
@@ -74,12 +74,27 @@ class OnnxNetwork:
                     yield next(done) if isinstance(frame, Frame) else frame
                     ahead.handed_on()
 
+    def _read(self, item: Item, canvas: Size | None, recall: Recall[T]) -> Frame | Recalled[T]:
+        facts = self.facts
+        frame = read_frame(item, canvas, facts.resize_filter, recall, facts.second_canvas)
+        if isinstance(frame, Frame) and facts.sizes and frame.size not in facts.sizes:
+            height, width = min(facts.sizes)
+            raise UnreadableError(
+                f"{describe(item)} has {frame.size[0]} x {frame.size[1]} pixels; the roi of this "
+                f"exported file is for images of {height} x {width} (height x width)."
+            )
+        return frame
+
     def _run(self, frames: Sequence[Frame]) -> Iterator[PatchTokens]:
-        pixels = np.stack([frame.pixels for frame in frames])
-        found = self._session.run(self._outputs, {IMAGES: pixels})
+        given = {IMAGES: np.stack([frame.pixels for frame in frames])}
+        if self.facts.second_canvas is not None:
+            given[WHOLE] = np.stack([cast(Pixels, frame.whole) for frame in frames])
+        found = self._session.run(self._outputs, given)
         told = dict(zip(self._outputs, found, strict=True))
         score, patches = told[SCORE], told[PATCHES]
-        if not np.isfinite(patches).all():
+        # Patches that are not looked at are NaN, the same ones on all images.
+        unseen = np.isnan(patches).all(axis=0) & bool(self.facts.roi)
+        if not np.isfinite(patches[:, ~unseen]).all() or not np.isfinite(score).all():
             raise RuntimeError("The exported network returned scores that are not finite.")
         distance = told.get(DISTANCE, np.zeros_like(score))
         logits = told.get(DEFECTS, np.zeros((len(score), 0), np.float32))
@@ -92,7 +107,8 @@ class OnnxNetwork:
                 pooled=pooled[index],
                 pages=frame.pages,
                 range_used=frame.range_used,
-                look=look_of(frame.pixels),
+                look=look_of(frame.pixels if frame.whole is None else frame.whole),
+                area=self.facts.area,
             )
 
 
@@ -120,7 +136,8 @@ class ScoredInside:
         """The scores of an image by what the network returned for it."""
         score = float(cast(Floats, patches.pooled)[0])
         scores: Floats = patches.tokens[..., 0]
-        return ImageScores.of(scores, score, patches.size)
+        smoothing = self.network.facts.map_smoothing
+        return replace(ImageScores.of(scores, score, patches.size), smoothing=smoothing)
 
 
 @dataclass(frozen=True)
@@ -137,6 +154,12 @@ class LikenessInside:
 def distance_of(patches: PatchTokens) -> float:
     """The distance of an image to the training images as a whole; 0 without any."""
     return float(cast(Floats, patches.pooled)[1])
+
+
+def inputs_of(facts: ExportedFacts) -> dict[str, Size]:
+    """(height, width) of the images that a network takes, by the name of the input."""
+    more = facts.second_canvas
+    return {IMAGES: facts.canvas, **({WHOLE: more} if more else {})}
 
 
 def outputs_of(facts: ExportedFacts) -> list[str]:
@@ -161,7 +184,8 @@ def _open(path: Path, threads: int | None) -> tuple[Any, ExportedFacts]:
         facts = ExportedFacts.of_metadata(session.get_modelmeta().custom_metadata_map)
     except Exception as error:  # onnxruntime's errors have no type in common
         raise ValueError(f"{path} cannot be used: {error}.") from error
-    found = session.get_inputs()[0].shape[1:]
-    if found != [*facts.canvas, 3]:
-        raise ValueError(f"{path} is damaged: it takes images of {found}, not {facts.canvas}.")
+    found = {given.name: given.shape[1:] for given in session.get_inputs()}
+    expected = {name: [*size, 3] for name, size in inputs_of(facts).items()}
+    if found != expected:
+        raise ValueError(f"{path} is damaged: it takes images of {found}, not {expected}.")
     return session, facts

@@ -14,11 +14,15 @@ from ..tokens import Positions
 from .base import Request, Tower, TowerOutput, depths, unit_length
 from .side_path import SidePath
 
-WINDOW_BATCH = 512  # windows per forward pass
-
 
 class TransformerTower(Tower):
-    """A tower that is a sequence of blocks over prefix tokens and patches."""
+    """A tower that is a sequence of blocks over prefix tokens and patches.
+
+    Attributes:
+        windows_at_once: Maximum number of windows of each image that are embedded in one pass.
+    """
+
+    windows_at_once: int = 64
 
     @property
     @abstractmethod
@@ -86,17 +90,20 @@ class TransformerTower(Tower):
             raise ValueError("windows need a tower with absolute positions; this one is rotary.")
         places = torch.arange(grid[0] * grid[1], device=tokens.device).view(grid)
         inside = places.unfold(0, side, 1).unfold(1, side, 1).reshape(-1, side * side)
-        patches = tokens[:, self._prefix :][:, inside]
-        first = tokens[:, None, : self._prefix].expand(-1, len(inside), -1, -1)
-        windows = torch.cat([first, patches], dim=2).flatten(0, 1)
-        embeddings = torch.cat([self._embed_alone(part) for part in windows.split(WINDOW_BATCH)])
-        shape = (len(tokens), grid[0] - side + 1, grid[1] - side + 1, -1)
-        return unit_length(embeddings).view(shape)
+        embeddings = [
+            self._embed_alone(tokens, part) for part in inside.split(self.windows_at_once)
+        ]
+        shape = (grid[0] - side + 1, grid[1] - side + 1)
+        return unit_length(torch.cat(embeddings, dim=1)).unflatten(1, shape)
 
-    def _embed_alone(self, tokens: Tensor) -> Tensor:
+    def _embed_alone(self, tokens: Tensor, windows: Tensor) -> Tensor:
+        """Embed windows, shape (W, side * side), of B images: (B, W, D)."""
+        patches = tokens[:, self._prefix :][:, windows]
+        first = tokens[:, None, : self._prefix].expand(-1, len(windows), -1, -1)
+        alone = torch.cat([first, patches], dim=2).flatten(0, 1)
         for block in self._blocks:
-            tokens = block(tokens)
-        return self._head(tokens)
+            alone = block(alone)
+        return self._head(alone).unflatten(0, (-1, len(windows)))
 
     @property
     def rotary(self) -> bool:

@@ -1,0 +1,75 @@
+"""Where the images of a detector are looked at, which has to be the same on all of them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, cast
+
+import numpy as np
+
+from ..arrays import Size
+from ..bank.whole import Whole
+from ..detector.base import OpenCLIPDetector
+from ..images.roi import Inside, MaskFolder, patches_inside, resized
+from ..mutual import VisionOpenCLIPMutual
+
+
+class LookedAt(NamedTuple):
+    """Where is looked.
+
+    Attributes:
+        grid: (rows, cols) of patches.
+        sizes: (height, width) of the images for which this holds; empty for all.
+        inside: Patches that are looked at; None for all.
+        pixels: Pixels of the canvas that are looked at, shape (height, width); None for all.
+    """
+
+    grid: Size
+    sizes: tuple[Size, ...] = ()
+    inside: Inside | None = None
+    pixels: Inside | None = None
+
+
+def looked_at(detector: OpenCLIPDetector) -> LookedAt:
+    """Where a detector looks on its canvas.
+
+    Raises:
+        ValueError: If that differs between images, or follows from a size that is unknown.
+    """
+    canvas, area = cast(Size, detector.canvas_), detector.roi_
+    height, width = detector._embedder.canvases.stride
+    grid = max(1, canvas[0] // height), max(1, canvas[1] // width)
+    if area is None:
+        return LookedAt(grid)
+    if isinstance(area, MaskFolder):
+        raise ValueError(
+            f"roi={str(area.path)!r} has a mask for each image, which a file cannot hold; create "
+            "the detector with one mask, box or polygon for all images."
+        )
+    sizes = _sizes(detector)
+    if not sizes:
+        raise ValueError(
+            "roi cannot be exported before the size of images is known, by which it covers "
+            "patches; call fit() with normal images first."
+        )
+    first, *others = (patches_inside(area, grid, size) for size in sizes)
+    for size, inside in zip(sizes[1:], others, strict=True):
+        if not np.array_equal(first, inside):
+            raise ValueError(
+                f"roi covers other patches of images of {_by(size)} pixels than of {_by(sizes[0])} "
+                "(height x width), but a file looks at the same ones on all images; fit with "
+                "images of one size."
+            )
+    pixels = resized(area.over(sizes[0]), canvas)
+    return LookedAt(grid, sizes, None if first.all() else first, pixels)
+
+
+def _sizes(detector: OpenCLIPDetector) -> tuple[Size, ...]:
+    """The sizes of the images that a detector has learnt from, each once."""
+    if isinstance(detector, VisionOpenCLIPMutual):
+        return tuple(sorted({image.size for image in detector.pool_.images}))
+    whole = cast(Whole | None, detector._learnt.whole)
+    return tuple(sorted({one.size for one in whole.portraits})) if whole else ()
+
+
+def _by(size: Size) -> str:
+    return f"{size[0]} x {size[1]}"
