@@ -9,8 +9,6 @@ more. The mean row is taken off all rows before, which shortens them and changes
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import numpy as np
 import torch
 

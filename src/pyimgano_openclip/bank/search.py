@@ -42,9 +42,7 @@ BUDGET = 16 * 2**20  # similarities held at once; 64 MiB in float32
 # Rows of the bank compared at once; few enough for their similarities to stay in the CPU cache.
 ROWS = 4096
 DEVICE_ROWS = 65_536  # the same on other devices, where each step costs more than the cache saves
-ROUNDED_ROWS = (
-    16_384  # the same of products in bfloat16, of which most similarities are not looked at
-)
+ROUNDED_ROWS = 16_384  # the same in bfloat16, where most similarities are not looked at
 IVF_LISTS = 4  # times the square root of the number of rows
 IVF_ROWS = 39  # minimum number of rows per list for which faiss does not warn
 IVF_PROBED = 1 / 8  # share of the lists that is searched
