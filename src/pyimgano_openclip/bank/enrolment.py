@@ -37,7 +37,7 @@ from .spool import TokenSpool
 from .whole import Portrait, portrait
 
 OVERSAMPLING = 2  # pixels per canvas pixel of an image that is to be turned or moved
-MOVED = 25  # images of which moved copies are stored; with more of them no more was gained
+MOVED, COPIES = 50, 100  # images of which moved copies are stored, and how many of all of them
 
 
 class Added(NamedTuple):
@@ -178,18 +178,25 @@ class Enrolment(NamedTuple):
     def _plan(self, count: int, before: int) -> list[tuple[int, int]]:
         """Which views of so many images are stored, as pairs of indices.
 
+        Moved copies help less the more images there are: all four of each image while these are no
+        more than ``COPIES``, otherwise so many, of ``MOVED`` images at most.
+
         Args:
             count: Number of images.
             before: Number of those in the bank.
         """
         turned = sum(view == View(view.turn) for view in self.views)
-        most = max(0, min(count, MOVED - before))
-        moved = set(np.linspace(0, count - 1, most).round().astype(int).tolist())
-        return [
-            (index, view)
-            for index in range(count)
-            for view in range(len(self.views) if index in moved else turned)
-        ]
+        moved = range(turned, len(self.views))
+        images = max(0, min(count, MOVED - before))
+        each = min(len(moved), COPIES // max(images, 1) * turned)
+        chosen = {round(place): n for n, place in enumerate(np.linspace(0, count - 1, images))}
+        plan = list[tuple[int, int]]()
+        for index in range(count):
+            plan += [(index, view) for view in range(turned)]
+            if index in chosen and each:  # in turns, so that equally many are moved each way
+                first = chosen[index] * each
+                plan += [(index, moved[n % len(moved)]) for n in range(first, first + each)]
+        return plan
 
     def _looked_at(
         self, outcomes: Generator[Any, None, None], items: Sequence[Item | None]
