@@ -72,19 +72,14 @@ def main() -> None:
             return
         times: dict[str, list[float]] = {"library": [], "command line": []}
         for number in range(options.rounds):
-            for side, work in (
-                ("library", library),
-                ("command line", lambda: command_line(str(number))),
-            ):
+            for side, taken in times.items():
                 start = process_time()
-                work()
-                times[side].append(process_time() - start)
-        fastest = {side: min(taken) for side, taken in times.items()}
-        for side, seconds in fastest.items():
-            print(f"{side:14} {1000 * seconds / options.images:7.1f} ms an image")
-        print(
-            f"the command line has {fastest['library'] / fastest['command line']:.2f} of the speed"
-        )
+                library() if side == "library" else command_line(str(number))
+                taken.append(process_time() - start)
+        library_takes, command_takes = (min(taken) for taken in times.values())
+        for side, taken in times.items():
+            print(f"{side:14} {1000 * min(taken) / options.images:7.1f} ms an image")
+        print(f"the command line has {library_takes / command_takes:.2f} of the speed")
 
 
 if __name__ == "__main__":
