@@ -158,7 +158,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         jitter: Share of the side by which copies of training images are moved up, down, left and
             right to be stored as well, since parts rarely lie exactly as in another image; 0 for
             none, None for 0.02, or 0 with a custom embedder. :meth:`fit` encodes four copies of
-            each image, 100 at most, which are of 50 images then, evenly spread over all; the time
+            each of up to 25 images; with more of them 100 copies, evenly spread over all. The time
             to score an image does not change.
         n_neighbors: Number of nearest stored tokens over which a patch's distance is averaged.
         knn_backend: Search library: ``"numpy"``, ``"torch"`` and ``"faiss"`` are exact;

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -37,7 +37,7 @@ from .spool import TokenSpool
 from .whole import Portrait, portrait
 
 OVERSAMPLING = 2  # pixels per canvas pixel of an image that is to be turned or moved
-MOVED, COPIES = 50, 100  # images of which moved copies are stored, and how many of all of them
+COPIES = 100  # of images, moved; more of them take longer to encode than they are worth
 
 
 class Added(NamedTuple):
@@ -178,24 +178,21 @@ class Enrolment(NamedTuple):
     def _plan(self, count: int, before: int) -> list[tuple[int, int]]:
         """Which views of so many images are stored, as pairs of indices.
 
-        Moved copies help less the more images there are: all four of each image while these are no
-        more than ``COPIES``, otherwise so many, of ``MOVED`` images at most.
+        All moved copies while these are no more than ``COPIES``, otherwise so many, evenly spread
+        over the images, and over the ways in which they are moved.
 
         Args:
             count: Number of images.
             before: Number of those in the bank.
         """
         turned = sum(view == View(view.turn) for view in self.views)
-        moved = range(turned, len(self.views))
-        images = max(0, min(count, MOVED - before))
-        each = min(len(moved), COPIES // max(images, 1) * turned)
-        chosen = {round(place): n for n, place in enumerate(np.linspace(0, count - 1, images))}
+        ways = len(self.views) // turned - 1
+        shares = np.arange(count + 1) * max(0, COPIES - before) // count
         plan = list[tuple[int, int]]()
-        for index in range(count):
-            plan += [(index, view) for view in range(turned)]
-            if index in chosen and each:  # in turns, so that equally many are moved each way
-                first = chosen[index] * each
-                plan += [(index, moved[n % len(moved)]) for n in range(first, first + each)]
+        for index, (first, last) in enumerate(pairwise(shares.tolist())):
+            moved = [1 + number % ways for number in range(first, min(last, first + ways))]
+            for way in (0, *sorted(moved)):
+                plan += [(index, way * turned + turn) for turn in range(turned)]
         return plan
 
     def _looked_at(
