@@ -155,10 +155,11 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             takes a longer search and more memory.
         rotations: Number of evenly spaced orientations stored per training image; 1 stores only
             the original, 8 suits parts that lie in any direction.
-        jitter: Share of the side by which copies of each training image are moved up, down, left
-            and right to be stored as well, since parts rarely lie exactly as in another image; 0
-            for none, None for 0.02, or 0 with a custom embedder. :meth:`fit` encodes four more
-            images for each one; the time to score an image does not change.
+        jitter: Share of the side by which copies of training images are moved up, down, left and
+            right to be stored as well, since parts rarely lie exactly as in another image; 0 for
+            none, None for 0.02, or 0 with a custom embedder. :meth:`fit` encodes four copies of
+            each of up to 25 images; with more of them 100 copies, evenly spread over all. The time
+            to score an image does not change.
         n_neighbors: Number of nearest stored tokens over which a patch's distance is averaged.
         knn_backend: Search library: ``"numpy"``, ``"torch"`` and ``"faiss"`` are exact;
             ``"faiss-ivf"`` is approximate, for very large banks; ``"auto"`` is torch, or NumPy with
@@ -204,7 +205,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
     knn_backend: SearchBackend = "auto"
     memory_bank_dtype: RowType = "float32"
     coreset_sampling_ratio: float = 1.0
-    max_patches: int | None = 10_000
+    max_patches: int | None = 5_000
 
     registry_tags: ClassVar[tuple[str, ...]] = (
         *TAGS,

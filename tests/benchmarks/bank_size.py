@@ -15,7 +15,7 @@ from sklearn.metrics import roc_auc_score
 
 from pyimgano_openclip import VisionOpenCLIPPatchKNN
 
-LIMITS = (20_000, 10_000, 5_000)  # patches
+LIMITS = (10_000, 5_000, 3_000)  # patches
 
 
 def main() -> None:

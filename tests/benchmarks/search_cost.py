@@ -64,7 +64,7 @@ def tokens(rows: int, width: int, kind: str = "float32") -> np.ndarray:
 
 def against_tower(options: argparse.Namespace) -> Table:
     reader = OpenCLIPPatchEmbedder(options.tower, None, precision=options.precision)
-    tower = reader._tower
+    tower = reader.tower
     (height, width), (high, wide) = tower.native_size, tower.patch_size
     patches = (height // high) * (width // wide)
     dtype = next(tower.visual.parameters()).dtype

@@ -14,8 +14,6 @@ from pyimgano_openclip.maps.pictures import (
     map_to_16_bits,
 )  # fmt: skip
 
-from helpers.reports import encoded
-
 
 def test_an_overlay_changes_hot_pixels_and_leaves_cold_ones():
     image = np.full((40, 60, 3), 100, np.uint8)
@@ -125,7 +123,7 @@ def test_heat_is_transparent_where_nothing_is_and_opaque_where_it_is_hottest():
 
 def test_a_map_of_16_bits_keeps_values():
     found = np.linspace(0, 2, 15, dtype=np.float32).reshape(3, 5)
-    grey = np.asarray(Image.open(io.BytesIO(encoded(map_to_16_bits(found, low=0, high=2), "PNG"))))
+    grey = np.asarray(Image.open(io.BytesIO(map_to_16_bits(found, low=0, high=2))))
     np.testing.assert_allclose(grey / 65535 * 2, found, atol=2e-5)
 
 

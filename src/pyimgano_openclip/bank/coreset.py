@@ -108,7 +108,10 @@ def nearest_center(points: Floats, centers: Floats) -> tuple[Floats, Indices]:
 
 
 class _Cover:
-    """Squared distances of all points to the nearest point chosen so far."""
+    """Squared distances of all points to the nearest point chosen so far.
+
+    Those of chosen points are not looked at again.
+    """
 
     def __init__(self, points: Floats) -> None:
         self.points = points
@@ -116,26 +119,28 @@ class _Cover:
         self.squared = np.full(len(points), np.inf, dtype=np.float32)
         self.owner = np.zeros(len(points), dtype=np.int64)
         self._length = _squared_length(points)
+        self._others = np.arange(len(points))
 
     def add(self, fresh: Indices) -> None:
         """Choose more points."""
-        self.compare(self.points[fresh], len(self.chosen))
         self.owner[fresh] = np.arange(len(fresh)) + len(self.chosen)
         self.squared[fresh] = -1  # below all distances: never chosen again
+        self._others = self._others[self.squared[self._others] >= 0]
+        self.compare(self.points[fresh], len(self.chosen))
         self.chosen.extend(fresh.tolist())
 
     def compare(self, centers: Floats, first: int) -> None:
         """Update the distances with centers whose indices start at ``first``."""
         length = _squared_length(centers)
         twice = -2 * centers.T
-        for start in range(0, len(self.points), BLOCK):
-            part = slice(start, start + BLOCK)
+        for start in range(0, len(self._others), BLOCK):
+            part = self._others[start : start + BLOCK]
             away = self.points[part] @ twice
             away += length
-            closest = away.min(axis=1) + self._length[part]
+            closest = np.maximum(away.min(axis=1) + self._length[part], 0)
             closer = np.flatnonzero(closest < self.squared[part])
-            self.squared[closer + start] = closest[closer]
-            self.owner[closer + start] = away[closer].argmin(axis=1) + first
+            self.squared[part[closer]] = closest[closer]
+            self.owner[part[closer]] = away[closer].argmin(axis=1) + first
 
     def coreset(self) -> Coreset:
         order = np.argsort(self.chosen)

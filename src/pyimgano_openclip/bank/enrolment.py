@@ -12,6 +12,8 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
+from itertools import groupby, pairwise
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +37,7 @@ from .spool import TokenSpool
 from .whole import Portrait, portrait
 
 OVERSAMPLING = 2  # pixels per canvas pixel of an image that is to be turned or moved
+COPIES = 100  # of images, moved; more of them take longer to encode than they are worth
 
 
 class Added(NamedTuple):
@@ -140,15 +143,15 @@ class Enrolment(NamedTuple):
 
         Their tokens go to the spool, the indices of the patches that these are of to ``places``.
         """
-        views = len(self.views)
-        copies = items if views == 1 else self._with_copies(items)
-        count, numbers, portraits = len(items) * views, list[int](), list[Portrait]()
-        outcomes, area = self._looked_at(self.embedder.outcomes(copies, self.canvas), items), None
-        read_in_turn = noticed(or_raise(outcomes, copies=views), items, copies=views)
+        plan = self._plan(len(items), len(bank.images))
+        whole = [items[index] if view == 0 else None for index, view in plan]
+        copies = items if len(plan) == len(items) else self._with_copies(items, plan)
+        count, numbers, portraits = len(plan), list[int](), list[Portrait]()
+        outcomes, area = self._looked_at(self.embedder.outcomes(copies, self.canvas), whole), None
+        read_in_turn = noticed(or_raise(outcomes, places=[index for index, _ in plan]), whole)
         with closing(outcomes), closing(read_in_turn) as stream:
             read, largest, fresh = bar("encoding", "image", total=count, items=stream), 0, True
-            for done, patches in enumerate(read):
-                index, view = divmod(done, views)
+            for done, ((index, view), patches) in enumerate(zip(plan, read, strict=True)):
                 if view == 0:
                     known = bank.number_of(patches.identity)
                     area = None if patches.inside is None else patches.area
@@ -172,30 +175,53 @@ class Enrolment(NamedTuple):
         bank.thin(self.bank_size(bank.seen))
         return numbers, portraits
 
+    def _plan(self, count: int, before: int) -> list[tuple[int, int]]:
+        """Which views of so many images are stored, as pairs of indices.
+
+        All moved copies while these are no more than ``COPIES``, otherwise so many, evenly spread
+        over the images, and over the ways in which they are moved.
+
+        Args:
+            count: Number of images.
+            before: Number of those in the bank.
+        """
+        turned = sum(view == View(view.turn) for view in self.views)
+        ways = len(self.views) // turned - 1
+        shares = np.arange(count + 1) * max(0, COPIES - before) // count
+        plan = list[tuple[int, int]]()
+        for index, (first, last) in enumerate(pairwise(shares.tolist())):
+            moved = [1 + number % ways for number in range(first, min(last, first + ways))]
+            for way in (0, *sorted(moved)):
+                plan += [(index, way * turned + turn) for turn in range(turned)]
+        return plan
+
     def _looked_at(
-        self, outcomes: Generator[Any, None, None], items: Sequence[Item]
+        self, outcomes: Generator[Any, None, None], items: Sequence[Item | None]
     ) -> Generator[PatchTokens | UnreadableError, None, None]:
         """Look only within the region of interest of each image, but not yet of its copies."""
         with closing(outcomes):
-            for done, outcome in enumerate(outcomes):
-                index, view = divmod(done, len(self.views))
-                if view or isinstance(outcome, UnreadableError):
+            for item, outcome in zip(items, outcomes, strict=True):
+                if item is None or isinstance(outcome, UnreadableError):
                     yield outcome
                 else:
-                    yield attempt(partial(outcome.within, roi=self.roi), items[index])
+                    yield attempt(partial(outcome.within, roi=self.roi), item)
 
-    def _with_copies(self, items: Sequence[Item]) -> Iterator[Item]:
+    def _with_copies(
+        self, items: Sequence[Item], plan: Sequence[tuple[int, int]]
+    ) -> Iterator[Item]:
         """Yield each image, followed by its turned and moved copies."""
         # Imports Pillow, which listing models does not need.
         from ..images.reading import read_pixels
 
-        whole = or_raise(attempt(read_pixels, item) for item in items)
-        for item, pixels in zip(items, whole, strict=True):
-            yield item
-            if self.canvas is not None:
-                height, width = self.canvas
-                pixels = shrink(pixels, (OVERSAMPLING * height, OVERSAMPLING * width))
-            for view in self.views[1:]:
+        for index, of_image in groupby(plan, key=itemgetter(0)):
+            views = [self.views[view] for _, view in of_image][1:]
+            if views:
+                (pixels,) = or_raise([attempt(read_pixels, items[index])], places=[index])
+                if self.canvas is not None:
+                    height, width = self.canvas
+                    pixels = shrink(pixels, (OVERSAMPLING * height, OVERSAMPLING * width))
+            yield items[index]
+            for view in views:
                 yield seen(pixels, view)
 
     def _add_copy(self, bank: MemoryBank, tokens: Floats, view: int, area: Area | None) -> None:

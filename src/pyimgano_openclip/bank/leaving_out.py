@@ -63,13 +63,15 @@ class LeavingOut(NamedTuple):
     def _others(self, image: int, tokens: Floats, found: Found) -> Floats:
         """The highest similarities with rows of other images, (P, n_neighbors) or fewer."""
         similarity, rows = found
-        left_out = np.isin(self.bank.origins[rows, 0], self.near[image])
+        hidden = np.zeros(len(self.bank.images), dtype=bool)
+        hidden[self.near[image]] = True
+        left_out = hidden[self.bank.origins[rows, 0]]
         similarity = np.where(left_out, -np.inf, similarity)
         similarity = -np.sort(-similarity, axis=1)[:, : self.n_neighbors]
         few = np.flatnonzero(~np.isfinite(similarity).all(axis=1))
         if len(few):
-            hidden = self.near[image].tolist()
-            again, _ = self.bank.nearest(tokens[few], self.n_neighbors, leave_out=hidden)
+            near = self.near[image].tolist()
+            again, _ = self.bank.nearest(tokens[few], self.n_neighbors, leave_out=near)
             similarity = similarity[:, : again.shape[1]]
             similarity[few] = again
         return similarity

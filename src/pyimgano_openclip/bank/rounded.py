@@ -1,7 +1,7 @@
 """Finds nearest rows by products in bfloat16, and computes in float32 what may be among them.
 
-Where the hardware multiplies bfloat16 numbers, that takes a quarter of the time. What rounding can
-cost a similarity is bounded, so that the rows left to compute in float32 are sure to hold the
+Where the hardware multiplies bfloat16 numbers, that takes less than half of the time. What rounding
+can cost a similarity is bounded, so that the rows left to compute in float32 are sure to hold the
 nearest ones: with what rounding took off a query q and a row c, of which q' and c' are left,
 |q c - q' c'| <= |q - q'| |c| + |q'| |c - c'| (Cauchy and Schwarz), and the sum is rounded once
 more. The mean row is taken off all rows before, which shortens them and changes no order.
@@ -17,8 +17,8 @@ from ..encoder.neutral import neutral
 from .blocks import FEW, Exact, Found, Rows, Wanted, overlap, shared
 
 ULP = 2.0**-8  # relative error of rounding to bfloat16
-MOST = 16  # candidates per query, up to which computing them is faster than a product in float32
-GROUP = 64  # rows of which only the nearest is looked at for a first bound
+MOST = 64  # candidates per query, up to which computing them is faster than a product in float32
+GROUP = 64  # rows of which first only the nearest is looked at
 STEP = 65_536  # rows prepared at once
 
 
@@ -48,37 +48,63 @@ class RoundedFirst:
         """Find rows in a block; see :class:`~.blocks.Look`."""
         if wanted.count > FEW or stop - start < GROUP * wanted.count:
             return self._exact(wanted, start, stop)
-        similarity, doubt = self._rounded(wanted.queries, start, stop)
-        for own in wanted.hidden:
-            similarity[:, overlap(own, start, stop)] = -np.inf
-        least = self._least(wanted, similarity, doubt)
-        query, place = np.nonzero(similarity >= _lowered(least, doubt)[:, None])
-        if len(query) > MOST * len(similarity):
-            return self._exact(wanted, start, stop)
-        return self._computed(wanted, query, place + start)
-
-    def _rounded(self, queries: Floats, start: int, stop: int) -> tuple[Floats, Floats]:
-        """Similarities with the rows less their mean, (P, N), and what may be wrong with them."""
         with neutral(), torch.inference_mode():
-            exact = shared(queries)
-            asked = exact.bfloat16()
-            similarity = (asked @ self._stored[start:stop].T).float().numpy()
-            lost, left = ((exact - asked.float()).numpy(), asked.float().numpy())
-        return similarity, _length(lost) * self._longest + _length(left) * self._loss
+            query, row = self._candidates(wanted, start, stop)
+        if len(query) > min(MOST, (stop - start) // GROUP) * len(wanted.queries):
+            return self._exact(wanted, start, stop)
+        return self._computed(wanted, query, row + start)
 
-    def _least(self, wanted: Wanted, similarity: Floats, doubt: Floats) -> Floats:
+    def _candidates(self, wanted: Wanted, start: int, stop: int) -> tuple[Indices, Indices]:
+        """Queries and rows of a block, by their index in it, that may be nearest to each other.
+
+        Where too many groups of rows may hold nearest ones, the groups stand for their rows.
+        """
+        asked = shared(wanted.queries).bfloat16()
+        groups = torch.empty((-(-(stop - start) // GROUP), GROUP, len(asked)), dtype=asked.dtype)
+        rows = groups.flatten(0, 1)
+        torch.mm(self._stored[start:stop], asked.T, out=rows[: stop - start])
+        rows[stop - start :] = -torch.inf
+        for own in wanted.hidden:
+            rows[overlap(own, start, stop)] = -torch.inf
+        low, highest = self._lowest(wanted, groups, asked.float().numpy())
+        group, query = np.nonzero(highest >= low)
+        if len(group) > MOST * len(low):
+            return query, group
+        inside = groups[torch.from_numpy(group), :, torch.from_numpy(query)].float().numpy()
+        pair, place = np.nonzero(inside >= low[query, None])
+        return query[pair], group[pair] * GROUP + place
+
+    def _lowest(self, wanted: Wanted, groups: torch.Tensor, asked: Floats) -> tuple[Floats, Floats]:
+        """Rounded similarities that nearest rows have at least, (P,), and the highest of groups.
+
+        Args:
+            wanted: What is looked for.
+            groups: Rounded similarities with groups of rows less their mean, shape (G, 64, P).
+            asked: The queries, rounded, shape (P, D).
+        """
+        doubt = _length(wanted.queries - asked) * self._longest + _length(asked) * self._loss
+        # Positive numbers are ordered like their bits, which are compared much faster.
+        highest = groups.view(torch.int16).amax(dim=1).view(groups.dtype).float().numpy()
+        low = _lowered(self._least(wanted, highest, doubt), doubt)
+        if not (low > 0).all():
+            highest = groups.amax(dim=1).float().numpy()
+            low = _lowered(self._least(wanted, highest, doubt), doubt)
+        return low, highest
+
+    def _least(self, wanted: Wanted, highest: Floats, doubt: Floats) -> Floats:
         """A similarity with the rows less their mean that the nearest rows have at least, (P,)."""
-        whole = similarity.shape[1] // GROUP * GROUP
-        groups = similarity[:, :whole].reshape(len(similarity), -1, GROUP).max(axis=2)
-        least = _lowered(np.partition(groups, -wanted.count, axis=1)[:, -wanted.count], doubt)
+        best = highest.max(axis=0)
+        if wanted.count > 1:
+            best = np.partition(highest, -wanted.count, axis=0)[-wanted.count]
+        least = _lowered(best, doubt)
         if wanted.least is None:
             return least
         return np.maximum(least, wanted.least - wanted.queries @ self._mean)
 
     def _computed(self, wanted: Wanted, query: Indices, row: Indices) -> Found:
-        """The nearest of some pairs of queries and rows, sorted by query and row."""
-        rows = self._rows[row].astype(np.float32, copy=False)
-        found = (wanted.queries[query] * rows).sum(axis=1)  # NumPy sums in pairs
+        """The nearest of some pairs of queries and rows, of each query sorted by row."""
+        rows = self._rows.take(row, axis=0).astype(np.float32, copy=False)
+        found = np.einsum("kd,kd->k", wanted.queries.take(query, axis=0), rows)
         order = np.lexsort((-found, query))
         query, row, found = query[order], row[order], found[order]
         rank = np.arange(len(query)) - np.searchsorted(query, query)
@@ -98,5 +124,5 @@ def _lowered(similarity: Floats, doubt: Floats) -> Floats:
 
 
 def _length(vectors: Floats) -> Floats:
-    length: Floats = np.linalg.norm(vectors, axis=-1)
+    length: Floats = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
     return length

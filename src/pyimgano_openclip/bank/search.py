@@ -42,6 +42,7 @@ BUDGET = 16 * 2**20  # similarities held at once; 64 MiB in float32
 # Rows of the bank compared at once; few enough for their similarities to stay in the CPU cache.
 ROWS = 4096
 DEVICE_ROWS = 65_536  # the same on other devices, where each step costs more than the cache saves
+ROUNDED_ROWS = 16_384  # the same in bfloat16, where most similarities are not looked at
 IVF_LISTS = 4  # times the square root of the number of rows
 IVF_ROWS = 39  # minimum number of rows per list for which faiss does not warn
 IVF_PROBED = 1 / 8  # share of the lists that is searched
@@ -84,7 +85,7 @@ def build_search(backend: str, rows: Rows, device: str) -> Search:
         return _faiss_search(rows, inverted=backend == "faiss-ivf")
     if backend == "torch" and device != "cpu":
         return _device_search(rows, device)
-    return _block_search(rows, _on_the_cpu(rows) if backend == "torch" else Exact(rows, product))
+    return _on_the_cpu(rows) if backend == "torch" else _block_search(rows, Exact(rows, product))
 
 
 def distance_within(
@@ -113,29 +114,32 @@ def distance_within(
     return distance
 
 
-def _block_search(rows: Rows, look: Look) -> Search:
-    """Build a search on the CPU."""
+def _block_search(rows: Rows, look: Look, at_once: int | None = None) -> Search:
+    """Build a search on the CPU, of so many rows at once; None for ``ROWS``."""
+    at_once = at_once or ROWS
 
     def search(queries: Floats, count: int, hidden: Hidden) -> Found:
         found = nothing(len(queries))
-        for start, stop in _blocks(len(rows), ROWS):
+        for start, stop in _blocks(len(rows), at_once):
             least = found[0][:, -1] if found[0].shape[1] == count else None
             here = look(Wanted(queries, count, hidden, least), start, stop)
             found = best_of(found, here, count)
         return found
 
-    return _in_parts(search, min(len(rows), ROWS))
+    return _in_parts(search, min(len(rows), at_once))
 
 
-def _on_the_cpu(rows: Rows) -> Look:
-    """How torch compares: rounded first, where that is fast."""
+def _on_the_cpu(rows: Rows) -> Search:
+    """Build a search by torch: rounded first, where that is fast."""
     import torch
 
     from ..encoder.hardware import computes_bfloat16
     from .rounded import RoundedFirst
 
     exact = Exact(rows, torch_product)
-    return RoundedFirst(rows, exact) if computes_bfloat16(torch.device("cpu")) else exact
+    if not computes_bfloat16(torch.device("cpu")):
+        return _block_search(rows, exact)
+    return _block_search(rows, RoundedFirst(rows, exact), ROUNDED_ROWS)
 
 
 def _device_search(rows: Rows, device: str) -> Search:

@@ -18,6 +18,7 @@ from .arguments.parser import build_parser
 from .console import complain, show, standing_in
 from .messages import UsageError, error_message
 from .places import RUN
+from .usage import check
 
 if TYPE_CHECKING:
     from .answer import Answer
@@ -72,6 +73,7 @@ def _answer(options: argparse.Namespace) -> Answer:
     if options.command == "score" and not options.overwrite and (options.out / RUN).is_file():
         answer = import_module(".relabel", __name__).run(options)
     if answer is None:
+        check(options)
         if options.loads_model and not options.json:
             complain("Loading the model ...")
         answer = import_module(f".{options.command}", __name__).run(options)

@@ -15,6 +15,7 @@ from ..mutual import VisionOpenCLIPMutual
 from ..patchknn import VisionOpenCLIPPatchKNN
 from ..promptscore import VisionOpenCLIPPromptScore
 from .messages import UsageError
+from .usage import brings_weights, check_model_of_saved
 
 Detector = TypeVar("Detector", bound=OpenCLIPDetector)
 
@@ -65,11 +66,7 @@ def saved_detector(options: argparse.Namespace) -> OpenCLIPDetector:
         UsageError: If options choose another model.
         ValueError: If the file is damaged, or the weights are not the ones it was fitted with.
     """
-    if options.model and not options.pretrained and not _brings_weights(options.model):
-        raise UsageError(
-            f"A saved detector has its own model; omit --model {options.model}, or locate its "
-            "weights on this machine with --model local-dir:DIR or --pretrained FILE."
-        )
+    check_model_of_saved(options)
     return load_saved(options.detector, **located(options))
 
 
@@ -85,11 +82,11 @@ def _model(options: argparse.Namespace) -> dict[str, Any]:
     chosen = {"openclip_pretrained": options.pretrained}
     if options.model is None:
         return chosen
-    if options.pretrained is not None and _brings_weights(options.model):
+    if options.pretrained is not None and brings_weights(options.model):
         raise UsageError(f"--model {options.model} includes its weights; omit --pretrained.")
     if options.pretrained is None and options.model == DEFAULT_MODEL:
         return {"openclip_model_name": options.model}
-    if options.pretrained is None and not _brings_weights(options.model):
+    if options.pretrained is None and not brings_weights(options.model):
         _check_name(options.model)
         raise UsageError(
             f"--model {options.model} needs --pretrained with an open_clip tag or a weights "
@@ -107,10 +104,6 @@ def _check_name(model: str) -> None:
         find_source(model, None, download=False)
     except ValueError as error:
         raise UsageError(str(error)) from error
-
-
-def _brings_weights(model: str) -> bool:
-    return model == "bundled" or model.startswith(("local-dir:", "hf-hub:"))
 
 
 def _working(options: argparse.Namespace) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from PIL import Image
@@ -257,13 +257,11 @@ def fair_side(side: int, height: int, width: int) -> int:
     return round(side * math.sqrt(max(1.0, aspect / OBLONG)))
 
 
-def _map_bytes(found: Any, drawing: Drawing) -> bytes:
+def _map_bytes(found: Floats, drawing: Drawing) -> bytes:
+    if drawing.maps == "png":
+        return map_to_16_bits(found, low=drawing.scale_low, high=drawing.scale_high)
     buffer = io.BytesIO()
-    if drawing.maps == "npy":
-        np.save(buffer, found, allow_pickle=False)
-    else:
-        low, high = drawing.scale_low, drawing.scale_high
-        map_to_16_bits(found, low=low, high=high).save(buffer, "PNG", compress_level=3)
+    np.save(buffer, found, allow_pickle=False)
     return buffer.getvalue()
 
 

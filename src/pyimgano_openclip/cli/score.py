@@ -26,7 +26,6 @@ from .detectors import new_detector, pool_detector, report_settings, saved_detec
 from .drawing import draw_all, paint_here
 from .images import ImageFile, most_pixels
 from .judging import Stored, training_scores
-from .messages import UsageError
 from .outcome import Run, answer
 from .relabel import remember
 from .remote_images import search
@@ -41,7 +40,6 @@ def run(options: argparse.Namespace) -> Answer:
 
 
 def _run(options: argparse.Namespace) -> Answer:
-    _check(options)
     found = search(options)
     detector = _detector(options, found.images)
     detector.on_error = options.on_error
@@ -144,23 +142,6 @@ def _stored(detector: OpenCLIPDetector, threshold: float | None) -> Stored:
         looks=() if usual is None else tuple(map(tuple, usual.looks.tolist())),
         parts=0 if usual is None else usual.parts,
     )
-
-
-def _check(options: argparse.Namespace) -> None:
-    if options.detector is not None and options.class_name is not None:
-        raise UsageError("Pass --detector FILE or --class-name WORD, not both.")
-    if options.ray is None and (options.workers or options.column):
-        raise UsageError("--workers and --column need --ray.")
-    if options.ray is not None and options.detector is None and options.class_name is None:
-        raise UsageError(
-            "Images are compared with each other on one machine; with --ray pass --detector FILE "
-            "or --class-name WORD."
-        )
-    changed = options.defects or options.settings or options.smallest_defect
-    if options.detector is not None and changed:
-        raise UsageError(
-            "--defects, --smallest-defect and --set cannot change the settings of a saved detector."
-        )
 
 
 def _identity(

@@ -15,7 +15,7 @@ from ..arrays import Floats
 from ..detector.base import AT_FIRST, OpenCLIPDetector
 from ..files.digest import digest_of_file
 from ..maps.gaps import UnreadableImageWarning
-from ..maps.regions import find_regions
+from ..maps.regions import find_regions, hottest_spot
 from ..maps.scores import ImageScores
 from ..mutual import VisionOpenCLIPMutual
 from ..patchknn import VisionOpenCLIPPatchKNN
@@ -141,8 +141,10 @@ def _record(detector: OpenCLIPDetector, scored: ImageScores) -> Record:
     named = isinstance(detector, VisionOpenCLIPPromptScore) and detector.defects
     if named:
         regions = detector.explain(scored, threshold=hot, limit=REGIONS)
+        spot = detector.hottest_spot(scored)
     else:
         regions = find_regions(found, hot, REGIONS)
+        spot = hottest_spot(found, scored.grid)
     record: Record = {
         "score": scored.image,
         "height": scored.size[0],
@@ -150,7 +152,7 @@ def _record(detector: OpenCLIPDetector, scored: ImageScores) -> Record:
         "hot": hot,
         "halfway": detector.halfway(found),
         "regions": [plain_region(region) for region in regions],
-        "spot": plain_region(detector.hottest_spot(scored)),
+        "spot": plain_region(spot),
     }
     if scored.look is not None:
         record["look"] = list(scored.look)

@@ -111,20 +111,18 @@ class Ranges:
 
 
 def noticed(
-    outcomes: Generator[Any, None, None], items: Iterable[Item], *, copies: int = 1
+    outcomes: Generator[Any, None, None], items: Iterable[Item | None]
 ) -> Generator[Any, None, None]:
     """Pass on the tokens of images that are learnt from; warn of these images at the end.
 
     Args:
-        outcomes: The tokens; of each image those of several copies, the image itself first.
-        items: The images.
-        copies: Number of copies of each.
+        outcomes: The tokens of images, and of copies that were made from their pixels.
+        items: The images; None for each copy.
     """
     pages, ranges = Pages(), Ranges()
-    each = ((item, copy) for item in items for copy in range(copies))
     with closing(outcomes):
-        for (item, copy), patches in zip(each, outcomes, strict=True):
-            if copy == 0:  # the others were made from its pixels
+        for item, patches in zip(items, outcomes, strict=True):
+            if item is not None:
                 pages.add(item, patches.pages)
                 ranges.add(patches.range_used)
             yield patches

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import TypeVar
 
 S = TypeVar("S")
@@ -28,19 +28,22 @@ def attempt(read: Callable[[S], T], item: S) -> T | UnreadableError:
 
 
 def or_raise(
-    outcomes: Iterable[T | UnreadableError], argument: str = "x", *, copies: int = 1
+    outcomes: Iterable[T | UnreadableError],
+    argument: str = "x",
+    *,
+    places: Sequence[int] | None = None,
 ) -> Generator[T, None, None]:
     """Yield outcomes until one of them is an error, which is raised.
 
     Args:
         outcomes: Result or error for each image, in order.
         argument: Name of the caller's list, for messages.
-        copies: Number of consecutive outcomes per image.
+        places: Index of the image of each outcome; None for 0, 1, 2, ...
 
     Raises:
         UnreadableError: For the first unreadable image; the message has its index.
     """
     for number, outcome in enumerate(outcomes):
         if isinstance(outcome, UnreadableError):
-            raise outcome.at(number // copies, argument)
+            raise outcome.at(number if places is None else places[number], argument)
         yield outcome

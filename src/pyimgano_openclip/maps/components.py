@@ -26,10 +26,12 @@ def connected_runs(hot: npt.NDArray[np.bool_]) -> list[list[Run]]:
         The runs of each component from top to bottom and left to right, components in the order of
         their first pixels.
     """
-    edges = np.diff(np.pad(hot, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    rows, starts = np.nonzero(edges == 1)
-    _, stops = np.nonzero(edges == -1)
-    runs = [Run(*ends) for ends in zip(rows.tolist(), starts.tolist(), stops.tolist(), strict=True)]
+    filled = np.flatnonzero(hot.any(axis=1))
+    edges = np.diff(np.pad(hot[filled], ((0, 0), (1, 1))).view(np.int8), axis=1)
+    at, ends = np.divmod(np.flatnonzero(edges), edges.shape[1])
+    rows = filled[at[::2]].tolist()  # each run has two edges
+    pairs = zip(rows, ends[::2].tolist(), ends[1::2].tolist(), strict=True)
+    runs = [Run(*pair) for pair in pairs]
     parents = list(range(len(runs)))
     above = 0  # the first run that may touch the next ones from above
     for number, run in enumerate(runs):

@@ -1,0 +1,86 @@
+"""What the command line adds to the library: `score` with all its outputs beside scores and maps.
+
+    OMP_NUM_THREADS=1 python tests/benchmarks/command_line.py --images 100
+
+Bundled tower, patch-kNN fitted on 30 of the images (solar cells, enlarged and with noise, PNG).
+Both sides take turns in one process, each loads the detector from its file, and processor time
+counts, so that neither imports nor other work on the machine do. ``--profile`` says where the time
+of the command line goes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import cProfile
+import pstats
+import tempfile
+from pathlib import Path
+from time import process_time
+
+import numpy as np
+from image_sets import intact_cells
+from PIL import Image
+
+from pyimgano_openclip import VisionOpenCLIPPatchKNN, load_detector
+from pyimgano_openclip.cli import main as command
+
+TRAIN = 30  # images
+NOISE = 3  # grey levels
+
+
+def photographs(folder: Path, count: int, side: int) -> list[Path]:
+    """Grey cells as RGB files of so many pixels."""
+    folder.mkdir()
+    paths, cells = [], intact_cells("mono", 0) + intact_cells("poly", 0)
+    for number in range(count):
+        cell = Image.fromarray(cells[number % len(cells)]).resize((side, side), Image.BICUBIC)
+        draw = np.random.default_rng(number)
+        pixels = np.asarray(cell).astype(np.int16) + draw.integers(
+            -NOISE, NOISE + 1, (side, side, 1)
+        )
+        paths.append(folder / f"{number:05d}.png")
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(paths[-1])
+    return paths
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=100)
+    parser.add_argument("--side", type=int, default=1024)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--profile", action="store_true")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        paths, saved = photographs(folder / "images", options.images, options.side), folder / "d"
+        VisionOpenCLIPPatchKNN(openclip_model_name="bundled").fit(paths[:TRAIN]).save_checkpoint(
+            saved
+        )
+
+        def library() -> None:
+            for found in load_detector(saved).score_iter(paths):
+                found.anomaly_map()
+
+        def command_line(out: str) -> None:
+            words = ["score", str(folder / "images"), "--detector", str(saved), "--json"]
+            assert command([*words, "--out", str(folder / out)]) == 0
+
+        if options.profile:
+            profile = cProfile.Profile()
+            profile.runcall(command_line, "profiled")
+            pstats.Stats(profile).sort_stats("cumulative").print_stats(60)
+            return
+        times: dict[str, list[float]] = {"library": [], "command line": []}
+        for number in range(options.rounds):
+            for side, taken in times.items():
+                start = process_time()
+                library() if side == "library" else command_line(str(number))
+                taken.append(process_time() - start)
+        library_takes, command_takes = (min(taken) for taken in times.values())
+        for side, taken in times.items():
+            print(f"{side:14} {1000 * min(taken) / options.images:7.1f} ms an image")
+        print(f"the command line has {library_takes / command_takes:.2f} of the speed")
+
+
+if __name__ == "__main__":
+    main()
