@@ -108,9 +108,7 @@ def product(family: str, seed: int, shape: str = "square", grey: bool = False) -
     return image_set(pixels[:PRODUCT_TRAIN], test[:PRODUCT_TEST], test[PRODUCT_TEST:], masks)
 
 
-def photograph(
-    name: str, seed: int, shape: str = "square", train: int = PRODUCT_TRAIN
-) -> ImageSet:
+def photograph(name: str, seed: int, shape: str = "square", train: int = PRODUCT_TRAIN) -> ImageSet:
     """Pieces of a photograph of scikit-image, of other halves to fit and to test with.
 
     Damage is painted into them: a dark stain, a bright scratch, a patch of another photograph.
