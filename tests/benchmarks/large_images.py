@@ -3,13 +3,15 @@
     python tests/benchmarks/large_images.py
     python tests/benchmarks/large_images.py --whole 0 0.25 0.5 --pieces
     python tests/benchmarks/large_images.py --seams
+    python tests/benchmarks/large_images.py --usual
 
 Image and pixel AUROC, and AUPRO up to a false-positive rate of 0.05, of patch-kNN on generated
 textures of 1,536 x 2,048 pixels with defects of 16 to 32 pixels: whole images at once, then with
 ``smallest_defect=16`` and shares of the whole image in a token. ``--pieces`` cuts 512 x 704 pixels
 out of each picture, which takes a sixth of the time. ``--seams`` paints dark spots into intact
 pieces, where one window takes over from another, at the border, and elsewhere, and tells the share
-that is hotter than all but one in a hundred pixels of the intact piece.
+that is hotter than all but one in a hundred pixels of the intact piece. ``--usual`` takes images in
+which defects are not small, so that windows can only be in the way.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ import argparse
 
 import cv2
 import numpy as np
-from image_sets import ImageSet, image_set
+from image_sets import SETS, ImageSet, image_set
 from sklearn.metrics import roc_auc_score
 
 from pyimgano_openclip import VisionOpenCLIPPatchKNN
@@ -30,6 +32,8 @@ TRAIN, PAIRS, PRODUCT = 6, 11, 7
 PIECES_OF = 4  # training images, two pieces of each
 LIMIT = 0.05  # of the false-positive rate
 EVERY = 3  # pixel of a map in each direction counts for pixel AUROC
+USUAL, EACH = ("elpv mono", "elpv poly", "gear", "screw"), 24  # sets; images of each kind to test
+SHARE = 0.035  # of the height, for which windows look in them
 SPOTS, RADIUS, DARKER = 6, 9, 0.7  # in a piece; pixels; brightness
 
 
@@ -75,6 +79,14 @@ def large(family: str, *, pieces: bool) -> ImageSet:
     return image_set(train, good, bad, [np.zeros_like(mask) for mask in masks] + masks)
 
 
+def usual(name: str) -> ImageSet:
+    """A set of which neither images nor defects are large or small, with empty masks if unknown."""
+    found, (good, bad) = SETS[name](0), (slice(0, EACH), slice(-EACH, None))
+    masks = found.masks or [np.zeros(image.shape[:2], bool) for image in found.test]
+    masks = [np.asarray(mask) > 0 for mask in masks]
+    return image_set(found.train[:16], found.test[good], found.test[bad], masks[good] + masks[bad])
+
+
 def aupro(masks: list[np.ndarray], maps: list[np.ndarray]) -> float:
     """Mean share of a defect that is found, over false-positive rates up to the limit."""
     sound = [found[~mask][::4] for mask, found in zip(masks, maps, strict=True)]
@@ -99,6 +111,8 @@ def measure(images: ImageSet, smallest_defect: float | None) -> str:
     scored = list(detector.score_iter(images.test))
     maps = [found.anomaly_map() for found in scored]
     image = roc_auc_score(images.defective, [found.image for found in scored])
+    if not any(mask.any() for mask in images.masks):
+        return f"{100 * image:7.1f}"
     masked, found = (
         np.concatenate([plane[::EVERY, ::EVERY].ravel() for plane in planes])
         for planes in (images.masks, maps)
@@ -158,7 +172,16 @@ def main() -> None:
     parser.add_argument("--whole", nargs="+", type=float, default=[windows.CONTEXT])
     parser.add_argument("--pieces", action="store_true")
     parser.add_argument("--seams", action="store_true")
+    parser.add_argument("--usual", action="store_true")
     options = parser.parse_args()
+    for name in USUAL if options.usual else ():
+        images = usual(name)
+        side = SHARE * images.test[0].shape[0]
+        print(
+            f"{name:10}at once{measure(images, None)}   windows{measure(images, side)}", flush=True
+        )
+    if options.usual:
+        return
     for family in options.families:
         if options.seams:
             print(f"{family:10}{seams(family)}", flush=True)
