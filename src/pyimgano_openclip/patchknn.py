@@ -23,6 +23,7 @@ from .detector.base import METADATA, TAGS, items_of
 from .detector.calibrated import CalibratedDetector
 from .detector.learnt import Calibration, Learnt, Lesson, Scores
 from .detector.saving import TRAINING_SCORES
+from .encoder.settings import check_layers
 from .encoder.tokens import InjectedEmbedder
 from .files.checkpoint import Checkpoint, CheckpointError
 from .images.items import Item, as_items
@@ -148,7 +149,8 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             counts with all that it touches. The others count neither in what is learnt nor in
             scores and regions; the map is 0 there. None for everywhere.
         layers: Relative depths of the feature tokens, each in (0, 1]. The tower is not run deeper
-            than the last one.
+            than the last one. With ``smallest_defect`` half the smallest of them is added, since
+            small things are told best early in the tower.
         neighbourhoods: Odd window sizes in patches over which feature tokens are averaged. (1,)
             may work better when a fine texture changes as a whole.
         dimension: Length of feature tokens after a random projection; None for no projection, which
@@ -359,8 +361,12 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         return cast(Enrolled, self._learnt).region_share(self.contamination)
 
     def _embedder_settings(self) -> dict[str, Any]:
-        names = ("layers", "neighbourhoods", "dimension")
-        return {"tokens": "features", **{name: getattr(self, name) for name in names}}
+        layers = check_layers(self.layers)
+        if self.smallest_defect is not None:
+            layers = (min(layers) / 2, *layers)
+        names = ("neighbourhoods", "dimension")
+        chosen = {name: getattr(self, name) for name in names}
+        return {"tokens": "features", "layers": layers, **chosen}
 
     def _settings_of_learning(self) -> frozenset[str]:
         # The saved bank already results from these; they matter only when it grows.

@@ -18,7 +18,7 @@ from pyimgano_openclip import samples
 
 TRAIN, TEST = 50, 150  # images to fit with, and to test with of each kind
 PRODUCT_TRAIN, PRODUCT_TEST = 16, 24  # the same, of a generated product
-CROPS = {"square": (160, 160), "wide": (80, 320)}  # pixels, of a photograph
+CROPS = {"square": (160, 160), "wide": (80, 320), "margin": (182, 182)}  # pixels, of a photograph
 DAMAGE = ("stain", "scratch", "patch")  # of a photograph
 SHAPES = {"square": (192, 192), "wide": (96, 288), "high": (288, 96)}  # pixels
 
@@ -108,7 +108,7 @@ def product(family: str, seed: int, shape: str = "square", grey: bool = False) -
     return image_set(pixels[:PRODUCT_TRAIN], test[:PRODUCT_TEST], test[PRODUCT_TEST:], masks)
 
 
-def photograph(name: str, seed: int, shape: str = "square") -> ImageSet:
+def photograph(name: str, seed: int, shape: str = "square", train: int = PRODUCT_TRAIN) -> ImageSet:
     """Pieces of a photograph of scikit-image, of other halves to fit and to test with.
 
     Damage is painted into them: a dark stain, a bright scratch, a patch of another photograph.
@@ -119,7 +119,7 @@ def photograph(name: str, seed: int, shape: str = "square") -> ImageSet:
     whole = _rgb(getattr(data, name)())
     upper, lower = np.array_split(whole, 2)
     foreign = _rgb(data.camera() if name != "camera" else data.brick())
-    train = [_piece(upper, draw, CROPS[shape]) for _ in range(PRODUCT_TRAIN)]
+    fitted = [_piece(upper, draw, CROPS[shape]) for _ in range(train)]
     normal, sound = (
         [_piece(lower, draw, CROPS[shape]) for _ in range(PRODUCT_TEST)] for _ in range(2)
     )
@@ -130,7 +130,7 @@ def photograph(name: str, seed: int, shape: str = "square") -> ImageSet:
         other = _piece(foreign, draw, CROPS[shape])
         painted = {"stain": image * 0.6, "scratch": image + 70.0, "patch": other}[kind]
         bad.append(np.where(mask[..., None] > 0, painted.clip(0, 255), image).astype(np.uint8))
-    return image_set(train, normal, bad, [np.zeros_like(mask) for mask in masks] + masks)
+    return image_set(fitted, normal, bad, [np.zeros_like(mask) for mask in masks] + masks)
 
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:
@@ -182,5 +182,5 @@ VARIANTS: dict[str, Callable[[int], ImageSet]] = {
 PHOTOGRAPHS: dict[str, Callable[[int], ImageSet]] = {
     f"{name}, {shape}": partial(photograph, name, shape=shape)
     for name in ("brick", "grass", "gravel", "immunohistochemistry")
-    for shape in CROPS
+    for shape in ("square", "wide")
 }

@@ -2,11 +2,16 @@
 
     python tests/benchmarks/large_images.py
     python tests/benchmarks/large_images.py --whole 0 0.25 0.5 --pieces
+    python tests/benchmarks/large_images.py --seams
+    python tests/benchmarks/large_images.py --usual
 
 Image and pixel AUROC, and AUPRO up to a false-positive rate of 0.05, of patch-kNN on generated
 textures of 1,536 x 2,048 pixels with defects of 16 to 32 pixels: whole images at once, then with
 ``smallest_defect=16`` and shares of the whole image in a token. ``--pieces`` cuts 512 x 704 pixels
-out of each picture, which takes a sixth of the time.
+out of each picture, which takes a sixth of the time. ``--seams`` paints dark spots into intact
+pieces, where one window takes over from another, at the border, and elsewhere, and tells the share
+that is hotter than all but one in a hundred pixels of the intact piece. ``--usual`` takes images in
+which defects are not small, so that windows can only be in the way.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ import argparse
 
 import cv2
 import numpy as np
-from image_sets import ImageSet, image_set
+from image_sets import SETS, ImageSet, image_set
 from sklearn.metrics import roc_auc_score
 
 from pyimgano_openclip import VisionOpenCLIPPatchKNN
@@ -27,6 +32,9 @@ TRAIN, PAIRS, PRODUCT = 6, 11, 7
 PIECES_OF = 4  # training images, two pieces of each
 LIMIT = 0.05  # of the false-positive rate
 EVERY = 3  # pixel of a map in each direction counts for pixel AUROC
+USUAL, EACH = ("elpv mono", "elpv poly", "gear", "screw"), 24  # sets; images of each kind to test
+SHARE = 0.035  # of the height, for which windows look in them
+SPOTS, RADIUS, DARKER = 6, 9, 0.7  # in a piece; pixels; brightness
 
 
 def sheets(family: str) -> tuple[list, list]:
@@ -71,6 +79,14 @@ def large(family: str, *, pieces: bool) -> ImageSet:
     return image_set(train, good, bad, [np.zeros_like(mask) for mask in masks] + masks)
 
 
+def usual(name: str) -> ImageSet:
+    """A set of which neither images nor defects are large or small, with empty masks if unknown."""
+    found, (good, bad) = SETS[name](0), (slice(0, EACH), slice(-EACH, None))
+    masks = found.masks or [np.zeros(image.shape[:2], bool) for image in found.test]
+    masks = [np.asarray(mask) > 0 for mask in masks]
+    return image_set(found.train[:16], found.test[good], found.test[bad], masks[good] + masks[bad])
+
+
 def aupro(masks: list[np.ndarray], maps: list[np.ndarray]) -> float:
     """Mean share of a defect that is found, over false-positive rates up to the limit."""
     sound = [found[~mask][::4] for mask, found in zip(masks, maps, strict=True)]
@@ -87,11 +103,16 @@ def aupro(masks: list[np.ndarray], maps: list[np.ndarray]) -> float:
 
 def measure(images: ImageSet, smallest_defect: float | None) -> str:
     detector = VisionOpenCLIPPatchKNN(
-        openclip_model_name="bundled", max_patches=4000, smallest_defect=smallest_defect
+        openclip_model_name="bundled",
+        max_patches=4000,
+        smallest_defect=smallest_defect,
+        jitter=0,  # moved copies of a texture would only take time
     ).fit(images.train)
     scored = list(detector.score_iter(images.test))
     maps = [found.anomaly_map() for found in scored]
     image = roc_auc_score(images.defective, [found.image for found in scored])
+    if not any(mask.any() for mask in images.masks):
+        return f"{100 * image:7.1f}"
     masked, found = (
         np.concatenate([plane[::EVERY, ::EVERY].ravel() for plane in planes])
         for planes in (images.masks, maps)
@@ -100,13 +121,71 @@ def measure(images: ImageSet, smallest_defect: float | None) -> str:
     return f"{100 * image:7.1f}{100 * pixel:7.1f}{100 * regions:7.1f}"
 
 
+def places(detector: VisionOpenCLIPPatchKNN, draw: np.random.Generator) -> dict[str, list]:
+    """Centres (y, x) of spots in pixels: on seams of windows, at the border, far from both."""
+    plan = detector._embedder.canvases.windows(detector.canvas_)
+    grid = [side // 8 for side in detector.canvas_]
+    cuts = [
+        [axis.own(n).start for n in range(1, len(axis.starts))] for axis in plan._axes(plan.side)
+    ]
+    free = [
+        [n for n in range(3, side - 3) if min(abs(n - cut) for cut in own) > 2]
+        for side, own in zip(grid, cuts, strict=True)
+    ]
+    found: dict[str, list] = {"seams": [], "border": [], "elsewhere": []}
+    for spot in range(SPOTS):
+        along = spot % 2  # rows or columns
+        for name, choice in (("seams", cuts), ("border", [[1, side - 1] for side in grid])):
+            at = [draw.choice(side) for side in free]
+            at[along] = draw.choice(choice[along])
+            found[name].append(at)
+        found["elsewhere"].append([draw.choice(side) for side in free])
+    pitch = [side / cells for side, cells in zip(PIECE, grid, strict=True)]
+    return {name: np.round(np.multiply(at, pitch)).astype(int) for name, at in found.items()}
+
+
+def seams(family: str) -> str:
+    """Shares of spots that are found."""
+    images, draw = large(family, pieces=True), np.random.default_rng(0)
+    detector = VisionOpenCLIPPatchKNN(
+        openclip_model_name="bundled", max_patches=4000, smallest_defect=16, jitter=0
+    ).fit(images.train)
+    hot: dict[str, list[bool]] = {}
+    for image in images.test[:PAIRS]:
+        intact = detector.get_anomaly_map(image)
+        for name, centres in places(detector, draw).items():
+            spots = [
+                cv2.circle(np.zeros(PIECE, np.float32), (int(x), int(y)), RADIUS, 1, -1)
+                for y, x in centres
+            ]
+            soft = cv2.GaussianBlur(np.max(spots, axis=0), (0, 0), 1)[..., None]
+            spotted = (image * (1 - (1 - DARKER) * soft)).astype(np.uint8)
+            found = detector.get_anomaly_map(spotted)
+            usual = np.quantile(intact, 0.99)
+            hot.setdefault(name, []).extend(found[spot > 0].max() > usual for spot in spots)
+    return "  ".join(f"{name} {100 * np.mean(found):.0f} %" for name, found in hot.items())
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--families", nargs="+", default=["leather", "carpet", "cork"])
     parser.add_argument("--whole", nargs="+", type=float, default=[windows.CONTEXT])
     parser.add_argument("--pieces", action="store_true")
+    parser.add_argument("--seams", action="store_true")
+    parser.add_argument("--usual", action="store_true")
     options = parser.parse_args()
+    for name in USUAL if options.usual else ():
+        images = usual(name)
+        side = SHARE * images.test[0].shape[0]
+        print(
+            f"{name:10}at once{measure(images, None)}   windows{measure(images, side)}", flush=True
+        )
+    if options.usual:
+        return
     for family in options.families:
+        if options.seams:
+            print(f"{family:10}{seams(family)}", flush=True)
+            continue
         images = large(family, pieces=options.pieces)
         print(f"{family:10}at once   {measure(images, None)}", flush=True)
         for share in options.whole:

@@ -133,3 +133,37 @@ def test_one_pass_has_no_windows_in_its_facts(cork):
     detector = on_bundled("patchknn", smallest_defect=20).fit(cork)
     assert "window" not in repr(detector)
     assert "20 x 20 pixels" in repr(detector)
+
+
+def test_small_defects_are_looked_for_at_an_earlier_depth_as_well():
+    assert on_bundled("patchknn")._embedder.layers == (0.5, 0.75)
+    assert on_bundled("patchknn", smallest_defect=10)._embedder.layers == (0.25, 0.5, 0.75)
+    chosen = on_bundled("patchknn", smallest_defect=10, layers=[1.0])
+    assert chosen._embedder.layers == (0.5, 1.0)
+    assert chosen.layers == [1.0]
+
+
+def test_a_spot_is_as_hot_on_seams_and_at_the_border_as_elsewhere(cork):
+    detector = on_bundled("patchknn", smallest_defect=10, jitter=0).fit(cork)
+    plan = detector._embedder.canvases.windows((240, 384))
+    cuts = [
+        [axis.own(n).start for n in range(1, len(axis.starts))] for axis in plan._axes((12, 12))
+    ]
+    at = {  # (row, column) of a corner that four patches of 10 x 10 pixels share
+        "seams": [(15, cuts[1][0]), (5, cuts[1][1]), (cuts[0][0], 22), (cuts[0][1], 31)],
+        "border": [(1, 20), (29, 30), (12, 1), (22, 47)],
+        "elsewhere": [(4, 4), (16, 20), (26, 26), (26, 5)],
+    }
+    rise = dict.fromkeys(at, 0.0)
+    for seed in range(20, 24):
+        image = make_sample("cork", seed=seed, size=(300, 480)).image
+        before = next(detector.score_iter([image])).patches
+        for name, corners in at.items():
+            spotted = image.copy()
+            for row, col in corners:
+                spotted[10 * row - 6 : 10 * row + 6, 10 * col - 6 : 10 * col + 6] //= 2
+            after = next(detector.score_iter([spotted])).patches
+            for row, col in corners:
+                four = np.s_[row - 1 : row + 1, col - 1 : col + 1]
+                rise[name] += after[four].max() - before[four].max()
+    assert min(rise["seams"], rise["border"]) > 0.9 * rise["elsewhere"] > 0

@@ -20,6 +20,7 @@ from ..progress import bar
 DIMENSION = 128  # of the random projection
 CANDIDATES = 512  # tokens among which the next ones are selected
 BLOCK = 8192  # tokens compared at once
+FEW = 1024  # tokens compared with a block of others
 
 
 class Coreset(NamedTuple):
@@ -92,6 +93,13 @@ def k_center(points: Floats, size: int, seed: int) -> Coreset:
 
 def nearest_center(points: Floats, centers: Floats) -> tuple[Floats, Indices]:
     """Euclidean distance from each point to its nearest center, and the index of the center."""
+    starts = range(0, max(1, len(points)), FEW)  # an image of 20 megapixels has many points
+    found = [_nearest_center(points[start : start + FEW], centers) for start in starts]
+    distance, owner = (np.concatenate(parts) for parts in zip(*found, strict=True))
+    return distance, owner
+
+
+def _nearest_center(points: Floats, centers: Floats) -> tuple[Floats, Indices]:
     squared = np.full(len(points), np.inf, dtype=np.float32)
     owner = np.zeros(len(points), dtype=np.int64)
     twice, each = -2 * points, np.arange(len(points))

@@ -18,6 +18,7 @@ from .blocks import Found
 from .memory_bank import MemoryBank, mean_distance
 from .spool import TokenSpool
 
+AT_ONCE = 1024  # tokens compared with further rows
 MORE = 3  # rows found beyond the wanted ones: most tokens are then done, whatever is left out
 
 
@@ -56,9 +57,7 @@ class LeavingOut(NamedTuple):
             similarity = self._others(image, tokens, found)
             own = (self.bank.rows_of(other) for other in self.near[image])
             instead = np.concatenate([spares[each.start : each.stop] for each in own])
-            more = tokens @ instead[instead.any(axis=1)].astype(np.float32).T
-            merged = np.sort(np.concatenate([similarity, more], axis=1), axis=1)
-            yield mean_distance(merged[:, -similarity.shape[1] :])
+            yield mean_distance(_with_more(similarity, tokens, instead[instead.any(axis=1)]))
 
     def _others(self, image: int, tokens: Floats, found: Found) -> Floats:
         """The highest similarities with rows of other images, (P, n_neighbors) or fewer."""
@@ -105,3 +104,21 @@ class LeavingOut(NamedTuple):
             spares[one[order]] = rounded(tokens[order], spares.dtype)
             farthest[one[order]] = away[order]
         return spares
+
+
+def _with_more(similarity: Floats, tokens: Floats, rows: npt.NDArray[np.float16]) -> Floats:
+    """The highest similarities if there are more rows, (P, n_neighbors).
+
+    Args:
+        similarity: Those with all other rows, shape (P, n_neighbors).
+        tokens: Shape (P, D).
+        rows: The further ones, shape (N, D).
+    """
+    found, wanted = np.empty_like(similarity), similarity.shape[1]
+    others = rows.astype(np.float32).T
+    for start in range(0, len(tokens), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        more = tokens[part] @ others
+        merged = np.concatenate([similarity[part], more], axis=1)
+        found[part] = np.partition(merged, -wanted, axis=1)[:, -wanted:]
+    return found
