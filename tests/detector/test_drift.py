@@ -67,6 +67,7 @@ def test_other_looks_are_noticed_where_scores_stay(measure, by, words):
     assert f"the 100 that passed {words} than the training images in " in str(found)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gain", [0.8, 1.2])
 def test_a_fifth_more_or_less_light_is_noticed_after_ten_images(gain):
     from pyimgano_openclip.samples import make_sample
