@@ -24,7 +24,7 @@ from ..files.tensor_file import Arrays
 from ..images.look import Look
 from ..images.roi import Inside
 from ..maps.scores import ImageScores, raised
-from .copies import signed_sums
+from .copies import BLOCK, distances, signed_sums
 from .limits import LEAST, Limits
 
 LENGTH = 192  # of a sketch
@@ -101,13 +101,16 @@ class Whole:
     @classmethod
     def of(cls, portraits: Sequence[Portrait], near: Sequence[Indices] | None = None) -> Whole:
         """The portraits of images, and which ones are near copies of each, itself included."""
-        sketches = np.stack([one.sketches for one in portraits])
+        sketches = np.stack([one.sketches for one in portraits]).astype(np.float32)
         nearest = []
-        for number, own in enumerate(sketches):
-            others = np.ones(len(sketches), dtype=bool)
-            others[[number] if near is None else near[number]] = False
-            if others.any():
-                nearest.append(_distances(own, sketches[others]).min(axis=0))
+        for start in range(0, len(sketches), BLOCK):
+            some = sketches[start : start + BLOCK]
+            away = np.stack([distances(some[:, k], sketches[:, k]) for k in range(2)], axis=2)
+            for number, row in enumerate(away, start=start):
+                row[[number] if near is None else near[number]] = np.inf
+                if np.isfinite(row).any():
+                    closest = sketches[row.argmin(axis=0), (0, 1)].astype(np.float64)
+                    nearest.append(np.linalg.norm(closest - sketches[number], axis=1))
         reach = np.max(nearest, axis=0) if len(nearest) >= LEAST else np.full(2, np.inf)
         return cls(tuple(portraits), np.where(reach > 0, reach, np.inf).astype(np.float32))
 
