@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=1024, help="pixels")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--force-image-size", type=int)
-    parser.add_argument("--max-patches", type=int, nargs="+", default=[5_000])
+    parser.add_argument("--max-patches", type=int, nargs="+", default=[5_000, 10_000])
     parser.add_argument("--jitter", type=float, nargs="+", default=[0.02, 0])
     parser.add_argument("--beside", help="name of an open_clip model")
     options = parser.parse_args()
