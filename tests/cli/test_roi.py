@@ -106,7 +106,7 @@ def test_images_compared_with_each_other_are_looked_at_where_and_as_closely_as_a
 ):
     images = leather(tmp_path / "images", 3, (72, 96))
     command = ["score", str(images), "--model", "bundled", "--out", str(tmp_path / "out")]
-    closely = ["--smallest-defect", "3", "--roi", "[0, 0, 48, 72]", "--maps", "npy"]
+    closely = ["--smallest-defect", "4.5", "--roi", "[0, 0, 48, 72]", "--maps", "npy"]
     assert main([*command, *closely]) == 0
     assert "windows" in (tmp_path / "out/report.html").read_text()
     found = np.load(tmp_path / "out/maps/000.png.npy")

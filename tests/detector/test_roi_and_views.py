@@ -46,7 +46,7 @@ def around(mask, margin=24):
 
 @KINDS
 @pytest.mark.parametrize(
-    "resolution", [{}, {"smallest_defect": 9, "max_tokens": 144}], ids=["at once", "windows"]
+    "resolution", [{}, {"smallest_defect": 13.5, "max_tokens": 144}], ids=["at once", "windows"]
 )
 def test_a_defect_counts_where_it_is_looked_at(kind, resolution, cork, pair, tmp_path):
     good, bad, mask = pair

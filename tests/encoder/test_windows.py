@@ -79,9 +79,9 @@ def cork():
 def test_the_resolution_follows_the_smallest_defect(cork):
     """12 x 12 patches of 8 pixels are the tower's own; 24 x 24 it sees at once."""
     assert embedder().choose_canvas(cork) == (96, 152)
-    assert embedder(smallest_defect=200).choose_canvas(cork) == (96, 152)
-    assert embedder(smallest_defect=20).choose_canvas(cork) == (120, 192)
-    fine = embedder(smallest_defect=10)
+    assert embedder(smallest_defect=300).choose_canvas(cork) == (96, 152)
+    assert embedder(smallest_defect=30).choose_canvas(cork) == (120, 192)
+    fine = embedder(smallest_defect=15)
     assert fine.choose_canvas(cork) == (240, 384)
     assert fine.canvases.windows((120, 192)) is None
     assert len(fine.canvases.windows((240, 384))) == 3 * 5
@@ -96,9 +96,9 @@ def test_the_resolution_follows_the_smallest_defect(cork):
 
 
 def test_squashed_images_and_fixed_sizes_have_windows_too(cork):
-    squashed = embedder(resize="squash", smallest_defect=10)
+    squashed = embedder(resize="squash", smallest_defect=15)
     assert squashed.canvases.whole(squashed.choose_canvas(cork)) == (96, 96)
-    sized = embedder(image_size=(48, 96), smallest_defect=10)
+    sized = embedder(image_size=(48, 96), smallest_defect=15)
     canvas = sized.choose_canvas(cork)
     assert sized.canvases.windows(canvas).side == (6, 12)
     assert next(sized.stream(cork[:1], canvas)).grid == (30, 48)
@@ -106,7 +106,7 @@ def test_squashed_images_and_fixed_sizes_have_windows_too(cork):
 
 def test_tokens_do_not_depend_on_how_many_windows_are_seen_at_once(cork):
     one, many = (
-        next(embedder(smallest_defect=12, batch_size=size).stream(cork[:1], (200, 320)))
+        next(embedder(smallest_defect=18, batch_size=size).stream(cork[:1], (200, 320)))
         for size in (1, 32)
     )
     np.testing.assert_allclose(one.tokens, many.tokens, atol=1e-5)
@@ -114,7 +114,7 @@ def test_tokens_do_not_depend_on_how_many_windows_are_seen_at_once(cork):
 
 @KINDS
 def test_a_detector_finds_what_is_small_and_is_saved_with_its_windows(kind, cork, tmp_path):
-    detector = on_bundled(kind, smallest_defect=10).fit(cork)
+    detector = on_bundled(kind, smallest_defect=15).fit(cork)
     assert "15 windows" in repr(detector)
     good, bad = make_pair("cork", seed=9, size=(300, 480), defect="contamination", defect_size=16)
     found = detector.get_anomaly_map(bad.image)
@@ -130,21 +130,21 @@ def test_a_detector_finds_what_is_small_and_is_saved_with_its_windows(kind, cork
 
 
 def test_one_pass_has_no_windows_in_its_facts(cork):
-    detector = on_bundled("patchknn", smallest_defect=20).fit(cork)
+    detector = on_bundled("patchknn", smallest_defect=30).fit(cork)
     assert "window" not in repr(detector)
     assert "20 x 20 pixels" in repr(detector)
 
 
 def test_small_defects_are_looked_for_at_an_earlier_depth_as_well():
     assert on_bundled("patchknn")._embedder.layers == (0.5, 0.75)
-    assert on_bundled("patchknn", smallest_defect=10)._embedder.layers == (0.25, 0.5, 0.75)
-    chosen = on_bundled("patchknn", smallest_defect=10, layers=[1.0])
+    assert on_bundled("patchknn", smallest_defect=15)._embedder.layers == (0.25, 0.5, 0.75)
+    chosen = on_bundled("patchknn", smallest_defect=15, layers=[1.0])
     assert chosen._embedder.layers == (0.5, 1.0)
     assert chosen.layers == [1.0]
 
 
 def test_a_spot_is_as_hot_on_seams_and_at_the_border_as_elsewhere(cork):
-    detector = on_bundled("patchknn", smallest_defect=10, jitter=0).fit(cork)
+    detector = on_bundled("patchknn", smallest_defect=15, jitter=0).fit(cork)
     plan = detector._embedder.canvases.windows((240, 384))
     cuts = [
         [axis.own(n).start for n in range(1, len(axis.starts))] for axis in plan._axes((12, 12))

@@ -49,6 +49,6 @@ def square_mutual(tmp_path_factory):
 @pytest.fixture(scope="session")
 def part_of_large(tmp_path_factory):
     """Patch-kNN that looks at a part of large images, through windows."""
-    windows = {"force_image_size": 48, "smallest_defect": 7, "max_tokens": 60}
+    windows = {"force_image_size": 48, "smallest_defect": 10.5, "max_tokens": 60}
     folder = tmp_path_factory.mktemp("part_of_large")
     return exported("patchknn", (90, 150), folder, roi=PART, jitter=0, **windows)

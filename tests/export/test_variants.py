@@ -25,7 +25,7 @@ from helpers.exported import DEFECTS, leather
 pytestmark = pytest.mark.slow
 
 SIZE = (60, 96)
-WINDOWS = {"force_image_size": 48, "smallest_defect": 5}  # six or more on a canvas
+WINDOWS = {"force_image_size": 48, "smallest_defect": 7.5}  # six or more on a canvas
 
 
 def mask():

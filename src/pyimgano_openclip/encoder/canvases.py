@@ -14,6 +14,9 @@ from .windows import WindowPlan
 
 MAX_TOKENS = 4  # times the tower's own number of patches
 SMALL = 3  # patches in each direction, for trying out a detector
+# Side of a patch as a share of that of the smallest defect: wherever this lies, it then fills more
+# than half of some patch. Of a patch of its own size it could fill no more than a quarter.
+COVERED = 2 / 3
 MOST_IN_WINDOWS = 2**18  # patches; their tokens take half a gigabyte
 
 
@@ -26,8 +29,8 @@ class Canvases:
         patch: Size of a patch; canvases are multiples of it.
         fixed: Whether the tower sees all images at the size ``native``.
         most_tokens: Maximum number of patches that the tower sees at once.
-        smallest_defect: Side in pixels of the images of what should cover a token; None to show
-            each image to the tower at once.
+        smallest_defect: Side in pixels of the images of what should cover a patch wherever it lies;
+            None to show each image to the tower at once.
         stride: Size of what a token covers on the canvas.
     """
 
@@ -68,7 +71,7 @@ class Canvases:
         if self.smallest_defect is None:
             return whole
         typical = np.exp(np.median(np.log(sizes), axis=0))
-        wanted = typical * self.stride / self.smallest_defect
+        wanted = typical * self.stride / (COVERED * self.smallest_defect)
         fine = whole_patches((wanted[0], wanted[1]), self.patch)
         if self.fixed:
             fine = max(fine[0], self.native[0]), max(fine[1], self.native[1])
@@ -100,7 +103,7 @@ class Canvases:
         said = "seen at once"
         if plan is not None:
             seen, said = len(plan) * plan.side[0] * plan.side[1] + whole, f"{len(plan)} windows"
-        side = f"{self.smallest_defect:.4g}"
+        side = f"{COVERED * self.smallest_defect:.3g}"
         cost = "no more time"
         if seen > whole:
             cost = f"about {seen / whole:.{0 if seen > 10 * whole else 1}f} times the time"

@@ -103,10 +103,10 @@ class OpenCLIPPatchEmbedder:
             ``"squash"`` resizes them to the tower's own shape.
         max_tokens: Maximum number of patches that the tower sees at once; None for four times its
             own number.
-        smallest_defect: Side in pixels of the images of what should cover a patch; images that the
-            tower cannot see at once at such a resolution are seen as a whole and through
-            overlapping windows of the tower's size, see :mod:`~.windows`. None to show each image
-            to the tower at once.
+        smallest_defect: Side in pixels of the images of what should fill most of a patch, which
+            covers two thirds of that side; images that the tower cannot see at once at such a
+            resolution are seen as a whole and through overlapping windows of the tower's size, see
+            :mod:`~.windows`. None to show each image to the tower at once.
         batch_size: Maximum number of images or windows per pass; None to choose by device. On a
             CPU in float32, tokens differ by less than 1e-6 between batches of different sizes,
             since matrix products of different shapes are summed in a different order.

@@ -16,6 +16,7 @@ from .products import Product
 from .shares import harmonic
 
 MOST = 30  # images that each is compared with
+PATCHES = 2048  # of an image, drawn from those of a larger one: the time goes by their square
 TOPK = 0.01  # share of the patches in the score of an image
 
 
@@ -27,7 +28,7 @@ def standing(
     Args:
         spool: Tokens of each image, shape (P, D).
         near: For each image, itself and its near copies, with which it is not compared.
-        grids: (rows, cols) of the patches of each image.
+        grids: (rows, cols) of the patches of each image; of more than 2,048 so many are drawn.
         product: See :func:`~.products.product_on`.
 
     Returns:
@@ -35,12 +36,16 @@ def standing(
     """
     if len(spool) < 2:
         return np.empty(0)
-    patches = max(rows * cols for rows, cols in grids)
+    patches = min(PATCHES, max(rows * cols for rows, cols in grids))
     meetings = Meetings.of(len(spool), patches, MOST, seed=0)
     scores = np.zeros(len(spool))
 
     def tokens_of(image: int) -> Floats:
-        return spool[image][None]
+        tokens = spool[image][None]
+        if tokens.shape[1] <= PATCHES:
+            return tokens
+        drawn = np.random.default_rng(image).choice(tokens.shape[1], PATCHES, replace=False)
+        return tokens[:, np.sort(drawn)]
 
     for image, distances in compare_all(tokens_of, near, meetings, product):
         scores[image] = image_score(harmonic(distances), "topk_mean", TOPK)
