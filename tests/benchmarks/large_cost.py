@@ -23,7 +23,7 @@ from PIL import Image
 from pyimgano_openclip import VisionOpenCLIPPatchKNN
 from pyimgano_openclip.samples import make_sample
 
-SMALL, LARGE = (600, 600), (1248, 1248)  # pixels: windows of 96, 72 apart, at 16 pixels a patch
+SMALL, LARGE = (600, 600), (1248, 1248)  # pixels: windows of 96, 72 apart, at 8 pixels a patch
 FACTORY = (3648, 5472)
 ROUNDS = 3
 
@@ -37,7 +37,7 @@ def fitted(size: tuple[int, int], count: int, **settings: object) -> VisionOpenC
 def times() -> None:
     """Seconds an image at both sizes, and by which the larger takes longer."""
     detectors = {
-        size: fitted(size, 2, smallest_defect=8, jitter=0, max_patches=1000)
+        size: fitted(size, 2, smallest_defect=12, jitter=0, max_patches=1000)
         for size in (SMALL, LARGE)
     }
     fastest = dict.fromkeys(detectors, float("inf"))
