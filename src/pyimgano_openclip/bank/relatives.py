@@ -26,6 +26,7 @@ FEWEST = 20  # images in which an order can be told
 # bundled tower: solar cells by name 0.33 and 0.72, five shots of a screw 0.59; sets of independent
 # images 1.00 to 1.03.
 ALIKE = 0.85
+SHARE = 1 / 3  # of the images: as many have to be of a group with more than their copies
 ORDERS, SURE = 200, 4.0  # random orders; standard deviations of theirs
 
 
@@ -49,13 +50,13 @@ class Relatives:
 
     @classmethod
     def of(cls, sketches: Sequence[Floats], grids: Sequence[Size]) -> Relatives:
-        """Those of images by their sketches; shots that are all copies are left to these."""
+        """Those of images by their sketches; where most shots are copies, these are enough."""
         places, shots = np.array(sketches), None
         parts = shots_of_parts(places)
         if parts is not None:
             copies = near_copies(places, grids)
             each = zip(copies, np.bincount(parts)[parts], strict=True)
-            if any(len(near) < size for near, size in each):
+            if sum(len(near) < size for near, size in each) > SHARE * len(parts):
                 shots = tuple(parts.tolist())
         return cls(in_order=alike_in_order(places), shots=shots)
 
