@@ -62,11 +62,6 @@ class Truth:
 
 def run(options: argparse.Namespace) -> Answer:
     """Score images of which the truth is known, and measure how well that goes."""
-    if options.ray is not None:
-        raise UsageError(
-            "evaluate runs on one machine; omit --ray, or score on the cluster and compare "
-            "scores.csv with the truth."
-        )
     with most_pixels(options.max_pixels), ExitStack() as stack:
         truth = _truth(options)
         saved = [options.detector, *([] if options.compare is None else [options.compare])]

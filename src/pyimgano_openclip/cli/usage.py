@@ -17,6 +17,11 @@ def check(options: argparse.Namespace) -> None:
     """
     if options.command == "score":
         _check_score(options)
+    if options.command == "evaluate" and options.ray is not None:
+        raise UsageError(
+            "evaluate runs on one machine; omit --ray, or score on the cluster and compare "
+            "scores.csv with the truth."
+        )
     detector = vars(options).get("detector")
     if isinstance(detector, Path):
         detector.stat()
