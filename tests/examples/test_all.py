@@ -168,7 +168,7 @@ def test_large_images_shows_what_the_windows_find(tmp_path, capsys):
         if "pixel AUROC" in line
     )
     assert windows > max(whole, 0.99)
-    assert "12 windows; a patch covers 16 x 16 pixels" in printed
+    assert "20 windows; a patch covers 10.7 x 10.7 pixels" in printed
     with Image.open(tmp_path / "side-by-side.png") as sheet:
         assert sheet.size == (3 * 512, 4 * 384)
 
