@@ -184,3 +184,23 @@ PHOTOGRAPHS: dict[str, Callable[[int], ImageSet]] = {
     for name in ("brick", "grass", "gravel", "immunohistochemistry")
     for shape in ("square", "wide")
 }
+
+
+def normal_and_defective(
+    name: str, normal: int, defective: int
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """So many normal and defective images of "elpv mono", "elpv poly" or a family of samples."""
+    if name.startswith("elpv "):
+        kind = name.split()[1]
+        found = solar_cells(kind, 0)
+        bad = [image for image, odd in zip(found.test, found.defective, strict=True) if odd]
+        return intact_cells(kind, 0)[:normal], bad[:defective]
+    defects = samples.defects_of(name)
+
+    def make(seed: int, defect: str | None) -> np.ndarray:
+        return samples.make_sample(
+            name, seed=seed, product=1000, size=(192, 192), defect=defect
+        ).image
+
+    bad = [make(2000 + seed, defects[seed % len(defects)]) for seed in range(defective)]
+    return [make(seed, None) for seed in range(normal)], bad

@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable
 
 import numpy as np
-from image_sets import intact_cells, solar_cells
+from image_sets import normal_and_defective
 from sklearn.metrics import roc_auc_score
 
-from pyimgano_openclip import OpenCLIPPatchEmbedder, VisionOpenCLIPMutual, samples
+from pyimgano_openclip import OpenCLIPPatchEmbedder, VisionOpenCLIPMutual
 
 NORMAL, BAD = 60, 40  # images of a pool, at most
 SHARES = (0.05, 0.1, 0.2, 0.4)
@@ -37,27 +37,10 @@ class Tokens:
         return common + draw.normal(size=common.shape), PATCHES, (240, 240)
 
 
-def images_of(name: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Normal and anomalous images of a set."""
-    if name.startswith("elpv "):
-        kind = name.split()[1]
-        found = solar_cells(kind, 0)
-        return intact_cells(kind, 0)[:NORMAL], found.test[-BAD:]
-    defects = samples.defects_of(name)
-
-    def make(seed: int, defect: str | None) -> np.ndarray:
-        return samples.make_sample(
-            name, seed=seed, product=1000, size=(192, 192), defect=defect
-        ).image
-
-    bad = [make(2000 + seed, defects[seed % len(defects)]) for seed in range(BAD)]
-    return [make(seed, None) for seed in range(NORMAL)], bad
-
-
 def quality(sets: list[str], seeds: int) -> None:
     print(f"{'':14}{'':8}" + "".join(f"{f'{share:.0%} bad':>10}" for share in SHARES))
     for name in sets:
-        normal, bad = images_of(name)
+        normal, bad = normal_and_defective(name, NORMAL, BAD)
         for recipe in ("fused", "musc"):
             cells = []
             for share in SHARES:

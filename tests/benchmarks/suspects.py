@@ -13,42 +13,14 @@ import argparse
 import warnings
 
 import numpy as np
-from image_sets import intact_cells, solar_cells
+from image_sets import normal_and_defective
+from promises import Remembered
 
-from pyimgano_openclip import OpenCLIPPatchEmbedder, VisionOpenCLIPPatchKNN, samples
+from pyimgano_openclip import VisionOpenCLIPPatchKNN
 
 PLANTED = 3
 FAMILIES = ("leather", "carpet", "cork", "tile", "gear", "screw", "capsule", "circuit board")
 NORMAL, BAD = 120, 40  # images from which is drawn
-
-
-def images_of(name: str) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Normal and defective images of a set."""
-    if name.startswith("elpv "):
-        kind = name.split()[1]
-        found = solar_cells(kind, 0)
-        bad = [image for image, odd in zip(found.test, found.defective, strict=True) if odd]
-        return intact_cells(kind, 0)[:NORMAL], bad[:BAD]
-    defects = samples.defects_of(name)
-
-    def make(seed: int, defect: str | None) -> np.ndarray:
-        return samples.make_sample(
-            name, seed=seed, product=1000, size=(192, 192), defect=defect
-        ).image
-
-    bad = [make(2000 + seed, defects[seed % len(defects)]) for seed in range(BAD)]
-    return [make(seed, None) for seed in range(NORMAL)], bad
-
-
-class Remembered:
-    """Gives the tokens of image number i, encoded once."""
-
-    def __init__(self, images: list[np.ndarray]) -> None:
-        embedder = OpenCLIPPatchEmbedder("bundled", None)
-        self.found = [embedder.embed(image) for image in images]
-
-    def embed(self, number: int):
-        return self.found[number]
 
 
 def named(embedder: Remembered, numbers: list[int]) -> list[int]:
@@ -65,7 +37,7 @@ def main() -> None:
     options = parser.parse_args()
     print(f"{'':16}{'defects':>9}{'normal':>8}{'of 12':>8}{'of 30':>8}  more than one normal")
     for name in ("elpv mono", "elpv poly", *FAMILIES):
-        normal, bad = images_of(name)
+        normal, bad = normal_and_defective(name, NORMAL, BAD)
         embedder = Remembered([*normal, *bad])
         rows = []
         for draw in np.random.default_rng(0).spawn(options.draws):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pyimgano_openclip import VisionOpenCLIPPatchKNN
-from pyimgano_openclip.detector.drift import Seen, Usual, drift
+from pyimgano_openclip.detector.drift import Inspected, Usual, drift
 from pyimgano_openclip.images.look import Look
 
 from helpers.detectors import BOTH
@@ -19,8 +19,8 @@ def usual(scores, looks=NO_LOOKS, parts=None):
     return Usual(np.asarray(scores), looks, len(scores) if parts is None else parts)
 
 
-def seen(scores, look=None):
-    return [Seen(score, look) for score in scores]
+def inspected(scores, look=None):
+    return [Inspected(score, look) for score in scores]
 
 
 @BOTH
@@ -34,10 +34,10 @@ def test_normal_images_like_those_before_have_not_moved(build):
 def test_scores_that_rise_are_noticed_and_those_that_fall_are_none():
     draw = np.random.default_rng(0)
     training, new = draw.normal(size=60), draw.normal(size=80)
-    found = drift(usual(training), seen(new + 1.5), threshold=4)
+    found = drift(usual(training), inspected(new + 1.5), threshold=4)
     assert (found.measure, found.moved) == ("score", True)
     assert "the 80 that passed score higher than the training images in " in str(found)
-    assert not drift(usual(training), seen(new - 1.5), threshold=4).moved
+    assert not drift(usual(training), inspected(new - 1.5), threshold=4).moved
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_other_looks_are_noticed_where_scores_stay(measure, by, words):
     scores = draw.uniform(size=100)
     looks = np.array(GREY) + draw.normal(size=(150, 5)) * (5, 2, 0.2, 0.1, 0.1)
     known = usual(scores[:50], looks[:50])
-    same = [Seen(score, Look(*look)) for score, look in zip(scores, looks[50:], strict=True)]
+    same = [Inspected(score, Look(*look)) for score, look in zip(scores, looks[50:], strict=True)]
     assert not drift(known, same, threshold=1).moved
     other = [
         one._replace(look=one.look._replace(**{measure: getattr(one.look, measure) + by}))
@@ -92,16 +92,16 @@ def test_chance_is_that_of_the_rank_test(count):
     training, scores = draw.normal(size=50), draw.normal(size=count) + 0.4
     how = {"method": "asymptotic", "use_continuity": False}
     higher = mannwhitneyu(scores, training, alternative="greater", **how).pvalue
-    assert drift(usual(training), seen(scores), threshold=9).chance == pytest.approx(higher)
+    assert drift(usual(training), inspected(scores), threshold=9).chance == pytest.approx(higher)
     looks = np.array([GREY._replace(brightness=value) for value in training])
-    images = [Seen(-9.0, GREY._replace(brightness=value)) for value in scores]
+    images = [Inspected(-9.0, GREY._replace(brightness=value)) for value in scores]
     found = drift(usual(training, looks), images, threshold=9)
     assert found.chance == pytest.approx(mannwhitneyu(scores, training, **how).pvalue)
 
 
 def test_images_of_one_part_count_once():
     scores, new = np.repeat(np.linspace(0, 1, 10), 10), np.linspace(0.8, 1, 20)
-    alone, together = (drift(usual(scores, parts=parts), seen(new), 1) for parts in (100, 10))
+    alone, together = (drift(usual(scores, parts=parts), inspected(new), 1) for parts in (100, 10))
     assert alone.higher == together.higher
     assert alone.moved
     assert not together.moved
@@ -110,9 +110,9 @@ def test_images_of_one_part_count_once():
 def test_what_did_not_pass_and_what_was_not_inspected_do_not_count():
     training = np.linspace(0, 1, 40)
     passed = training.tolist()
-    found = drift(usual(training), seen([*passed, *[5.0] * 100, np.nan]), threshold=1)
+    found = drift(usual(training), inspected([*passed, *[5.0] * 100, np.nan]), threshold=1)
     assert (found.images, found.moved) == (40, False)
-    assert drift(usual(training), seen([*passed[:19], *[5.0] * 100]), threshold=1) is None
+    assert drift(usual(training), inspected([*passed[:19], *[5.0] * 100]), threshold=1) is None
 
 
 @BOTH

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..detector.drift import Seen, drift
+from ..detector.drift import Inspected, drift
 from ..images.look import Look
 from .judging import Judge
 from .results import Record
@@ -30,8 +30,10 @@ def doubts(judge: Judge, records: Sequence[Record]) -> list[str]:
     usual = judge.usual()
     if usual is None:
         return []
-    seen = (Seen(record["score"], _look(record)) for record in scored if not record["label"])
-    found = drift(usual, seen, judge.label_threshold())
+    inspected = (
+        Inspected(record["score"], _look(record)) for record in scored if not record["label"]
+    )
+    found = drift(usual, inspected, judge.label_threshold())
     return [str(found)] if found is not None and found.moved else []
 
 

@@ -17,7 +17,7 @@ from ..images.items import Item, as_items
 from ..images.look import Look
 from ..maps.scores import ImageScores
 from .base import OpenCLIPDetector
-from .drift import Drift, Seen, Usual, drift
+from .drift import Drift, Inspected, Usual, drift
 from .learnt import Calibration, Lesson
 from .promises import Promise, check_confidence, promise, tell_few
 from .thresholds import threshold_from
@@ -129,7 +129,7 @@ class CalibratedDetector(OpenCLIPDetector):
         return (
             None
             if usual is None
-            else drift(usual, (Seen(found.image, found.look) for found in results), threshold)
+            else drift(usual, (Inspected(found.image, found.look) for found in results), threshold)
         )
 
     def usual(self) -> Usual | None:

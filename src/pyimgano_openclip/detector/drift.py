@@ -34,7 +34,7 @@ WORDS = {
 }
 
 
-class Seen(NamedTuple):
+class Inspected(NamedTuple):
     """An image that was scored: its score, and its look if it is known."""
 
     score: float
@@ -86,7 +86,7 @@ class Drift(NamedTuple):
         )
 
 
-def drift(usual: Usual, seen: Iterable[Seen], threshold: float) -> Drift | None:
+def drift(usual: Usual, inspected: Iterable[Inspected], threshold: float) -> Drift | None:
     """Compare what passed with the training images.
 
     Scores that fall are no drift: training images score higher than new ones if each was compared
@@ -94,13 +94,13 @@ def drift(usual: Usual, seen: Iterable[Seen], threshold: float) -> Drift | None:
 
     Args:
         usual: What it is compared with.
-        seen: Images; those with a score above the threshold, or NaN, are ignored.
+        inspected: Images; those with a score above the threshold, or NaN, are ignored.
         threshold: Score above which an image is anomalous.
 
     Returns:
         None if fewer than 20 images have passed, or there are fewer than 10 training images.
     """
-    passed = [one for one in seen if one.score <= threshold]
+    passed = [one for one in inspected if one.score <= threshold]
     known = usual.scores[usual.scores <= threshold]
     if len(passed) < FEWEST or min(len(known), usual.parts) < KNOWN:
         return None
