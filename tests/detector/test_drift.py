@@ -11,8 +11,9 @@ from helpers.detectors import BOTH
 from helpers.embedders import red_images
 
 NORMAL = red_images(40)
-GREY = Look(100.0, 20.0, 1.0, 0.0, 0.0)
-NO_LOOKS = np.empty((0, 5))
+GREY = Look(100.0, 20.0, 1.0, 0.0, 0.0, 0.5, 0.0, 1.0, 1.0, 1.0, 1.0)
+WIDTHS = (5, 2, 0.2, 0.1, 0.1, 0.1, 0.1, 0.2, 0.2, 0.2, 0.2)
+NO_LOOKS = np.empty((0, len(GREY)))
 
 
 def usual(scores, looks=NO_LOOKS, parts=None):
@@ -54,7 +55,7 @@ def test_scores_that_rise_are_noticed_and_those_that_fall_are_none():
 def test_other_looks_are_noticed_where_scores_stay(measure, by, words):
     draw = np.random.default_rng(0)
     scores = draw.uniform(size=100)
-    looks = np.array(GREY) + draw.normal(size=(150, 5)) * (5, 2, 0.2, 0.1, 0.1)
+    looks = np.array(GREY) + draw.normal(size=(150, len(GREY))) * WIDTHS
     known = usual(scores[:50], looks[:50])
     same = [Inspected(score, Look(*look)) for score, look in zip(scores, looks[50:], strict=True)]
     assert not drift(known, same, threshold=1).moved

@@ -147,7 +147,8 @@ class Whole:
             checkpoint.numbers(REACH, 1, "float32"),
         )
         looks: Sequence[Any] = [None] * len(sketches)
-        if LOOKS in checkpoint.arrays:
+        found = checkpoint.arrays.get(LOOKS)
+        if found is not None and found.shape[-1] == len(Look._fields):  # no others are comparable
             looks = [Look(*row) for row in checkpoint.numbers(LOOKS, 2, "float64").tolist()]
         sound = sketches.shape[1:] == (2, LENGTH) and reach.shape == (2,)
         sound = sound and sizes.shape == (len(sketches), 2) and len(looks) == len(sketches)

@@ -46,7 +46,7 @@ class Usual(NamedTuple):
 
     Attributes:
         scores: Scores of training images, shape (N,).
-        looks: Looks of training images, shape (M, 5); M may be 0.
+        looks: Looks of training images, shape (M, 11); M may be 0.
         parts: Number of them that are independent of each other.
     """
 
@@ -110,6 +110,7 @@ def drift(usual: Usual, inspected: Iterable[Inspected], threshold: float) -> Dri
         found += [
             _compared(name, usual.looks[:, number], looks[:, number], usual.parts)
             for number, name in enumerate(Look._fields)
+            if name in WORDS
         ]
     return min(found, key=lambda one: one.chance)._replace(images=len(passed))
 

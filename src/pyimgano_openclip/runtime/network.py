@@ -100,6 +100,7 @@ class OnnxNetwork:
         logits = told.get(DEFECTS, np.zeros((len(score), 0), np.float32))
         pooled = np.concatenate([score[:, None], distance[:, None], logits], axis=1)
         for index, frame in enumerate(frames):
+            look = look_of(frame.pixels if frame.whole is None else frame.whole)
             yield PatchTokens(
                 patches[index][..., None],
                 frame.size,
@@ -107,7 +108,7 @@ class OnnxNetwork:
                 pooled=pooled[index],
                 pages=frame.pages,
                 range_used=frame.range_used,
-                look=look_of(frame.pixels if frame.whole is None else frame.whole),
+                look=look.without_halves() if self.facts.roi else look,
                 area=self.facts.area,
             )
 
