@@ -19,6 +19,9 @@ from ..images.look import Look
 # itself. With the bundled tower, normal images of thirteen kinds reach 1.7, of leather 2.2 (see
 # tests/benchmarks/README.md and strange.py there).
 FAR = 2.25
+# The same times the median of the patch scores as a multiple of the largest one of these. Defects
+# seldom cover most of an image; normal images reach 2.2, of leather 3.6.
+FAR_OVER_MOST = 4.0
 LEAST = 5  # different training images, of which distances tell what is usual
 # Beyond the range of the training images; natural logarithms.
 PROPORTIONS, SIDES = math.log(1.6), math.log(4)
@@ -41,7 +44,8 @@ class Limits:
     Attributes:
         ranges: Lowest and highest value by name: ``proportions``, the natural logarithm of width by
             height; ``sides``, that of the square root of the number of pixels; ``distance``, see
-            :meth:`~.whole.Whole.distance`; and ``detail``, ``grain``, ``slant``, ``red`` and
+            :meth:`~.whole.Whole.distance`; ``most``, that times the median of the patch scores, if
+            those of training images are known; and ``detail``, ``grain``, ``slant``, ``red`` and
             ``blue`` of :class:`~..images.look.Look` with ``half``, the detail of any half, as far
             as the looks of training images are known.
     """
@@ -49,14 +53,22 @@ class Limits:
     ranges: Mapping[str, tuple[float, float]]
 
     @classmethod
-    def of(cls, sizes: Sequence[Size], looks: Sequence[Look]) -> Limits:
-        """The limits by the sizes of the training images, and by the looks that are known."""
+    def of(cls, sizes: Sequence[Size], looks: Sequence[Look], usual: float) -> Limits:
+        """The limits by training images.
+
+        Args:
+            sizes: (height, width) of each in pixels.
+            looks: The looks that are known.
+            usual: The largest median of the patch scores of one; infinite if unknown.
+        """
         sides = np.log(sizes)
         ranges = {
             "proportions": _around(sides[:, 1] - sides[:, 0], PROPORTIONS),
             "sides": _around(sides.mean(axis=1), SIDES),
             "distance": (0.0, FAR),
         }
+        if math.isfinite(usual):
+            ranges["most"] = (0.0, FAR_OVER_MOST * usual)
         for name, margins in MARGINS.items() if looks else ():
             known = np.array([_told(name, look) for look in looks])
             ranges[name] = _around(known, margins[len(looks) < LEAST])
@@ -79,22 +91,25 @@ class Limits:
             }
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{text!r} are no limits") from error
-        sound = {*ALWAYS} <= {*found} <= {*ALWAYS, *MARGINS}
+        sound = {*ALWAYS} <= {*found} <= {*ALWAYS, *MARGINS, "most"}
         if not sound or not all(low <= high for low, high in found.values()):
             raise ValueError(f"{text!r} are no limits")
         return cls(found)
 
-    def unlike(self, size: Size, look: Look | None, distance: float) -> str | None:
+    def unlike(self, size: Size, look: Look | None, distance: float, scores: Floats) -> str | None:
         """Why an image is unlike the training images; None if it is like them.
 
         Args:
             size: (height, width) of the original image in pixels.
             look: What it looks like, if known.
             distance: See :meth:`~.whole.Whole.distance`.
+            scores: Its patch scores; NaN for patches that are not looked at.
         """
         reason = self._other_size(size) or self._other_look(look)
         if reason is None and self._beyond("distance", distance):
             reason = (look.flat if look else None) or "as a whole"
+        if reason is None and self._beyond("most", distance * middle(scores)):
+            reason = "over most of it"
         return None if reason is None else f"unlike the training images: {reason}"
 
     def _other_size(self, size: Size) -> str | None:
@@ -126,6 +141,11 @@ class Limits:
         """
         low, high = self.ranges.get(name, (-math.inf, math.inf))
         return max(value - high, 0) + min(value - low, 0)
+
+
+def middle(scores: Floats) -> float:
+    """The median of patch scores of patches that are looked at."""
+    return float(np.nanmedian(scores))
 
 
 def _told(name: str, look: Look) -> tuple[float, ...]:

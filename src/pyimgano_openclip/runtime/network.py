@@ -147,9 +147,9 @@ class LikenessInside:
 
     limits: Limits
 
-    def unlike(self, patches: PatchTokens) -> str | None:
+    def unlike(self, patches: PatchTokens, scores: Floats) -> str | None:
         """Why an image is unlike the training images; None if it is like them."""
-        return self.limits.unlike(patches.size, patches.look, distance_of(patches))
+        return self.limits.unlike(patches.size, patches.look, distance_of(patches), scores)
 
 
 def distance_of(patches: PatchTokens) -> float:
