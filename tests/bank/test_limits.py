@@ -2,6 +2,7 @@
 
 import math
 
+import cv2
 import numpy as np
 import pytest
 
@@ -73,6 +74,24 @@ def test_where_only_a_part_is_looked_at_halves_do_not_count(limits):
     look = look_of(fading(60, np.s_[:, :60]))
     assert limits.unlike(SIZE, look, 1.0, NOTHING) is not None
     assert limits.unlike(SIZE, look.without_halves(), 1.0, NOTHING) is None
+
+
+def test_a_smooth_image_out_of_focus_is_told_by_its_sharpest_edges():
+    """Its differences are small on average, in focus or not; a defect may have sharper edges."""
+
+    def cell(seed, blur=0.0):
+        shade = np.linspace(60, 180, SIZE[1]) + np.random.default_rng(seed).uniform(-5, 5)
+        image = np.tile(shade, (SIZE[0], 1))
+        image[:, 40:44] = 30
+        image = cv2.GaussianBlur(image, (0, 0), blur) if blur else image
+        return np.stack([image] * 3, axis=-1).astype(np.uint8)
+
+    usual = Limits.of([SIZE] * 8, [look_of(cell(seed)) for seed in range(8)], math.inf)
+    image, blurred = cell(20), cell(20, blur=8)
+    assert look_of(blurred).detail > usual.ranges["detail"][0]
+    assert reason(usual, blurred) == "blurred or empty"
+    image[30:34, 80:84] = 255
+    assert reason(usual, image) is None
 
 
 def test_another_texture_of_the_same_detail_is_named(limits):

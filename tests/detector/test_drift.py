@@ -11,8 +11,8 @@ from helpers.detectors import BOTH
 from helpers.embedders import red_images
 
 NORMAL = red_images(40)
-GREY = Look(100.0, 20.0, 1.0, 0.0, 0.0, 0.5, 0.0, 1.0, 1.0, 1.0, 1.0)
-WIDTHS = (5, 2, 0.2, 0.1, 0.1, 0.1, 0.1, 0.2, 0.2, 0.2, 0.2)
+GREY = Look(100.0, 20.0, 1.0, 0.0, 0.0, 2.0, 0.5, 0.0, 1.0, 1.0, 1.0, 1.0)
+WIDTHS = (5, 2, 0.2, 0.1, 0.1, 0.3, 0.1, 0.1, 0.2, 0.2, 0.2, 0.2)
 NO_LOOKS = np.empty((0, len(GREY)))
 
 

@@ -20,7 +20,7 @@ from ..images.look import Look
 # tests/benchmarks/README.md and strange.py there).
 FAR = 2.25
 # The same times the median of the patch scores as a multiple of the largest one of these. Defects
-# seldom cover most of an image; normal images reach 2.2, of leather 3.6.
+# seldom cover most of an image; normal images reach 1.8, of leather 3.6.
 FAR_OVER_MOST = 4.0
 LEAST = 5  # different training images, of which distances tell what is usual
 # Beyond the range of the training images; natural logarithms.
@@ -29,6 +29,7 @@ PROPORTIONS, SIDES = math.log(1.6), math.log(4)
 MARGINS = {
     "detail": (math.log(2), math.log(3)),
     "half": (math.log(2), math.log(3)),
+    "edges": (math.log(2.5), math.log(4)),
     "grain": (math.log(1.6), math.log(2)),
     "slant": (math.log(1.8), math.log(2.5)),
     "red": (math.log(1.35), math.log(1.7)),
@@ -45,9 +46,9 @@ class Limits:
         ranges: Lowest and highest value by name: ``proportions``, the natural logarithm of width by
             height; ``sides``, that of the square root of the number of pixels; ``distance``, see
             :meth:`~.whole.Whole.distance`; ``most``, that times the median of the patch scores, if
-            those of training images are known; and ``detail``, ``grain``, ``slant``, ``red`` and
-            ``blue`` of :class:`~..images.look.Look` with ``half``, the detail of any half, as far
-            as the looks of training images are known.
+            those of training images are known; and, as far as their looks are, ``half``, the detail
+            of any half, and ``detail``, ``edges``, ``grain``, ``slant``, ``red`` and ``blue`` of
+            :class:`~..images.look.Look`.
     """
 
     ranges: Mapping[str, tuple[float, float]]
@@ -125,6 +126,8 @@ class Limits:
             return None
         if detail := self._beyond("detail", look.detail):
             return look.flat or ("noise" if detail > 0 else "blurred or empty")
+        if self._beyond("edges", look.edges) < 0:  # a defect may have the sharpest ones
+            return "blurred or empty"
         apart = {name: self._beyond("half", detail) for name, detail in look.halves.items()}
         half = max(apart, key=lambda name: abs(apart[name]))
         if apart[half]:

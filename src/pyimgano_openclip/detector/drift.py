@@ -46,7 +46,7 @@ class Usual(NamedTuple):
 
     Attributes:
         scores: Scores of training images, shape (N,).
-        looks: Looks of training images, shape (M, 11); M may be 0.
+        looks: Looks of training images, shape (M, 12); M may be 0.
         parts: Number of them that are independent of each other.
     """
 

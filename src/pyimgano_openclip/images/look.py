@@ -18,6 +18,7 @@ SIDE = 224  # pixels of the longer side, at which images are looked at
 BLACK, WHITE = 12, 245  # grey levels beyond which a frame of little contrast is black or white
 LITTLE, NONE = 4, 2  # grey levels; standard deviation of a dark frame's noise, and of no picture
 DARK = 8  # grey levels that keep the ratios of dark colours finite
+SHARPEST = 0.999  # share of the differences of pixels that are no edges
 COARSE = 4  # pixels of the side of a block, at which the grain compares the detail
 HALVES = ("left", "right", "upper", "lower")
 
@@ -31,8 +32,10 @@ class Look(NamedTuple):
         detail: Logarithm of the mean difference of neighbouring pixels, in grey levels.
         red: Logarithm of the mean of red as a multiple of that of green.
         blue: The same of blue.
+        edges: Logarithm of the difference that one in a thousand neighbouring pixels exceed; NaN if
+            unknown, like all below.
         grain: Detail less that of the image in blocks of 4 x 4 pixels, whatever the contrast: high
-            of noise and fine textures, low of a blurred image. NaN if unknown, like all below.
+            of noise and fine textures, low of coarse ones.
         slant: Logarithm of the mean difference of pixels below each other as a multiple of that of
             pixels beside each other.
         left: Detail of the left half.
@@ -46,6 +49,7 @@ class Look(NamedTuple):
     detail: float
     red: float
     blue: float
+    edges: float = math.nan
     grain: float = math.nan
     slant: float = math.nan
     left: float = math.nan
@@ -82,11 +86,12 @@ def look_of(pixels: npt.NDArray[np.uint8]) -> Look:
     small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX), np.float32)
     grey = small @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     red, green, blue = np.log(small.mean(axis=(0, 1)) + DARK)
-    detail, (down, right) = _detail(grey), (_steps(grey, axis) for axis in (0, 1))
+    (down, right), detail = (_steps(grey, axis) for axis in (0, 1)), _detail(grey)
+    edge = np.quantile(np.concatenate([down, right]), SHARPEST) if grey.size > 1 else 0.0
     rows, cols = (side // 2 for side in grey.shape)
     halves = grey[:, :cols], grey[:, cols:], grey[:rows], grey[rows:]
     found = [grey.mean(), grey.std(), detail, red - green, blue - green]
-    found += [detail - _detail(_in_blocks(grey)), _of_mean(down) - _of_mean(right)]
+    found += [_log(edge), detail - _detail(_in_blocks(grey)), _of_mean(down) - _of_mean(right)]
     return Look(*(float(number) for number in (*found, *map(_detail, halves))))
 
 
@@ -101,7 +106,11 @@ def _detail(grey: Floats) -> float:
 
 
 def _of_mean(steps: Floats) -> float:
-    return math.log((float(steps.mean()) if steps.size else 0.0) + 0.5)
+    return _log(float(steps.mean()) if steps.size else 0.0)
+
+
+def _log(step: float) -> float:
+    return math.log(step + 0.5)  # finite where there are no differences
 
 
 def _in_blocks(grey: Floats) -> Floats:
