@@ -28,7 +28,7 @@ PROPORTIONS, SIDES = math.log(1.6), math.log(4)
 # The same of looks: with at least LEAST of them, and with fewer.
 MARGINS = {
     "detail": (math.log(2), math.log(3)),
-    "half": (math.log(2), math.log(3)),
+    "half": (math.log(3), math.log(4)),
     "edges": (math.log(2.5), math.log(4)),
     "grain": (math.log(1.6), math.log(2)),
     "slant": (math.log(1.8), math.log(2.5)),
@@ -132,7 +132,8 @@ class Limits:
         half = max(apart, key=lambda name: abs(apart[name]))
         if apart[half]:
             return f"{'noise' if apart[half] > 0 else 'blurred or empty'} in its {half} half"
-        if self._beyond("grain", look.grain) or self._beyond("slant", look.slant):
+        # Of low grain is what is a little smaller or out of focus, too, which may be scored.
+        if self._beyond("grain", look.grain) > 0 or self._beyond("slant", look.slant):
             return "another texture"
         colour = self._beyond("red", look.red) or self._beyond("blue", look.blue)
         return "other colours" if colour else None
