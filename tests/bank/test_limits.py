@@ -9,6 +9,7 @@ import pytest
 from pyimgano_openclip.bank.limits import FAR_OVER_MOST, Limits
 from pyimgano_openclip.encoder.tokens import PatchTokens
 from pyimgano_openclip.images.look import look_of
+from pyimgano_openclip.images.roi import roi_of
 from pyimgano_openclip.runtime.network import LikenessInside
 
 from helpers.detectors import patchknn
@@ -74,6 +75,8 @@ def test_where_only_a_part_is_looked_at_halves_do_not_count(limits):
     look = look_of(fading(60, np.s_[:, :60]))
     assert limits.unlike(SIZE, look, 1.0, NOTHING) is not None
     assert limits.unlike(SIZE, look.without_halves(), 1.0, NOTHING) is None
+    patches = PatchTokens(np.ones((4, 6, 3), np.float32), SIZE, None, look=look)
+    assert patches.within("part.png", roi_of((0.5, 0.0, 1.0, 1.0))).look == look.without_halves()
 
 
 def test_a_smooth_image_out_of_focus_is_told_by_its_sharpest_edges():
