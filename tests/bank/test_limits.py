@@ -1,13 +1,16 @@
 """What tells an image that is unlike the training images: its size, its look, its patch scores."""
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
 import pytest
 
 from pyimgano_openclip.bank.limits import FAR_OVER_MOST, Limits
+from pyimgano_openclip.bank.whole import REACH, Whole
 from pyimgano_openclip.encoder.tokens import PatchTokens
+from pyimgano_openclip.files.checkpoint import read_checkpoint
 from pyimgano_openclip.images.look import look_of
 from pyimgano_openclip.images.roi import roi_of
 from pyimgano_openclip.runtime.network import LikenessInside
@@ -148,6 +151,11 @@ def test_what_is_usual_is_the_largest_median_of_a_training_image_and_saved(tmp_p
     assert whole.limits.ranges["most"] == (0, pytest.approx(FAR_OVER_MOST * usual))
     twin = patchknn().load_checkpoint(detector.save_checkpoint(tmp_path / "saved.safetensors"))
     assert twin._learnt.whole.limits == whole.limits
+    saved = read_checkpoint(tmp_path / "saved.safetensors")
+    earlier = replace(saved, arrays={**saved.arrays, REACH: saved.arrays[REACH][:2]})
+    known = Whole.restored(earlier)
+    assert known.reach.tolist() == whole.reach.tolist()
+    assert "most" not in known.limits.ranges
     more = detector.partial_fit(red_images(4, first=20))._learnt
     assert more.whole.usual == max(float(np.median(known.patches)) for known in more.scores)
 

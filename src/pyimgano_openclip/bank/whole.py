@@ -166,6 +166,7 @@ class Whole:
             checkpoint.numbers(SIZES, 2, "int64"),
             checkpoint.numbers(REACH, 1, "float32"),
         )
+        reach = np.append(reach, np.float32(-1))[:3]  # earlier files keep no median
         looks: Sequence[Any] = [None] * len(sketches)
         found = checkpoint.arrays.get(LOOKS)
         if found is not None and found.shape[-1] == len(Look._fields):  # no others are comparable
