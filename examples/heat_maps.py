@@ -44,7 +44,8 @@ def tiles(product: str, seed: int, defect: str) -> list[tuple[Image.Image, str]]
     normal = make_sample(product, seed=50, size=SIZE).image
     bad = make_sample(product, seed=seed, size=SIZE, defect=defect).image
     usual, score = detector.decision_function([normal, bad])
-    drawn = overlay(bad, detector.get_anomaly_map(bad), detector.threshold_)
+    heat = detector.get_anomaly_map(bad)
+    drawn = overlay(bad, heat, detector.hot_above(heat))
     print(
         f"{product:8} threshold {detector.threshold_:.3f}, normal {usual:.3f}, {defect} {score:.3f}"
     )

@@ -402,16 +402,17 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         if added.alone:  # the only image, and its near copies, have the score of its hottest view
             hottest = max(views, key=lambda view: view.image)
             scored = [replace(hottest, size=image.size) for image in bank.images]
-        kept = learnt.scores[: len(bank.images) - len(scored)]
+        every = (*learnt.scores[: len(bank.images) - len(scored)], *scored)
+        by_patch = [found.patches for found in every]
         known = Enrolled(
             learnt.canvas,
             bank,
             tuple(added.near),
             (*learnt.numbers, *added.numbers),
-            (*kept, *scored),
+            every,
             added.standing,
             added.relatives,
-            whole=Whole.grown(learnt.whole, added.portraits, added.near),
+            whole=Whole.grown(learnt.whole, added.portraits, added.near, by_patch),
         )
         if len(known.scores) < len(bank.images):  # of version 0.1.0, and thinned
             new = np.concatenate([earlier, _image_scores(views)])[list(added.numbers)]

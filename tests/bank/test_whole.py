@@ -22,6 +22,13 @@ def product(family, count, first=0, size=(160, 200)):
     ]
 
 
+def beside(colour, image, width):
+    """The left part of an image, pushed to the right by so many pixels of one colour."""
+    moved = np.full_like(image, colour.astype(np.uint8))
+    moved[:, width:] = image[:, : image.shape[1] - width]
+    return moved
+
+
 def strange(image, other):
     """Images that should never have been taken for this product, and a part of the reason."""
     height, width = image.shape[:2]
@@ -35,6 +42,8 @@ def strange(image, other):
         "blurred": (cv2.GaussianBlur(image, (0, 0), width / 16), ""),
         "another product": (other, ""),
         "half": (np.concatenate([noise[:, : width // 2] // 9, image[:, width // 2 :]], axis=1), ""),
+        "half dark": (beside(image.reshape(-1, 3).min(axis=0), image, width // 2), "empty"),
+        "half out of view": (beside(np.median(image[:4], axis=(0, 1)), image, width // 2), "empty"),
         "wide": (np.ascontiguousarray(image[: height // 2]), "other proportions, 80 x 200 pixels"),
         "small": (cv2.resize(image, (30, 24)), "another size, 24 x 30 pixels"),
     }

@@ -1,6 +1,6 @@
 """What thresholds promise, and what they keep: simulated through fit(), and on solar cells.
 
-    python tests/benchmarks/promises.py simulated
+    python tests/benchmarks/promises.py simulated --images 30 60 150
     python tests/benchmarks/promises.py cells
     python tests/benchmarks/promises.py groups
 
@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from image_sets import _cells, intact_cells
@@ -23,7 +23,7 @@ from image_sets import _cells, intact_cells
 from pyimgano_openclip import OpenCLIPPatchEmbedder, VisionOpenCLIPPatchKNN
 from pyimgano_openclip.bank.relatives import INDEPENDENT
 
-DRAWS, SCORED = 200, 2000
+DRAWS, SCORED = 200, 20_000
 ASKED = ((30, 0.1), (60, 0.05), (150, 0.02))  # images, contamination
 PATCHES, LENGTH = 4, 12
 
@@ -59,19 +59,21 @@ def rate(detector: VisionOpenCLIPPatchKNN, tests: np.ndarray) -> float:
     return float((distance.reshape(len(tests), -1).mean(axis=1) > detector.threshold_).mean())
 
 
-def simulated() -> None:
+def simulated(images: Sequence[int]) -> None:
     heads = ("images", "copies", "asked", "kept by", "on average", "counted")
     print(f"{'':10}" + "".join(f"{head:>11}" for head in heads))
     for draw in (cloud, angle):
         tests = np.stack([draw(10**7 + number) for number in range(SCORED)])
         for n, contamination in ASKED:
+            if n not in images:
+                continue
             for copies in (0, n // 2):
                 rates, counts = [], []
                 for start in range(0, DRAWS * n, n):
-                    images = [*range(start, start + n), *range(start, start + copies)]
+                    given = [*range(start, start + n), *range(start, start + copies)]
                     detector = VisionOpenCLIPPatchKNN(
                         embedder=Drawn(draw), contamination=contamination, confidence=0.95
-                    ).fit(images)
+                    ).fit(given)
                     rates.append(rate(detector, tests))
                     counts.append(detector.promise().count)
                 kept = np.mean(np.array(rates) <= contamination)
@@ -168,9 +170,13 @@ def _leaving_one_out(detector: VisionOpenCLIPPatchKNN) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parts = {"simulated": simulated, "cells": cells, "groups": groups}
-    parser.add_argument("part", choices=parts)
-    parts[parser.parse_args().part]()
+    parser.add_argument("part", choices=["simulated", "cells", "groups"])
+    parser.add_argument("--images", type=int, nargs="+", default=[30, 60, 150])
+    options = parser.parse_args()
+    if options.part == "simulated":
+        simulated(options.images)
+    else:
+        {"cells": cells, "groups": groups}[options.part]()
 
 
 if __name__ == "__main__":

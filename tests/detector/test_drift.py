@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from pyimgano_openclip import VisionOpenCLIPPatchKNN
-from pyimgano_openclip.detector.drift import Inspected, Usual, drift
+from pyimgano_openclip.detector.drift import MEASURES, Inspected, Usual, drift
 from pyimgano_openclip.images.look import Look
 
 from helpers.detectors import BOTH
@@ -54,7 +54,7 @@ def test_scores_that_rise_are_noticed_and_those_that_fall_are_none():
 def test_other_looks_are_noticed_where_scores_stay(measure, by, words):
     draw = np.random.default_rng(0)
     scores = draw.uniform(size=100)
-    looks = np.array(GREY) + draw.normal(size=(150, 5)) * (5, 2, 0.2, 0.1, 0.1)
+    looks = np.array(GREY[:MEASURES]) + draw.normal(size=(150, MEASURES)) * (5, 2, 0.2, 0.1, 0.1)
     known = usual(scores[:50], looks[:50])
     same = [Inspected(score, Look(*look)) for score, look in zip(scores, looks[50:], strict=True)]
     assert not drift(known, same, threshold=1).moved
@@ -93,7 +93,7 @@ def test_chance_is_that_of_the_rank_test(count):
     how = {"method": "asymptotic", "use_continuity": False}
     higher = mannwhitneyu(scores, training, alternative="greater", **how).pvalue
     assert drift(usual(training), inspected(scores), threshold=9).chance == pytest.approx(higher)
-    looks = np.array([GREY._replace(brightness=value) for value in training])
+    looks = np.array([GREY._replace(brightness=value)[:MEASURES] for value in training])
     images = [Inspected(-9.0, GREY._replace(brightness=value)) for value in scores]
     found = drift(usual(training, looks), images, threshold=9)
     assert found.chance == pytest.approx(mannwhitneyu(scores, training, **how).pvalue)

@@ -69,7 +69,10 @@ def frames(size):
     (image,) = leather(1, size, first=300)
     noise = np.random.default_rng(1).integers(0, 256, image.shape, np.uint8)
     flat = [np.full_like(image, level) for level in (0, 255, 127)]
+    half = image.copy()
+    half[:, : size[1] // 2] = image.mean(axis=(0, 1))
     others = [
+        half,
         image[: size[0] // 2],
         image[:12, : 12 * size[1] // size[0]],
         image // 9,

@@ -19,12 +19,23 @@ from ..images.look import Look
 # itself. With the bundled tower, normal images of thirteen kinds reach 1.7, of leather 2.2 (see
 # tests/benchmarks/README.md and strange.py there).
 FAR = 2.25
+# The same times the median of the patch scores as a multiple of the largest one of these. Defects
+# seldom cover most of an image; normal images reach 1.8, of leather 3.6.
+FAR_OVER_MOST = 4.0
 LEAST = 5  # different training images, of which distances tell what is usual
 # Beyond the range of the training images; natural logarithms.
-DETAIL, DETAIL_OF_FEW = math.log(2), math.log(3)
-COLOUR, COLOUR_OF_FEW = math.log(1.35), math.log(1.7)
 PROPORTIONS, SIDES = math.log(1.6), math.log(4)
-ALWAYS, OF_LOOKS = ("proportions", "sides", "distance"), ("detail", "red", "blue")
+# The same of looks: with at least LEAST of them, and with fewer.
+MARGINS = {
+    "detail": (math.log(2), math.log(3)),
+    "half": (math.log(3), math.log(4)),
+    "edges": (math.log(2.5), math.log(4)),
+    "grain": (math.log(1.6), math.log(2)),
+    "slant": (math.log(1.8), math.log(2.5)),
+    "red": (math.log(1.35), math.log(1.7)),
+    "blue": (math.log(1.35), math.log(1.7)),
+}
+ALWAYS = ("proportions", "sides", "distance")
 
 
 @dataclass(frozen=True)
@@ -34,26 +45,34 @@ class Limits:
     Attributes:
         ranges: Lowest and highest value by name: ``proportions``, the natural logarithm of width by
             height; ``sides``, that of the square root of the number of pixels; ``distance``, see
-            :meth:`~.whole.Whole.distance`; and ``detail``, ``red`` and ``blue`` of
-            :class:`~..images.look.Look`, if the looks of training images are known.
+            :meth:`~.whole.Whole.distance`; ``most``, that times the median of the patch scores, if
+            those of training images are known; and, as far as their looks are, ``half``, the detail
+            of any half, and ``detail``, ``edges``, ``grain``, ``slant``, ``red`` and ``blue`` of
+            :class:`~..images.look.Look`.
     """
 
     ranges: Mapping[str, tuple[float, float]]
 
     @classmethod
-    def of(cls, sizes: Sequence[Size], looks: Sequence[Look]) -> Limits:
-        """The limits by the sizes of the training images, and by the looks that are known."""
-        sides, few = np.log(sizes), len(looks) < LEAST
+    def of(cls, sizes: Sequence[Size], looks: Sequence[Look], usual: float) -> Limits:
+        """The limits by training images.
+
+        Args:
+            sizes: (height, width) of each in pixels.
+            looks: The looks that are known.
+            usual: The largest median of the patch scores of one; infinite if unknown.
+        """
+        sides = np.log(sizes)
         ranges = {
             "proportions": _around(sides[:, 1] - sides[:, 0], PROPORTIONS),
             "sides": _around(sides.mean(axis=1), SIDES),
             "distance": (0.0, FAR),
         }
-        if looks:
-            colour = COLOUR_OF_FEW if few else COLOUR
-            margins = {"detail": DETAIL_OF_FEW if few else DETAIL, "red": colour, "blue": colour}
-            for name, margin in margins.items():
-                ranges[name] = _around(np.array([getattr(look, name) for look in looks]), margin)
+        if math.isfinite(usual):
+            ranges["most"] = (0.0, FAR_OVER_MOST * usual)
+        for name, margins in MARGINS.items() if looks else ():
+            known = np.array([_told(name, look) for look in looks])
+            ranges[name] = _around(known, margins[len(looks) < LEAST])
         return cls(ranges)
 
     def as_json(self) -> str:
@@ -73,22 +92,25 @@ class Limits:
             }
         except (ValueError, TypeError, AttributeError) as error:
             raise ValueError(f"{text!r} are no limits") from error
-        known = {*ALWAYS}, {*ALWAYS, *OF_LOOKS}
-        if {*found} not in known or not all(low <= high for low, high in found.values()):
+        sound = {*ALWAYS} <= {*found} <= {*ALWAYS, *MARGINS, "most"}
+        if not sound or not all(low <= high for low, high in found.values()):
             raise ValueError(f"{text!r} are no limits")
         return cls(found)
 
-    def unlike(self, size: Size, look: Look | None, distance: float) -> str | None:
+    def unlike(self, size: Size, look: Look | None, distance: float, scores: Floats) -> str | None:
         """Why an image is unlike the training images; None if it is like them.
 
         Args:
             size: (height, width) of the original image in pixels.
             look: What it looks like, if known.
             distance: See :meth:`~.whole.Whole.distance`.
+            scores: Its patch scores; NaN for patches that are not looked at.
         """
         reason = self._other_size(size) or self._other_look(look)
         if reason is None and self._beyond("distance", distance):
             reason = (look.flat if look else None) or "as a whole"
+        if reason is None and self._beyond("most", distance * middle(scores)):
+            reason = "over most of it"
         return None if reason is None else f"unlike the training images: {reason}"
 
     def _other_size(self, size: Size) -> str | None:
@@ -100,18 +122,39 @@ class Limits:
         return f"another size, {by}" if far else None
 
     def _other_look(self, look: Look | None) -> str | None:
-        if look is None or "detail" not in self.ranges:
+        if look is None:
             return None
-        detail = self._beyond("detail", look.detail)
-        if detail:
+        if detail := self._beyond("detail", look.detail):
             return look.flat or ("noise" if detail > 0 else "blurred or empty")
+        if self._beyond("edges", look.edges) < 0:  # a defect may have the sharpest ones
+            return "blurred or empty"
+        apart = {name: self._beyond("half", detail) for name, detail in look.halves.items()}
+        half = max(apart, key=lambda name: abs(apart[name]))
+        if apart[half]:
+            return f"{'noise' if apart[half] > 0 else 'blurred or empty'} in its {half} half"
+        # Of low grain is what is a little smaller or out of focus, too, which may be scored.
+        if self._beyond("grain", look.grain) > 0 or self._beyond("slant", look.slant):
+            return "another texture"
         colour = self._beyond("red", look.red) or self._beyond("blue", look.blue)
         return "other colours" if colour else None
 
     def _beyond(self, name: str, value: float) -> float:
-        """How far a value is above the highest one, or below the lowest: then negative."""
-        low, high = self.ranges[name]
+        """How far a value is above the highest one, or below the lowest: then negative.
+
+        0 if there is no such limit, as in files that were exported before there was.
+        """
+        low, high = self.ranges.get(name, (-math.inf, math.inf))
         return max(value - high, 0) + min(value - low, 0)
+
+
+def middle(scores: Floats) -> float:
+    """The median of patch scores of patches that are looked at."""
+    return float(np.nanmedian(scores))
+
+
+def _told(name: str, look: Look) -> tuple[float, ...]:
+    """What the limit of this name is about in a look."""
+    return (*look.halves.values(),) if name == "half" else (getattr(look, name),)
 
 
 def _around(known: Floats, margin: float) -> tuple[float, float]:

@@ -9,6 +9,7 @@ for what should never have been scored, and must not decide about defects.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,7 +26,7 @@ from ..images.look import Look
 from ..images.roi import Inside
 from ..maps.scores import ImageScores, raised
 from .copies import BLOCK, distances, signed_sums
-from .limits import LEAST, Limits
+from .limits import LEAST, Limits, middle
 
 LENGTH = 192  # of a sketch
 WIDEST = 1000.0  # far above any number of a sketch
@@ -93,14 +94,28 @@ class Whole:
         portraits: One of each image.
         reach: Of both sketches the largest distance from an image to the nearest other one, copies
             left out, shape (2,); infinite if there are too few images.
+        usual: The largest median of the patch scores of an image, copies left out; infinite if
+            these are unknown.
     """
 
     portraits: tuple[Portrait, ...]
     reach: Floats
+    usual: float = math.inf
 
     @classmethod
-    def of(cls, portraits: Sequence[Portrait], near: Sequence[Indices] | None = None) -> Whole:
-        """The portraits of images, and which ones are near copies of each, itself included."""
+    def of(
+        cls,
+        portraits: Sequence[Portrait],
+        near: Sequence[Indices] | None = None,
+        scores: Sequence[Floats] = (),
+    ) -> Whole:
+        """Learn what images are as a whole.
+
+        Args:
+            portraits: One of each image.
+            near: The near copies of each image, itself included; None if there are no others.
+            scores: The patch scores of each image, copies left out, if they are known.
+        """
         sketches = np.stack([one.sketches for one in portraits]).astype(np.float32)
         nearest = []
         for start in range(0, len(sketches), BLOCK):
@@ -112,15 +127,20 @@ class Whole:
                     closest = sketches[row.argmin(axis=0), (0, 1)].astype(np.float64)
                     nearest.append(np.linalg.norm(closest - sketches[number], axis=1))
         reach = np.max(nearest, axis=0) if len(nearest) >= LEAST else np.full(2, np.inf)
-        return cls(tuple(portraits), np.where(reach > 0, reach, np.inf).astype(np.float32))
+        usual = max((middle(each) for each in scores), default=0.0)
+        return cls(tuple(portraits), *_or_infinite(reach, usual))
 
     @classmethod
     def grown(
-        cls, known: Whole | None, more: Sequence[Portrait], near: Sequence[Indices]
+        cls,
+        known: Whole | None,
+        more: Sequence[Portrait],
+        near: Sequence[Indices],
+        scores: Sequence[Floats],
     ) -> Whole | None:
         """The same with further images; None if not all are known that :meth:`of` takes."""
         portraits = [*(known.portraits if known else ()), *more]
-        return cls.of(portraits, near) if len(portraits) == len(near) else None
+        return cls.of(portraits, near, scores) if len(portraits) == len(near) else None
 
     def arrays(self) -> Arrays:
         """What :meth:`restored` takes; an unknown look has no columns."""
@@ -128,7 +148,7 @@ class Whole:
         return {
             SKETCHES: np.stack([one.sketches for one in self.portraits]),
             SIZES: np.array([one.size for one in self.portraits], dtype=np.int64),
-            REACH: np.nan_to_num(self.reach, posinf=-1),
+            REACH: np.nan_to_num(np.append(self.reach, np.float32(self.usual)), posinf=-1),
             **({LOOKS: np.array(looks, dtype=np.float64)} if all(looks) else {}),
         }
 
@@ -146,26 +166,29 @@ class Whole:
             checkpoint.numbers(SIZES, 2, "int64"),
             checkpoint.numbers(REACH, 1, "float32"),
         )
+        reach = np.append(reach, np.float32(-1))[:3]  # earlier files keep no median
         looks: Sequence[Any] = [None] * len(sketches)
-        if LOOKS in checkpoint.arrays:
+        found = checkpoint.arrays.get(LOOKS)
+        if found is not None and found.shape[-1] == len(Look._fields):  # no others are comparable
             looks = [Look(*row) for row in checkpoint.numbers(LOOKS, 2, "float64").tolist()]
-        sound = sketches.shape[1:] == (2, LENGTH) and reach.shape == (2,)
+        sound = sketches.shape[1:] == (2, LENGTH) and reach.shape == (3,)
         sound = sound and sizes.shape == (len(sketches), 2) and len(looks) == len(sketches)
         if not sound or sizes.min() < 1 or np.abs(sketches).max() > WIDEST:
             raise CheckpointError(f"{checkpoint.path} is damaged: its portraits are inconsistent.")
         each = zip(sketches, sizes.tolist(), looks, strict=True)
         portraits = tuple(Portrait(sketch, (size[0], size[1]), look) for sketch, size, look in each)
-        return cls(portraits, np.where(reach > 0, reach, np.inf).astype(np.float32))
+        return cls(portraits, *_or_infinite(reach[:2], float(reach[2])))
 
     @cached_property
     def limits(self) -> Limits:
         """Within which an image is like them."""
         looks = [one.look for one in self.portraits if one.look is not None]
-        return Limits.of([one.size for one in self.portraits], looks)
+        return Limits.of([one.size for one in self.portraits], looks, self.usual)
 
-    def unlike(self, patches: PatchTokens) -> str | None:
+    def unlike(self, patches: PatchTokens, scores: Floats) -> str | None:
         """Why an image is unlike the training images; None if it is like them."""
-        return self.limits.unlike(patches.size, patches.look, self.distance(portrait(patches)))
+        distance = self.distance(portrait(patches))
+        return self.limits.unlike(patches.size, patches.look, distance, scores)
 
     def distance(self, image: Portrait) -> float:
         """How far an image is from the nearest one, as a multiple of the reach; 0 if unknown."""
@@ -176,8 +199,13 @@ class Whole:
 class Likeness(Protocol):
     """What tells whether an image is like the training images."""
 
-    def unlike(self, patches: PatchTokens) -> str | None:
-        """Why an image is unlike them; None if it is like them."""
+    def unlike(self, patches: PatchTokens, scores: Floats) -> str | None:
+        """Why an image is unlike them; None if it is like them.
+
+        Args:
+            patches: Its tokens.
+            scores: Its patch scores, shape (rows, cols); NaN for patches that are not looked at.
+        """
 
 
 def judged(
@@ -192,10 +220,17 @@ def judged(
             can be seen.
         span: Width of the range of image scores.
     """
-    reason = whole.unlike(patches) if whole else patches.look and patches.look.flat
+    flat = patches.look and patches.look.flat
+    reason = whole.unlike(patches, scored.patches) if whole else flat
     if reason is None:
         return scored
     return raised(scored, reason, span)
+
+
+def _or_infinite(reach: Floats, usual: float) -> tuple[Floats, float]:
+    """The same numbers, infinite where there is nothing to compare with."""
+    known: Floats = np.where(reach > 0, reach, np.inf).astype(np.float32)
+    return known, usual if usual > 0 else math.inf
 
 
 def _distances(own: npt.NDArray[np.float16], others: npt.NDArray[np.float16]) -> Floats:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays import Floats, Size
 from ..files.atomic import write_atomically
 from ..images.formats import file_suffixes
 from ..images.reading import read_pixels
@@ -22,6 +23,7 @@ from .answer import Answer
 from .detectors import saved_detector
 from .fit import complete
 from .images import ImageFile, most_pixels, search_images
+from .judging import map_of
 from .marks import read_marks
 from .measures import curves, image_measures, pixel_measures
 from .messages import UsageError, counted, listed
@@ -41,7 +43,7 @@ ROWS = {
     "pixel_auroc": "Pixel AUROC",
     "aupro_0.3": "AUPRO up to 0.3",
     "aupro_0.05": "AUPRO up to 0.05",
-    "segmentation_f1": "Segmentation F1 at the region threshold",
+    "segmentation_f1": "Segmentation F1 of the regions",
 }
 
 
@@ -154,17 +156,22 @@ def _scored(options: argparse.Namespace, truth: Truth, out: Path) -> Run:
 
 
 def _measured(done: Run, truth: Truth) -> dict[str, Any]:
-    scores = np.array([record.get("score", np.nan) for record in done.tally.records])
+    records, detector = done.tally.records, done.detector
+    scores = np.array([record.get("score", np.nan) for record in records])
     read = ~np.isnan(scores)
-    found = image_measures(scores, truth.labels, done.detector.label_threshold())
+    found = image_measures(scores, truth.labels, detector.label_threshold())
     found["unreadable"] = done.tally.unreadable
     found["curves"] = curves(scores, truth.labels)
     if not any(mask for mask, known in zip(truth.masks, read, strict=True) if known):
         return found
-    kept = [row for row in zip(truth.images, truth.masks, read.tolist(), strict=True) if row[2]]
-    patches = [done.results.patches(image.name) for image, _, _ in kept]
-    masks = [_read_mask(mask) for _, mask, _ in kept]
-    return {**found, **pixel_measures(patches, masks, done.detector.region_threshold())}
+    kept = [row for row in zip(records, truth.masks, read.tolist(), strict=True) if row[2]]
+
+    def maps_at(size: Size) -> list[Floats]:
+        return [map_of(done.results, detector, record, size) for record, _, _ in kept]
+
+    found["region_threshold"] = detector.region_threshold()
+    masks, hot = [_read_mask(mask) for _, mask, _ in kept], [record["hot"] for record, *_ in kept]
+    return {**found, **pixel_measures(maps_at, masks, hot)}
 
 
 def _read_mask(path: Path | None) -> npt.NDArray[np.bool_] | None:

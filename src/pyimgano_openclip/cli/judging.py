@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats, Size
-from ..detector.drift import Usual
+from ..detector.drift import MEASURES, Usual
 from ..files.checkpoint import plain
 from ..images.items import Item
 from ..images.look import Look
@@ -87,7 +87,7 @@ class Stored:
                 stored.region,
                 stored.share,
                 *stored.training,
-                *(value for look in looks for value in Look(*look)),
+                *(value for look in looks for value in Look(*look)[:MEASURES]),
             )
             sound = all(value is None or math.isfinite(value) for value in values)
             sound = sound and isinstance(stored.parts, int)
@@ -138,7 +138,7 @@ class Stored:
 
     def usual(self) -> Usual | None:
         """See :class:`Judge`."""
-        looks = np.reshape(self.looks, (len(self.looks), len(Look._fields)))
+        looks = np.reshape(self.looks, (len(self.looks), MEASURES))
         return Usual(self.decision_scores_, looks, self.parts) if self.parts else None
 
 

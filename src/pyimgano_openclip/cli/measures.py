@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,6 @@ from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from ..arrays import Floats, Size
-from ..maps.scores import anomaly_map
 
 CONFIDENCE = 0.95  # of the intervals
 MOST_PIXELS = 2**25  # of all maps together; the host's metrics keep several copies of them
@@ -93,16 +92,19 @@ def _both(truth: Labels) -> bool:
     return len(set(truth.tolist())) == 2
 
 
-def pixel_measures(patches: Sequence[Floats], masks: Masks, region_threshold: float) -> Any:
+def pixel_measures(
+    maps_at: Callable[[Size], Sequence[Floats]], masks: Masks, hot: Sequence[float]
+) -> dict[str, Any]:
     """Measure anomaly maps at the size that all masks are brought to.
 
     Args:
-        patches: Patch scores of each image, shape (rows, cols).
+        maps_at: Gives the map of each image at a size (height, width).
         masks: For each image the anomalous pixels, shape (H, W); None if there are none.
-        region_threshold: Map value above which a pixel is hot.
+        hot: For each image the map value above which a pixel belongs to a region.
     """
     size = _common_size([mask.shape for mask in masks if mask is not None], len(masks))
-    maps = np.stack([anomaly_map(scores, size) for scores in patches])
+    maps = np.stack(maps_at(size))
+    beyond = maps - np.reshape(np.array(hot, dtype=np.float32), (-1, 1, 1))
     truth = np.stack([_resized(mask, size) for mask in masks])
     aupro = {
         f"aupro_{limit}": float(evaluation.compute_aupro(truth, maps, integration_limit=limit))
@@ -111,10 +113,7 @@ def pixel_measures(patches: Sequence[Floats], masks: Masks, region_threshold: fl
     return {
         "pixel_auroc": float(evaluation.compute_pixel_auroc(truth, maps)),
         **aupro,
-        "region_threshold": region_threshold,
-        "segmentation_f1": float(
-            evaluation.compute_pixel_segf1(truth, maps, threshold=region_threshold)
-        ),
+        "segmentation_f1": float(evaluation.compute_pixel_segf1(truth, beyond, threshold=0)),
         "map_size": size,
     }
 

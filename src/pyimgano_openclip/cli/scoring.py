@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from ..arrays import Floats
 from ..detector.base import AT_FIRST, OpenCLIPDetector
+from ..detector.drift import MEASURES
 from ..files.digest import digest_of_file
 from ..maps.gaps import UnreadableImageWarning
 from ..maps.regions import find_regions, hottest_spot
@@ -155,7 +156,7 @@ def _record(detector: OpenCLIPDetector, scored: ImageScores) -> Record:
         "spot": plain_region(spot),
     }
     if scored.look is not None:
-        record["look"] = list(scored.look)
+        record["look"] = list(scored.look[:MEASURES])
     if scored.unlike is not None:
         record["unlike"] = scored.unlike
     if isinstance(detector, (VisionOpenCLIPMutual, VisionOpenCLIPPatchKNN)):

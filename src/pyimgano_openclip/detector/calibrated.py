@@ -14,10 +14,9 @@ from ..bank.relatives import as_groups
 from ..checks import one_of
 from ..files.checkpoint import Checkpoint, CheckpointError
 from ..images.items import Item, as_items
-from ..images.look import Look
 from ..maps.scores import ImageScores
 from .base import OpenCLIPDetector
-from .drift import Drift, Inspected, Usual, drift
+from .drift import MEASURES, Drift, Inspected, Usual, drift
 from .learnt import Calibration, Lesson
 from .promises import Promise, check_confidence, promise, tell_few
 from .thresholds import threshold_from
@@ -138,9 +137,10 @@ class CalibratedDetector(OpenCLIPDetector):
             if not hasattr(self, "decision_scores_"):
                 return None
             known, whole = self._calibration(), self._learnt.whole
-        looks = [one.look for one in whole.portraits if one.look is not None] if whole else []
+        every = [one.look for one in whole.portraits] if whole else []
+        looks = [look[:MEASURES] for look in every if look is not None]
         parts = len(known.highest())
-        return Usual(known.scores, np.reshape(looks, (len(looks), len(Look._fields))), parts)
+        return Usual(known.scores, np.reshape(looks, (len(looks), MEASURES)), parts)
 
     def _take_over(self, lesson: Lesson) -> None:
         if lesson.calibration is not None:

@@ -23,6 +23,7 @@ FEWEST, KNOWN = 20, 10  # images that passed and independent training images; fe
 CHANCE = 1e-6
 APART = 0.75  # share of pairs; 0.5 without any difference
 SCORE = "score"
+MEASURES = 5  # first fields of a look that are compared
 # What an image that passed is, compared with training images: (more of it, less of it).
 WORDS = {
     SCORE: ("score higher", "score lower"),
@@ -46,7 +47,7 @@ class Usual(NamedTuple):
 
     Attributes:
         scores: Scores of training images, shape (N,).
-        looks: Looks of training images, shape (M, 5); M may be 0.
+        looks: Looks of training images, shape (M, 5), without texture and halves; M may be 0.
         parts: Number of them that are independent of each other.
     """
 
@@ -104,12 +105,12 @@ def drift(usual: Usual, inspected: Iterable[Inspected], threshold: float) -> Dri
     known = usual.scores[usual.scores <= threshold]
     if len(passed) < FEWEST or min(len(known), usual.parts) < KNOWN:
         return None
-    looks = np.array([one.look for one in passed if one.look is not None])
+    looks = np.array([one.look[:MEASURES] for one in passed if one.look is not None])
     found = [_compared(SCORE, known, np.array([one.score for one in passed]), usual.parts)]
     if len(looks) >= FEWEST and len(usual.looks) >= KNOWN:
         found += [
             _compared(name, usual.looks[:, number], looks[:, number], usual.parts)
-            for number, name in enumerate(Look._fields)
+            for number, name in enumerate(Look._fields[:MEASURES])
         ]
     return min(found, key=lambda one: one.chance)._replace(images=len(passed))
 

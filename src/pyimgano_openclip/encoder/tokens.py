@@ -117,7 +117,9 @@ class PatchTokens:
         image = self.identity
         if image is not None and isinstance(roi, MaskFolder):  # it may have another mask elsewhere
             image = f"{image} {digest(area)}"
-        return replace(self, area=area, inside=None if inside.all() else inside, identity=image)
+        look = None if self.look is None else self.look.without_halves()
+        partly = None if inside.all() else inside
+        return replace(self, area=area, inside=partly, identity=image, look=look)
 
 
 def on_grid(scores: Floats, places: Indices, grid: Size) -> Floats:

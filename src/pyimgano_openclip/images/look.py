@@ -1,19 +1,26 @@
-"""What an image looks like as a whole: brightness, contrast, detail and colour.
+"""What an image looks like as a whole and by halves: brightness, contrast, detail, texture, colour.
 
-It tells a dead or covered camera, an image out of focus and noise, with few normal images or none.
+It tells a dead or covered camera, an image out of focus, noise, another texture and what is half
+out of view, with few normal images or none.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays import Floats
+
 SIDE = 224  # pixels of the longer side, at which images are looked at
 BLACK, WHITE = 12, 245  # grey levels beyond which a frame of little contrast is black or white
 LITTLE, NONE = 4, 2  # grey levels; standard deviation of a dark frame's noise, and of no picture
 DARK = 8  # grey levels that keep the ratios of dark colours finite
+SHARPEST = 0.999  # share of the differences of pixels that are no edges
+COARSE = 4  # pixels of the side of a block, at which the grain compares the detail
+HALVES = ("left", "right", "upper", "lower")
 
 
 class Look(NamedTuple):
@@ -25,6 +32,16 @@ class Look(NamedTuple):
         detail: Logarithm of the mean difference of neighbouring pixels, in grey levels.
         red: Logarithm of the mean of red as a multiple of that of green.
         blue: The same of blue.
+        edges: Logarithm of the difference that one in a thousand neighbouring pixels exceed; NaN if
+            unknown, like all below.
+        grain: Detail less that of the image in blocks of 4 x 4 pixels, whatever the contrast: high
+            of noise and fine textures, low of coarse ones.
+        slant: Logarithm of the mean difference of pixels below each other as a multiple of that of
+            pixels beside each other.
+        left: Detail of the left half.
+        right: That of the right half.
+        upper: That of the upper half.
+        lower: That of the lower half.
     """
 
     brightness: float
@@ -32,6 +49,22 @@ class Look(NamedTuple):
     detail: float
     red: float
     blue: float
+    edges: float = math.nan
+    grain: float = math.nan
+    slant: float = math.nan
+    left: float = math.nan
+    right: float = math.nan
+    upper: float = math.nan
+    lower: float = math.nan
+
+    @property
+    def halves(self) -> dict[str, float]:
+        """The detail of each half, by its name."""
+        return {name: getattr(self, name) for name in HALVES}
+
+    def without_halves(self) -> Look:
+        """The same with halves that look like the whole, where only a part is looked at."""
+        return self._replace(**dict.fromkeys(HALVES, self.detail))
 
     @property
     def flat(self) -> str | None:
@@ -52,8 +85,39 @@ def look_of(pixels: npt.NDArray[np.uint8]) -> Look:
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX), np.float32)
     grey = small @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    down, right = (np.abs(np.diff(grey, axis=axis)) for axis in (0, 1))
-    steps = np.concatenate([down.ravel(), right.ravel()]).mean() if grey.size > 1 else 0.0
     red, green, blue = np.log(small.mean(axis=(0, 1)) + DARK)
-    found = grey.mean(), grey.std(), np.log(steps + 0.5), red - green, blue - green
-    return Look(*(float(number) for number in found))
+    (down, right), detail = (_steps(grey, axis) for axis in (0, 1)), _detail(grey)
+    edge = np.quantile(np.concatenate([down, right]), SHARPEST) if grey.size > 1 else 0.0
+    rows, cols = (side // 2 for side in grey.shape)
+    halves = grey[:, :cols], grey[:, cols:], grey[:rows], grey[rows:]
+    found = [grey.mean(), grey.std(), detail, red - green, blue - green]
+    found += [_log(edge), detail - _detail(_in_blocks(grey)), _of_mean(down) - _of_mean(right)]
+    return Look(*(float(number) for number in (*found, *map(_detail, halves))))
+
+
+def _steps(grey: Floats, axis: int) -> Floats:
+    """Differences of neighbouring pixels along an axis."""
+    return np.abs(np.diff(grey, axis=axis)).ravel()
+
+
+def _detail(grey: Floats) -> float:
+    """Logarithm of the mean difference of neighbouring pixels; see :class:`Look`."""
+    return _of_mean(np.concatenate([_steps(grey, axis) for axis in (0, 1)]))
+
+
+def _of_mean(steps: Floats) -> float:
+    return _log(float(steps.mean()) if steps.size else 0.0)
+
+
+def _log(step: float) -> float:
+    return math.log(step + 0.5)  # finite where there are no differences
+
+
+def _in_blocks(grey: Floats) -> Floats:
+    """The means of blocks of pixels; the same image if it is hardly larger than one."""
+    rows, cols = (side // COARSE for side in grey.shape)
+    if min(rows, cols) < 2:
+        return grey
+    blocks = grey[: rows * COARSE, : cols * COARSE].reshape(rows, COARSE, cols, COARSE)
+    means: Floats = blocks.mean(axis=(1, 3))
+    return means

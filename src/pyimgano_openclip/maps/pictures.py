@@ -43,7 +43,8 @@ def overlay(
     """Draw an anomaly map over its image; hotter pixels are brighter and more opaque.
 
     ```python
-    overlay("part.png", detector.get_anomaly_map("part.png"), detector.threshold_)
+    heat = detector.get_anomaly_map("part.png")
+    overlay("part.png", heat, detector.hot_above(heat))  # outlines what explain() finds
     ```
 
     The colour of a map value does not depend on the rest of the map, so overlays drawn with equal

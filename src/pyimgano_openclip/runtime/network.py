@@ -100,6 +100,7 @@ class OnnxNetwork:
         logits = told.get(DEFECTS, np.zeros((len(score), 0), np.float32))
         pooled = np.concatenate([score[:, None], distance[:, None], logits], axis=1)
         for index, frame in enumerate(frames):
+            look = look_of(frame.pixels if frame.whole is None else frame.whole)
             yield PatchTokens(
                 patches[index][..., None],
                 frame.size,
@@ -107,7 +108,7 @@ class OnnxNetwork:
                 pooled=pooled[index],
                 pages=frame.pages,
                 range_used=frame.range_used,
-                look=look_of(frame.pixels if frame.whole is None else frame.whole),
+                look=look.without_halves() if self.facts.roi else look,
                 area=self.facts.area,
             )
 
@@ -146,9 +147,9 @@ class LikenessInside:
 
     limits: Limits
 
-    def unlike(self, patches: PatchTokens) -> str | None:
+    def unlike(self, patches: PatchTokens, scores: Floats) -> str | None:
         """Why an image is unlike the training images; None if it is like them."""
-        return self.limits.unlike(patches.size, patches.look, distance_of(patches))
+        return self.limits.unlike(patches.size, patches.look, distance_of(patches), scores)
 
 
 def distance_of(patches: PatchTokens) -> float:
