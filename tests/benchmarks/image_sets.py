@@ -123,14 +123,37 @@ def photograph(name: str, seed: int, shape: str = "square", train: int = PRODUCT
     normal, sound = (
         [_piece(lower, draw, CROPS[shape]) for _ in range(PRODUCT_TEST)] for _ in range(2)
     )
-    kinds = [DAMAGE[index % len(DAMAGE)] for index in range(PRODUCT_TEST)]
-    masks = [_damage(kind, draw, CROPS[shape]) for kind in kinds]
+    bad, masks = _painted(sound, foreign, draw)
+    return image_set(fitted, normal, bad, [np.zeros_like(mask) for mask in masks] + masks)
+
+
+def painted_cells(kind: str, seed: int) -> ImageSet:
+    """Intact solar cells, of which some are damaged as photographs are, 160 x 160."""
+    from skimage import data
+
+    count, size = PRODUCT_TRAIN + 2 * PRODUCT_TEST, CROPS["square"]
+    cells = [
+        cv2.resize(cell, size, interpolation=cv2.INTER_AREA)
+        for cell in intact_cells(kind, seed)[:count]
+    ]
+    fitted, normal = cells[:PRODUCT_TRAIN], cells[PRODUCT_TRAIN : PRODUCT_TRAIN + PRODUCT_TEST]
+    sound, draw = cells[PRODUCT_TRAIN + PRODUCT_TEST :], np.random.default_rng(seed)
+    bad, masks = _painted(sound, _rgb(data.camera()), draw)
+    return image_set(fitted, normal, bad, [np.zeros_like(mask) for mask in masks] + masks)
+
+
+def _painted(
+    sound: list[np.ndarray], foreign: np.ndarray, draw: np.random.Generator
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Images with a stain, a scratch or a piece of a foreign image in turn, and masks."""
+    kinds = [DAMAGE[index % len(DAMAGE)] for index in range(len(sound))]
+    masks = [_damage(kind, draw, image.shape[:2]) for kind, image in zip(kinds, sound, strict=True)]
     bad = []
     for kind, image, mask in zip(kinds, sound, masks, strict=True):
-        other = _piece(foreign, draw, CROPS[shape])
+        other = _piece(foreign, draw, image.shape[:2])
         painted = {"stain": image * 0.6, "scratch": image + 70.0, "patch": other}[kind]
         bad.append(np.where(mask[..., None] > 0, painted.clip(0, 255), image).astype(np.uint8))
-    return image_set(fitted, normal, bad, [np.zeros_like(mask) for mask in masks] + masks)
+    return bad, masks
 
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:

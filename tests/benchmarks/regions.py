@@ -13,11 +13,12 @@ from __future__ import annotations
 import argparse
 
 import numpy as np
-from image_sets import ImageSet, photograph, product
+from image_sets import ImageSet, painted_cells, photograph, product
 
 from pyimgano_openclip import VisionOpenCLIPPatchKNN
 
 FAMILIES = ("leather", "carpet", "cork", "gear", "screw", "capsule", "circuit board")
+CELLS = ("mono", "poly")
 PHOTOGRAPHS = ("brick", "grass", "gravel", "immunohistochemistry")
 
 
@@ -61,6 +62,7 @@ def main() -> None:
     rows = []
     for seed in range(options.seeds):
         sets = {family: product(family, seed) for family in FAMILIES}
+        sets |= {f"cells, {kind}": painted_cells(kind, seed) for kind in CELLS}
         sets |= {name: photograph(name, seed) for name in PHOTOGRAPHS}
         rows += [measured(name, images, options.contamination) for name, images in sets.items()]
     print(f"{'mean':16}" + "".join(f"{number:10.2f}" for number in np.mean(rows, axis=0)))
