@@ -4,9 +4,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pyimgano_openclip.bank.enrolment import Enrolment
-from pyimgano_openclip.images.views import views_of
-
 from helpers.detectors import patchknn
 from helpers.embedders import (
     ColourEmbedder,
@@ -40,22 +37,6 @@ def test_images_with_more_patches_than_the_first_are_kept_as_far_as_the_limit_go
     detector = patchknn(embedder=FineEmbedder(), **settings).fit(images)
     assert detector.memory_bank_.seen == 904
     assert len(detector.memory_bank_) == kept
-
-
-@pytest.mark.parametrize(
-    ("images", "before", "moved", "copies"),
-    [(3, 0, 3, 12), (25, 0, 25, 100), (40, 0, 40, 100), (1000, 0, 100, 100), (30, 60, 30, 40),
-     (30, 100, 0, 0)],
-)  # fmt: skip
-def test_moved_copies_are_few_however_many_images_there_are(images, before, moved, copies):
-    views = views_of(2, 0.02)
-    plan = Enrolment(None, None, None, "rgb", views, 1, int, list)._plan(images, before)
-    assert plan == sorted(plan)
-    assert [view for _, view in plan].count(0) == [view for _, view in plan].count(1) == images
-    assert len({index for index, view in plan if view > 1}) == moved
-    ways = [view for _, view in plan if view > 1]
-    assert len(ways) == 2 * copies
-    assert {ways.count(view) for view in range(2, 10)} <= {copies // 4}
 
 
 class FileEmbedderThen(FileEmbedder):
