@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers.detectors import patchknn
+from pyimgano_openclip.images.views import View, seen
+from pyimgano_openclip.samples import make_sample
+
+from helpers.detectors import on_bundled, patchknn
 from helpers.embedders import (
     ColourEmbedder,
     FileEmbedder,
@@ -75,3 +78,28 @@ def test_an_image_opposite_to_all_others_has_the_largest_distance_in_a_thinned_b
     images = [np.full((8, 8, 3), value, np.uint8) for value in range(4)]
     detector = patchknn(embedder=Opposite(), max_patches=24, n_neighbors=n_neighbors)
     assert detector.fit(images).decision_scores_[0] > 1.8
+
+
+def made(family, count, first=0, **more):
+    return [
+        make_sample(family, seed=first + number, product=3, size=(160, 240), **more).image
+        for number in range(count)
+    ]
+
+
+def test_copies_of_the_only_image_set_its_threshold_whatever_the_bank_holds():
+    (image,) = made("gear", 1)
+    corners = [seen(image, View(0, 0.02 * y, 0.02 * x)) for y in (-1, 1) for x in (-1, 1)]
+    plain = on_bundled("patchknn", jitter=0).fit([image])
+    scores = plain.decision_function(corners)
+    assert scores.max() - 1e-6 <= plain.threshold_ < 1.5 * scores.max()
+    for settings in ({}, {"jitter": 0.1}, {"rotations": 4}, {"jitter": 0, "max_patches": 40}):
+        other = on_bundled("patchknn", **settings).fit([image])
+        assert other.threshold_ == pytest.approx(plain.threshold_, abs=1e-5), settings
+
+
+def test_of_one_image_most_normal_ones_pass_and_most_defects_do_not():
+    normal, bad = made("carpet", 21), made("carpet", 20, 50, defect="cut")
+    detector = on_bundled("patchknn").fit(normal[:1])
+    assert detector.predict(normal[1:]).mean() < 0.3
+    assert detector.predict(bad).mean() > 0.7

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from image_sets import panels, photograph
 from movement import SHIFT, TURN, piece, whole_images
 from sklearn.metrics import roc_auc_score
 
@@ -35,7 +34,6 @@ from pyimgano_openclip.images.views import View, patches_of_original, planned, s
 
 CHOOSING = ("carpet", "cork", "gear", "screw", "elpv mono", "brick")
 REPORTING = ("circuit board", "elpv poly", "panels", "retina", "cell", "hubble_deep_field")
-OF_PHOTOGRAPHS = ("brick", "retina", "cell", "hubble_deep_field")
 DEPTHS, WINDOWS = (0.25, 0.5, 0.75), (1, 3)
 GRID = (12, 12)
 AT_ONCE = 8  # copies
@@ -215,16 +213,6 @@ class Measured:
         return [100 * roc_auc_score(truth, scores) for scores in np.split(hottest, 2)]
 
 
-def images_of(name: str, seed: int, train: int, test: int) -> tuple[list, list, list]:
-    """Normal images to fit with, normal and defective ones to test with, all with a margin."""
-    if name == "panels":
-        return panels("poly", seed, train, test)
-    if name in OF_PHOTOGRAPHS:
-        found = photograph(name, seed, "margin", train=train, test=test)
-        return found.train, found.test[:test], found.test[test:]
-    return whole_images(name, seed, train, test)
-
-
 def measure(options: argparse.Namespace, known: set) -> Iterator[dict]:
     """AUROC of each choice, seed by seed."""
     embedder = OpenCLIPPatchEmbedder(
@@ -240,7 +228,7 @@ def measure(options: argparse.Namespace, known: set) -> Iterator[dict]:
             ]
             if not wanted:
                 continue
-            images = images_of(name, seed, max(options.images), options.test)
+            images = whole_images(name, seed, max(options.images), options.test)
             measured = Measured(embedder, images, seed)
             for count, what in wanted:
                 found = measured.auroc(CHOICES[what], count)
