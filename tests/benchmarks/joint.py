@@ -132,6 +132,7 @@ class Measured:
         self._passes: dict[View, np.ndarray] = {}
         self._nearest: dict[tuple[View, Tokens], dict[tuple[int, View], np.ndarray]] = {}
         self._tokens: dict[tuple[View, Tokens], np.ndarray] = {}
+        self._banks: dict[tuple, MemoryBank] = {}
         self._distances: dict[tuple, np.ndarray] = {}
 
     @cached_property
@@ -199,7 +200,9 @@ class Measured:
             if rows < made.rows and choice.neighbours == 1:  # all are kept
                 found = [self._away(made.tokens, plan, view) for view in passes]
             else:
-                bank, many = self._bank(made, count), choice.neighbours
+                bank, many = self._banks.get(key[:3]), choice.neighbours
+                if bank is None:
+                    bank = self._banks[key[:3]] = self._bank(made, count)
                 found = [
                     bank.nearest_distance(self._asked(view, made.tokens), many) for view in passes
                 ]
