@@ -84,13 +84,14 @@ class Choice:
 
 
 DEFAULT = "the defaults"
+TURNED = (View(TURN, 0, 1e-9), View(-TURN, 0, 1e-9))  # like moved copies, not of all images
 PLAIN = Bank(views=views_of(1, 0))
 CHOICES = {
     DEFAULT: Choice(),
     "jitter=0": Choice(PLAIN),
     "jitter=0.03": Choice(Bank(views=views_of(1, 0.03))),
     "copies turned by 1.5 degrees as well": Choice(
-        Bank(views=(*views_of(1, 0.02), View(TURN), View(-TURN)), copies=COPIES * 3 // 2)
+        Bank(views=(*views_of(1, 0.02), *TURNED), copies=COPIES * 3 // 2)
     ),
     "two moved passes in a score, no jitter": Choice(PLAIN, passes=3),
     "two moved passes, and jitter": Choice(passes=3),
