@@ -89,9 +89,9 @@ def made(family, count, first=0, **more):
 
 def test_copies_of_the_only_image_set_its_threshold_whatever_the_bank_holds():
     (image,) = made("gear", 1)
-    corners = [seen(image, View(0, 0.02 * y, 0.02 * x)) for y in (-1, 1) for x in (-1, 1)]
+    copies = [seen(image, View(1.5 * x, 0.02 * y, 0.02 * x)) for y in (-1, 1) for x in (-1, 1)]
     plain = on_bundled("patchknn", jitter=0).fit([image])
-    scores = plain.decision_function(corners)
+    scores = plain.decision_function(copies)
     assert scores.max() - 1e-6 <= plain.threshold_ < 1.5 * scores.max()
     for settings in ({}, {"jitter": 0.1}, {"rotations": 4}, {"jitter": 0, "max_patches": 40}):
         other = on_bundled("patchknn", **settings).fit([image])

@@ -222,9 +222,9 @@ class Enrolment(NamedTuple):
     def _alone(self, image: StoredImage, item: Item, tokens: Floats, places: Indices) -> Floats:
         """Distances of the only image, or of its near copies, as if they were new.
 
-        Copies of it, moved like none in the bank, stand in for further images: of their distances
-        to the image the highest counts. A custom embedder may read images that this package
-        cannot; then the image is compared with itself, each patch with all but its surroundings.
+        Copies of it, moved and turned, stand in for further images: of the distances of a patch to
+        the image the highest counts. A custom embedder may read images that this package cannot;
+        then the image is compared with itself, each patch with all but its own surroundings.
         """
         if isinstance(self.embedder, InjectedEmbedder):
             distances = distance_within(tokens, places, image.grid, self.n_neighbors)

@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 
 Points = npt.NDArray[np.float64]
 
-JITTER = 0.02  # of the side, by which parts usually lie differently
+JITTER, TURN = 0.02, 1.5  # of the side, and degrees, by which parts usually lie differently
 WAYS = ((1, 0), (-1, 0), (0, 1), (0, -1))  # down and right, in which a moved copy is moved
-CORNERS = ((1, 1), (1, -1), (-1, 1), (-1, -1))  # the same, of a copy that no moved copy equals
 
 
 class View(NamedTuple):
@@ -57,7 +56,10 @@ def views_of(rotations: int, jitter: float) -> tuple[View, ...]:
     )
 
 
-STAND_INS = tuple(View(0.0, down * JITTER, right * JITTER) for down, right in CORNERS)
+# Of the only image, moved towards the corners and turned, as no copy in the bank is.
+STAND_INS = tuple(
+    View(right * TURN, down * JITTER, right * JITTER) for down in (1, -1) for right in (1, -1)
+)
 
 
 def planned(views: Sequence[View], count: int, most: int) -> list[tuple[int, int]]:
