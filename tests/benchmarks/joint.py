@@ -4,10 +4,10 @@
     python tests/benchmarks/joint.py --images 50 --seeds 4 --results fifty.jsonl
 
 Image AUROC in percent on crops in place / on the same crops moved by up to 2 % of the side and 1.5
-degrees: the default, then what changes if one choice is another, with its standard error over
-seeds. Bundled tower; each image is encoded once, at three depths, and all choices follow from these
-tokens. The first half of the sets chooses, the second one reports. What is in the file of results
-is not measured again.
+degrees: the default, then what changes if one choice is another, with a star if that is more than
+two standard errors over seeds. Bundled tower; each image is encoded once, at three depths, and all
+choices follow from these tokens. The first half of the sets chooses, the second one reports. What
+is in the file of results is not measured again.
 """
 
 from __future__ import annotations
@@ -84,14 +84,14 @@ class Choice:
 
 
 DEFAULT = "the defaults"
-TURNED = (View(TURN, 0, 1e-9), View(-TURN, 0, 1e-9))  # like moved copies, not of all images
+TURNED = View(TURN, 0, 1e-9)  # like a moved copy, not of all images
 PLAIN = Bank(views=views_of(1, 0))
 CHOICES = {
     DEFAULT: Choice(),
     "jitter=0": Choice(PLAIN),
     "jitter=0.03": Choice(Bank(views=views_of(1, 0.03))),
-    "copies turned by 1.5 degrees as well": Choice(
-        Bank(views=(*views_of(1, 0.02), *TURNED), copies=COPIES * 3 // 2)
+    "a copy turned by 1.5 degrees as well": Choice(
+        Bank(views=(*views_of(1, 0.02), TURNED), copies=COPIES * 5 // 4)
     ),
     "two moved passes in a score, no jitter": Choice(PLAIN, passes=3),
     "two moved passes, and jitter": Choice(passes=3),
@@ -239,34 +239,37 @@ def measure(options: argparse.Namespace, known: set) -> Iterator[dict]:
                 yield {"count": count, "set": name, "seed": seed, "choice": what, "auroc": found}
 
 
-def told(found: list[dict], count: int) -> None:
+def told(found: list[dict], counts: list[int]) -> None:
     """Print a table: the default, then by how much the others are better or worse."""
-    by_choice: dict[str, dict] = {}
-    for row in found:
-        if row["count"] == count:
-            of_choice = by_choice.setdefault(row["choice"], {})
-            of_choice.setdefault(row["set"], {})[row["seed"]] = np.array(row["auroc"])
-    usual = by_choice[DEFAULT]
-    for what in filter(by_choice.__contains__, CHOICES):
-        cells = ""
-        for half in (CHOOSING, REPORTING):
-            each = [
-                [row - (usual[name][seed] if what != DEFAULT else 0) for seed, row in here.items()]
-                for name, here in by_choice[what].items()
-                if name in half
-            ]
-            if each:
-                mean = np.mean([np.mean(rows, axis=0) for rows in each], axis=0)
-                errors = [
-                    np.var(rows, axis=0, ddof=1) / len(rows) for rows in each if len(rows) > 1
-                ]
-                error = (
-                    np.sqrt(np.sum(errors, axis=0)) / len(each) if errors else np.full(2, np.nan)
-                )
-                sign = "" if what == DEFAULT else "+"
-                pairs = zip(mean, error, strict=True)
-                cells += " | " + " / ".join(f"{m:{sign}.1f} ± {e:.1f}" for m, e in pairs)
-        print(f"{what:40}{cells}", flush=True)
+    rows = {
+        (row["count"], row["choice"], row["set"], row["seed"]): np.array(row["auroc"])
+        for row in found
+    }
+    for what in CHOICES:
+        cells = [
+            cell(rows, count, what, half) for count in counts for half in (CHOOSING, REPORTING)
+        ]
+        if any(cells):
+            print("|", " | ".join([what, *cells]), "|", flush=True)
+
+
+def cell(rows: dict, count: int, what: str, half: tuple[str, ...]) -> str:
+    """Mean over sets; with a star what is more than two standard errors away from the default."""
+    by_set: dict[str, list] = {}
+    for (number, choice, name, seed), auroc in rows.items():
+        if (number, choice) == (count, what) and name in half:
+            usual = 0 if what == DEFAULT else rows[count, DEFAULT, name, seed]
+            by_set.setdefault(name, []).append(auroc - usual)
+    if not by_set:
+        return ""
+    mean = np.mean([np.mean(each, axis=0) for each in by_set.values()], axis=0)
+    if what == DEFAULT:
+        return f"{mean[0]:.1f} / {mean[1]:.1f}"
+    squares = [np.var(each, axis=0, ddof=1) / len(each) for each in by_set.values() if each[1:]]
+    error = np.sqrt(np.sum(squares, axis=0)) / len(squares) if squares else np.full(2, np.inf)
+    return " / ".join(
+        f"{m:+.1f}{'*' if abs(m) > 2 * e else ''}" for m, e in zip(mean, error, strict=True)
+    )
 
 
 def main() -> None:
@@ -285,9 +288,9 @@ def main() -> None:
         for row in measure(options, known):
             print(json.dumps(row), file=file, flush=True)
             found.append(row)
-    for count in options.images:
-        print(f"\n{count} training images: choosing in place / moved | reporting")
-        told(found, count)
+    heads = (f"{count}: {half}" for count in options.images for half in ("choosing", "reporting"))
+    print("| |", " | ".join(heads), "|")
+    told(found, options.images)
 
 
 if __name__ == "__main__":
