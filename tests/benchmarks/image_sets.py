@@ -1,7 +1,7 @@
 """Normal and defective images to measure with: solar cells, textile, generated products.
 
 Needs the extra ``examples``, and scikit-image for the photographs. The generated products are of
-families that the bundled model was not trained on. Nothing was ever chosen by the photographs.
+families that the bundled model was not trained on.
 """
 
 from __future__ import annotations
