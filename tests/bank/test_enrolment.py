@@ -87,6 +87,7 @@ def made(family, count, first=0, **more):
     ]
 
 
+@pytest.mark.slow
 def test_copies_of_the_only_image_set_its_threshold_whatever_the_bank_holds():
     (image,) = made("gear", 1)
     copies = [seen(image, View(1.5 * x, 0.02 * y, 0.02 * x)) for y in (-1, 1) for x in (-1, 1)]
@@ -98,6 +99,7 @@ def test_copies_of_the_only_image_set_its_threshold_whatever_the_bank_holds():
         assert other.threshold_ == pytest.approx(plain.threshold_, abs=1e-5), settings
 
 
+@pytest.mark.slow
 def test_of_one_image_most_normal_ones_pass_and_most_defects_do_not():
     normal, bad = made("carpet", 21), made("carpet", 20, 50, defect="cut")
     detector = on_bundled("patchknn").fit(normal[:1])
