@@ -18,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from tempfile import gettempdir
 
 import numpy as np
 import torch
@@ -279,7 +280,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--sets", nargs="+", default=[*CHOOSING, *REPORTING])
     parser.add_argument("--only", nargs="*", choices=CHOICES)
-    parser.add_argument("--results", type=Path, default=Path("joint.jsonl"), help="added to")
+    parser.add_argument(
+        "--results", type=Path, default=Path(gettempdir(), "joint.jsonl"), help="added to"
+    )
     options = parser.parse_args()
     lines = options.results.read_text().splitlines() if options.results.exists() else []
     found = [json.loads(line) for line in lines]
