@@ -27,7 +27,7 @@ from .encoder.settings import check_layers
 from .encoder.tokens import InjectedEmbedder
 from .files.checkpoint import Checkpoint, CheckpointError
 from .images.items import Item, as_items
-from .images.views import View, views_of
+from .images.views import JITTER, View, views_of
 from .maps.scores import ImageScores, from_file, image_score, to_file
 from .memory import out_of_memory_explained
 from .pool.products import Product, product_on
@@ -36,7 +36,7 @@ from .pool.standing import standing
 if TYPE_CHECKING:
     from .files.tensor_file import Arrays
 
-JITTER, MOST_JITTER = 0.02, 0.25  # of the side
+MOST_JITTER = 0.25  # of the side
 STANDING = "standing"  # how much each image in the bank stands out
 TRAINING_PATCHES = "training_patches"  # scores of the patches of all images in the bank
 
@@ -397,11 +397,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             own = [earlier[learnt.numbers.index(number)] for number in added.numbers]
             known = replace(learnt, numbers=(*learnt.numbers, *added.numbers))
             return Lesson(known, np.append(earlier, own), calibration=None)
-        views = self._scored(bank, added)
-        scored = views
-        if added.alone:  # the only image, and its near copies, have the score of its hottest view
-            hottest = max(views, key=lambda view: view.image)
-            scored = [replace(hottest, size=image.size) for image in bank.images]
+        scored = self._scored(bank, added)
         every = (*learnt.scores[: len(bank.images) - len(scored)], *scored)
         by_patch = [found.patches for found in every]
         known = Enrolled(
@@ -415,10 +411,10 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             whole=Whole.grown(learnt.whole, added.portraits, added.near, by_patch),
         )
         if len(known.scores) < len(bank.images):  # of version 0.1.0, and thinned
-            new = np.concatenate([earlier, _image_scores(views)])[list(added.numbers)]
+            new = np.concatenate([earlier, _image_scores(scored)])[list(added.numbers)]
             scores = np.concatenate([earlier, new])
             return Lesson(replace(known, scores=()), scores, Calibration.of(scores))
-        calibration = _calibration(known, added, _image_scores(views))
+        calibration = _calibration(known, added)
         return Lesson(known, _image_scores(known.scores)[list(known.numbers)], calibration)
 
     def _enrolment(self, learnt: Enrolled) -> Enrolment:
@@ -434,9 +430,8 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         )
 
     def _scored(self, bank: MemoryBank, added: Added) -> list[ImageScores]:
-        """The scores of the distances that were measured, of the last images or of stand-ins."""
-        count = len(added.distances)
-        images = bank.images[:1] * count if added.alone else bank.images[-count:]
+        """The scores of the distances that were measured, of the last images."""
+        images = bank.images[len(bank.images) - len(added.distances) :]
         return [
             self._training_scores_of(found, image.size)
             for found, image in zip(added.distances, images, strict=True)
@@ -520,12 +515,11 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         return {**facts, "fitted on": f"{len(bank.images)} images", "bank": kept}
 
 
-def _calibration(known: Enrolled, added: Added, views: Scores) -> Calibration:
-    """What the thresholds follow from: different images, or views of the only one."""
-    if added.alone:
-        return Calibration.of(views, np.zeros(len(views), int))
-    added.relatives.tell()
+def _calibration(known: Enrolled, added: Added) -> Calibration:
+    """What the thresholds follow from: different images."""
     apart, parts = distinct(added.copies), added.relatives.parts(len(known.scores))
+    if len(apart) > 1:
+        added.relatives.tell()
     one_each = _image_scores(known.scores)[apart]
     return Calibration.of(one_each, None if parts is None else parts[apart])
 

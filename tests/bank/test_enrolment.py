@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pyimgano_openclip.bank.enrolment import Enrolment
-from pyimgano_openclip.images.views import views_of
+from pyimgano_openclip.images.views import View, seen
+from pyimgano_openclip.samples import make_sample
 
-from helpers.detectors import patchknn
+from helpers.detectors import on_bundled, patchknn
 from helpers.embedders import (
     ColourEmbedder,
     FileEmbedder,
@@ -40,22 +40,6 @@ def test_images_with_more_patches_than_the_first_are_kept_as_far_as_the_limit_go
     detector = patchknn(embedder=FineEmbedder(), **settings).fit(images)
     assert detector.memory_bank_.seen == 904
     assert len(detector.memory_bank_) == kept
-
-
-@pytest.mark.parametrize(
-    ("images", "before", "moved", "copies"),
-    [(3, 0, 3, 12), (25, 0, 25, 100), (40, 0, 40, 100), (1000, 0, 100, 100), (30, 60, 30, 40),
-     (30, 100, 0, 0)],
-)  # fmt: skip
-def test_moved_copies_are_few_however_many_images_there_are(images, before, moved, copies):
-    views = views_of(2, 0.02)
-    plan = Enrolment(None, None, None, "rgb", views, 1, int, list)._plan(images, before)
-    assert plan == sorted(plan)
-    assert [view for _, view in plan].count(0) == [view for _, view in plan].count(1) == images
-    assert len({index for index, view in plan if view > 1}) == moved
-    ways = [view for _, view in plan if view > 1]
-    assert len(ways) == 2 * copies
-    assert {ways.count(view) for view in range(2, 10)} <= {copies // 4}
 
 
 class FileEmbedderThen(FileEmbedder):
@@ -94,3 +78,30 @@ def test_an_image_opposite_to_all_others_has_the_largest_distance_in_a_thinned_b
     images = [np.full((8, 8, 3), value, np.uint8) for value in range(4)]
     detector = patchknn(embedder=Opposite(), max_patches=24, n_neighbors=n_neighbors)
     assert detector.fit(images).decision_scores_[0] > 1.8
+
+
+def made(family, count, first=0, **more):
+    return [
+        make_sample(family, seed=first + number, product=3, size=(160, 240), **more).image
+        for number in range(count)
+    ]
+
+
+@pytest.mark.slow
+def test_copies_of_the_only_image_set_its_threshold_whatever_the_bank_holds():
+    (image,) = made("gear", 1)
+    copies = [seen(image, View(1.5 * x, 0.02 * y, 0.02 * x)) for y in (-1, 1) for x in (-1, 1)]
+    plain = on_bundled("patchknn", jitter=0).fit([image])
+    scores = plain.decision_function(copies)
+    assert scores.max() - 1e-6 <= plain.threshold_ < 1.5 * scores.max()
+    for settings in ({}, {"jitter": 0.1}, {"rotations": 4}, {"jitter": 0, "max_patches": 40}):
+        other = on_bundled("patchknn", **settings).fit([image])
+        assert other.threshold_ == pytest.approx(plain.threshold_, abs=1e-5), settings
+
+
+@pytest.mark.slow
+def test_of_one_image_most_normal_ones_pass_and_most_defects_do_not():
+    normal, bad = made("carpet", 21), made("carpet", 20, 50, defect="cut")
+    detector = on_bundled("patchknn").fit(normal[:1])
+    assert detector.predict(normal[1:]).mean() < 0.3
+    assert detector.predict(bad).mean() > 0.7

@@ -1,7 +1,7 @@
 """Normal and defective images to measure with: solar cells, textile, generated products.
 
 Needs the extra ``examples``, and scikit-image for the photographs. The generated products are of
-families that the bundled model was not trained on. Nothing was ever chosen by the photographs.
+families that the bundled model was not trained on.
 """
 
 from __future__ import annotations
@@ -69,6 +69,34 @@ def solar_cells(kind: str, seed: int) -> ImageSet:
     return image_set(intact[:TRAIN], intact[TRAIN:], bad)
 
 
+def panels(kind: str, seed: int, train: int, test: int) -> tuple[list, list, list]:
+    """Panels of four cells, 300 x 300: to fit with, normal ones of other cells, and broken ones.
+
+    In a broken panel one cell is broken; each is shown once.
+    """
+    sizes = {"dsize": (150, 150), "interpolation": cv2.INTER_AREA}
+    cells = [cv2.resize(cell, **sizes) for cell in intact_cells(kind, seed)]
+    found = solar_cells(kind, seed)
+    broken = [
+        cv2.resize(cell, **sizes)
+        for cell, bad in zip(found.test, found.defective, strict=True)
+        if bad
+    ][:test]
+    middle, draw = len(cells) // 2, np.random.default_rng(seed)
+
+    def panel(first: int, stop: int, bad: np.ndarray | None = None) -> np.ndarray:
+        four = [cells[first + number] for number in draw.permutation(stop - first)[:4]]
+        if bad is not None:
+            four[draw.integers(4)] = bad
+        return np.vstack([np.hstack(four[:2]), np.hstack(four[2:])])
+
+    return (
+        [panel(0, middle) for _ in range(train)],
+        [panel(middle, len(cells)) for _ in range(test)],
+        [panel(middle, len(cells), bad) for bad in broken],
+    )
+
+
 def textile_images(kind: str, seed: int, count: int) -> list[np.ndarray]:
     """Photographs of cloth ("nominal", "local", "global"), 250 x 250, in random order."""
     import conformal_clip_data
@@ -108,7 +136,13 @@ def product(family: str, seed: int, shape: str = "square", grey: bool = False) -
     return image_set(pixels[:PRODUCT_TRAIN], test[:PRODUCT_TEST], test[PRODUCT_TEST:], masks)
 
 
-def photograph(name: str, seed: int, shape: str = "square", train: int = PRODUCT_TRAIN) -> ImageSet:
+def photograph(
+    name: str,
+    seed: int,
+    shape: str = "square",
+    train: int = PRODUCT_TRAIN,
+    test: int = PRODUCT_TEST,
+) -> ImageSet:
     """Pieces of a photograph of scikit-image, of other halves to fit and to test with.
 
     Damage is painted into them: a dark stain, a bright scratch, a patch of another photograph.
@@ -120,9 +154,7 @@ def photograph(name: str, seed: int, shape: str = "square", train: int = PRODUCT
     upper, lower = np.array_split(whole, 2)
     foreign = _rgb(data.camera() if name != "camera" else data.brick())
     fitted = [_piece(upper, draw, CROPS[shape]) for _ in range(train)]
-    normal, sound = (
-        [_piece(lower, draw, CROPS[shape]) for _ in range(PRODUCT_TEST)] for _ in range(2)
-    )
+    normal, sound = ([_piece(lower, draw, CROPS[shape]) for _ in range(test)] for _ in range(2))
     bad, masks = _painted(sound, foreign, draw)
     return image_set(fitted, normal, bad, [np.zeros_like(mask) for mask in masks] + masks)
 

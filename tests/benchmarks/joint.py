@@ -1,206 +1,299 @@
 """What patch-kNN's defaults buy, all compared together, by the number of training images.
 
-    python tests/benchmarks/joint.py --images 1 5 --seeds 5
-    python tests/benchmarks/joint.py --images 50 --sets gear "elpv mono" --rows 20000 5000
+    python tests/benchmarks/joint.py --images 1 5 10 --seeds 10 --results few.jsonl
+    python tests/benchmarks/joint.py --images 50 --seeds 4 --results fifty.jsonl
 
 Image AUROC in percent on crops in place / on the same crops moved by up to 2 % of the side and 1.5
-degrees: the default, then what changes if one choice is another. Bundled tower, 20 normal and 20
-defective images; each is encoded once, at three depths, and all choices follow from these tokens.
-The first half of the sets chooses, the second one reports.
+degrees: the default, then what changes if one choice is another, with a star if that is more than
+two standard errors over seeds. Bundled tower; each image is encoded once, at three depths, and all
+choices follow from these tokens. The first half of the sets chooses, the second one reports. What
+is in the file of results is not measured again.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from tempfile import gettempdir
 
 import numpy as np
 import torch
-from image_sets import photograph, textile_images
 from movement import SHIFT, TURN, piece, whole_images
 from sklearn.metrics import roc_auc_score
 
 from pyimgano_openclip import OpenCLIPPatchEmbedder
 from pyimgano_openclip.arrays import unit
+from pyimgano_openclip.bank.enrolment import COPIES
 from pyimgano_openclip.bank.memory_bank import MemoryBank
 from pyimgano_openclip.bank.origins import StoredImage
 from pyimgano_openclip.encoder.features import Projection
-from pyimgano_openclip.images.views import WAYS, View, patches_of_original, seen
-from pyimgano_openclip.maps.scores import image_score
+from pyimgano_openclip.images.views import View, patches_of_original, planned, seen, views_of
 
 CHOOSING = ("carpet", "cork", "gear", "screw", "elpv mono", "brick")
-REPORTING = ("elpv poly", "textile local", "gravel", "immunohistochemistry")
-TEST = 20  # images of each kind
+REPORTING = ("circuit board", "elpv poly", "panels", "retina", "cell", "hubble_deep_field")
 DEPTHS, WINDOWS = (0.25, 0.5, 0.75), (1, 3)
-SCORES = {"hottest": ("max", None), "4": ("topk_mean", None)}
+GRID = (12, 12)
+AT_ONCE = 8  # copies
+PROJECTIONS = {length: Projection(length) for length in (384, 256)}
+PASSES = (View(), View(0, 1 / 36, 1 / 36), View(0, -1 / 36, -1 / 36))
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """How tokens are made of those of all depths and neighbourhoods."""
+
+    depths: tuple[float, ...] = (0.5, 0.75)
+    windows: tuple[int, ...] = (1, 3)
+    length: int = 384
+
+    def of(self, parts: np.ndarray) -> np.ndarray:
+        """Tokens (N, patches, D) of parts (N, patches, depths, windows, D)."""
+        depths = [DEPTHS.index(depth) for depth in self.depths]
+        windows = [WINDOWS.index(window) for window in self.windows]
+        some = parts[:, :, depths][:, :, :, windows].astype(np.float32)
+        tokens = torch.from_numpy(unit(some.reshape(-1, some[0, 0].size)))
+        shorter = unit(PROJECTIONS[self.length](tokens).numpy())
+        return shorter.reshape(*parts.shape[:2], -1)
+
+
+@dataclass(frozen=True)
+class Bank:
+    """What is stored: moved copies, so many of them, and so many rows."""
+
+    tokens: Tokens = Tokens()
+    views: tuple[View, ...] = views_of(1, 0.02)
+    copies: int = COPIES
+    rows: int = 10_000
+
+    def plan(self, count: int) -> list[tuple[int, View]]:
+        """The copies of so many images."""
+        return [(image, self.views[v]) for image, v in planned(self.views, count, self.copies)]
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One choice of the defaults; a moved copy is one of ``views``."""
+    """One choice of the defaults."""
 
-    name: str
-    depths: tuple[float, ...] = (0.5, 0.75)
-    windows: tuple[int, ...] = (1, 3)
-    length: int | None = 384
-    views: tuple[View, ...] = (View(), *(View(0, 0.02 * y, 0.02 * x) for y, x in WAYS))
-    rows: int | None = 10_000
-    score: str = "4"
-    shifted: bool = False  # mean over the image and two copies of it, moved by a third of a patch
+    bank: Bank = Bank()
+    neighbours: int = 1
+    hottest: int = 4  # patches that the image score averages
+    passes: int = 1  # with 3, the mean over the image and two copies moved by a third of a patch
 
 
-DEFAULT = Choice("the default")
-TURNED = (View(TURN), View(-TURN))
-OTHERS = (
-    Choice("jitter 0", views=(View(),)),
-    Choice("jitter 0.03", views=(View(), *(View(0, 0.03 * y, 0.03 * x) for y, x in WAYS))),
-    Choice("jitter 0.02, and turns of 1.5 degrees", views=(*DEFAULT.views, *TURNED)),
-    Choice("jitter 0, two shifted passes", views=(View(),), shifted=True),
-    Choice("two shifted passes as well", shifted=True),
-    Choice("depths 0.25 0.5 0.75", depths=DEPTHS),
-    Choice("depth 0.75", depths=(0.75,)),
-    Choice("neighbourhood 1", windows=(1,)),
-    Choice("dimension 256", length=256),
-    Choice("hottest patch", score="hottest"),
-)
-PASSES = (View(0, 1 / 36, 1 / 36), View(0, -1 / 36, -1 / 36))
+DEFAULT = "the defaults"
+TURNED = View(TURN, 0, 1e-9)  # like a moved copy, not of all images
+PLAIN = Bank(views=views_of(1, 0))
+CHOICES = {
+    DEFAULT: Choice(),
+    "jitter=0": Choice(PLAIN),
+    "jitter=0.03": Choice(Bank(views=views_of(1, 0.03))),
+    "a copy turned by 1.5 degrees as well": Choice(
+        Bank(views=(*views_of(1, 0.02), TURNED), copies=COPIES * 5 // 4)
+    ),
+    "two moved passes in a score, no jitter": Choice(PLAIN, passes=3),
+    "two moved passes, and jitter": Choice(passes=3),
+    "50 copies": Choice(Bank(copies=50)),
+    "200 copies": Choice(Bank(copies=200)),
+    "depths 0.25 0.5 0.75": Choice(Bank(Tokens(depths=DEPTHS))),
+    "depth 0.75": Choice(Bank(Tokens(depths=(0.75,)))),
+    "neighbourhood 1": Choice(Bank(Tokens(windows=(1,)))),
+    "neighbourhood 3": Choice(Bank(Tokens(windows=(3,)))),
+    "dimension=256": Choice(Bank(Tokens(length=256))),
+    "n_neighbors=3": Choice(neighbours=3),
+    "the hottest patch alone": Choice(hottest=1),
+    "the 2 hottest": Choice(hottest=2),
+    "the 8 hottest": Choice(hottest=8),
+    "max_patches=5,000": Choice(Bank(rows=5_000)),
+    "max_patches=20,000": Choice(Bank(rows=20_000)),
+}
 
 
-def images_of(name: str, seed: int, train: int) -> tuple[list, list, list]:
-    """Normal images to fit with, normal and defective ones to test with, all with a margin."""
-    if name == "textile local":
-        nominal = textile_images("nominal", seed, train + TEST)
-        return nominal[:train], nominal[train:], textile_images("local", seed, TEST)
-    if name in ("brick", "grass", "gravel", "immunohistochemistry"):
-        found = photograph(name, seed, "margin", train=train)
-        return found.train, found.test[:TEST], found.test[-TEST:]
-    return whole_images(name, seed, train, TEST)
+class Measured:
+    """A set with its tokens, each image and copy encoded once.
 
+    Args:
+        embedder: Of all depths and neighbourhoods, not projected.
+        images: Normal images to fit with, normal and defective ones to test with, with a margin.
+        seed: Of the moves.
+    """
 
-class Encoded:
-    """Tokens of images and of their copies, each encoded once at all depths."""
+    def __init__(
+        self, embedder: OpenCLIPPatchEmbedder, images: tuple[list, ...], seed: int
+    ) -> None:
+        train, self._normal, bad = images
+        self._embedder, self._train = embedder, [piece(image) for image in train]
+        self._test, draw = [*self._normal, *bad], np.random.default_rng(100 + seed)
+        self._moves = [
+            (*draw.uniform(-SHIFT, SHIFT, 2), draw.uniform(-TURN, TURN)) for _ in self._test
+        ]
+        self._copies: dict[tuple[int, View], np.ndarray] = {}
+        self._passes: dict[View, np.ndarray] = {}
+        self._nearest: dict[tuple[View, Tokens], dict[tuple[int, View], np.ndarray]] = {}
+        self._tokens: dict[tuple[View, Tokens], np.ndarray] = {}
+        self._banks: dict[tuple, MemoryBank] = {}
+        self._distances: dict[tuple, np.ndarray] = {}
 
-    def __init__(self) -> None:
-        self.embedder = OpenCLIPPatchEmbedder(
-            "bundled", None, layers=DEPTHS, neighbourhoods=WINDOWS, dimension=None
-        )
-        self.projections = {length: Projection(length) for length in (384, 256)}
+    @cached_property
+    def _shown(self) -> list[np.ndarray]:
+        """Images to test with in place, then the same moved."""
+        placed = [piece(image) for image in self._test]
+        moved = [piece(image, *move) for image, move in zip(self._test, self._moves, strict=True)]
+        return placed + moved
 
-    def __call__(self, images: list[np.ndarray]) -> np.ndarray:
+    def _encoded(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Shape (N, patches, depths, windows, D), parts of unit length."""
-        found = np.stack([tokens for tokens, _, _ in self.embedder.embed_batch(images)])
+        found = np.stack([tokens for tokens, _, _ in self._embedder.embed_batch(images)])
         parts = found.reshape(*found.shape[:2], len(DEPTHS), len(WINDOWS), -1)
         return parts.astype(np.float16)
 
-    def chosen(self, parts: np.ndarray, choice: Choice) -> np.ndarray:
-        """Tokens of shape (N, patches, D)."""
-        depths = [DEPTHS.index(depth) for depth in choice.depths]
-        windows = [WINDOWS.index(window) for window in choice.windows]
-        some = parts[:, :, depths][:, :, :, windows].astype(np.float32)
-        tokens = unit(some.reshape(-1, some[0, 0].size))
-        if choice.length is not None:
-            tokens = unit(self.projections[choice.length](torch.from_numpy(tokens)).numpy())
-        return tokens.reshape(*parts.shape[:2], -1)
+    def _stored(self, made: Tokens, plan: list[tuple[int, View]]) -> list[np.ndarray]:
+        """Tokens of copies, of each shape (patches, D)."""
+        new = [copy for copy in plan if copy not in self._copies]
+        if new:
+            tokens = self._encoded([seen(self._train[image], view) for image, view in new])
+            self._copies.update(zip(new, tokens, strict=True))
+        tokens = made.of(np.stack([self._copies[copy] for copy in plan]))
+        size = self._train[0].shape[:2]
+        places = [patches_of_original(GRID, size, view) for _, view in plan]
+        return [of_copy[inside] for of_copy, inside in zip(tokens, places, strict=True)]
 
+    def _bank(self, made: Bank, count: int) -> MemoryBank:
+        """A bank of so many images and their copies, filled as a detector fills it."""
+        plan, bank = made.plan(count), MemoryBank("torch", limit=made.rows)
+        image = StoredImage(GRID, self._train[0].shape[:2])
+        for (_, view), tokens in zip(plan, self._stored(made.tokens, plan), strict=True):
+            bank.add(image, tokens, made.views.index(view))
+        bank.thin(made.rows)
+        return bank
 
-def bank_of(copies: dict[View, np.ndarray], size: tuple[int, int], choice: Choice) -> MemoryBank:
-    """A bank of images and their copies, by view."""
-    bank, grid = MemoryBank("torch", limit=choice.rows), (12, 12)
-    for image in range(len(copies[View()])):
-        for number, view in enumerate(choice.views):
-            inside = patches_of_original(grid, size, view)
-            stored = StoredImage(grid, size)
-            bank.add(stored, copies[view][image][inside], number, inside)
-    if choice.rows is not None:
-        bank.thin(choice.rows)
-    return bank
+    def _away(self, made: Tokens, plan: list[tuple[int, View]], view: View) -> np.ndarray:
+        """Distances to the nearest of all patches of copies, each product computed once."""
+        known, asked = self._nearest.setdefault((view, made), {}), self._asked(view, made)
+        new = [copy for copy in plan if copy not in known]
+        for start in range(0, len(new), AT_ONCE):
+            some = new[start : start + AT_ONCE]
+            stored = self._stored(made, some)
+            product = torch.from_numpy(asked) @ torch.from_numpy(np.concatenate(stored)).T
+            each = product.split([len(tokens) for tokens in stored], dim=1)
+            nearest = [part.amax(dim=1).numpy() for part in each]
+            known.update(zip(some, nearest, strict=True))
+        return 1 - np.max([known[copy] for copy in plan], axis=0)
 
+    def _asked(self, view: View, tokens: Tokens) -> np.ndarray:
+        """Tokens of one pass of the images to test with, shape (N * patches, D)."""
+        if (view, tokens) not in self._tokens:
+            if view not in self._passes:
+                self._passes[view] = self._encoded([seen(image, view) for image in self._shown])
+            found = tokens.of(self._passes[view])
+            self._tokens[view, tokens] = found.reshape(-1, found.shape[-1])
+        return self._tokens[view, tokens]
 
-def auroc(distances: np.ndarray, score: str) -> float:
-    """Of patch scores, shape (2 * TEST, patches)."""
-    scores = [image_score(patches, *SCORES[score]) for patches in distances]
-    return 100 * roc_auc_score(np.arange(2 * TEST) >= TEST, scores)
-
-
-def measure(
-    name: str, seed: int, counts: list[int], choices: list[Choice], encoded: Encoded
-) -> Iterator[tuple[int, Choice, list[float]]]:
-    """AUROC in place and moved, for each number of training images and each choice."""
-    train, *test = images_of(name, seed, max(counts))
-    draw, train = np.random.default_rng(100 + seed), [piece(image) for image in train]
-    test = [image for kind in test for image in kind]
-    moves = [(*draw.uniform(-SHIFT, SHIFT, 2), draw.uniform(-TURN, TURN)) for _ in test]
-    placed = [piece(image) for image in test]
-    moved = [piece(image, *move) for image, move in zip(test, moves, strict=True)]
-    size = train[0].shape[:2]
-    views = dict.fromkeys(view for choice in choices for view in choice.views)
-    copies = {view: encoded([seen(image, view) for image in train]) for view in views}
-    passes = (View(), *(PASSES if any(choice.shifted for choice in choices) else ()))
-    shown = {view: encoded([seen(image, view) for image in (*placed, *moved)]) for view in passes}
-    known: dict[Choice, np.ndarray] = {}
-    for count in counts:
-        known.clear()
-        for choice in choices:
-            key = replace(choice, name="", score="")
-            if key not in known:
-                bank = bank_of(
-                    {v: encoded.chosen(copies[v][:count], choice) for v in choice.views},
-                    size,
-                    choice,
-                )
-                known[key] = np.mean(
-                    [
-                        searched(bank, encoded.chosen(shown[view], choice))
-                        for view in (passes if choice.shifted else passes[:1])
-                    ],
-                    axis=0,
-                )
-            halves = np.split(known[key], 2)
-            yield count, choice, [auroc(half, choice.score) for half in halves]
-
-
-def searched(bank: MemoryBank, tokens: np.ndarray) -> np.ndarray:
-    flat = tokens.reshape(-1, tokens.shape[-1])
-    return bank.nearest_distance(flat).reshape(tokens.shape[:2])
-
-
-def told(found: dict, count: int, choices: list[Choice], sets: list[str]) -> None:
-    """Print a table: the default, then by how much the others are better or worse."""
-    halves = [[name for name in half if name in sets] for half in (CHOOSING, REPORTING)]
-    for choice in choices:
-        cells = ""
-        for half in filter(None, halves):
-            here, usual = (
-                np.mean([found[count, name, each.name] for name in half], axis=(0, 1))
-                for each in (choice, DEFAULT)
-            )
-            if choice is DEFAULT:
-                cells += f"{here[0]:8.1f} /{here[1]:6.1f}"
+    def distances(self, choice: Choice, count: int) -> np.ndarray:
+        """Of the patches of all images to test with, shape (N, patches)."""
+        made, plan = choice.bank, choice.bank.plan(count)
+        rows = min(made.rows, len(plan) * GRID[0] * GRID[1])
+        key = (made.tokens, tuple(plan), rows, choice.neighbours, choice.passes)
+        if key not in self._distances:  # choices that come to the same are measured once
+            passes = PASSES[: choice.passes]
+            if rows < made.rows and choice.neighbours == 1:  # all are kept
+                found = [self._away(made.tokens, plan, view) for view in passes]
             else:
-                cells += f"{here[0] - usual[0]:+8.1f} /{here[1] - usual[1]:+6.1f}"
-        print(f"{choice.name:40}{cells}", flush=True)
+                bank, many = self._banks.get(key[:3]), choice.neighbours
+                if bank is None:
+                    bank = self._banks[key[:3]] = self._bank(made, count)
+                found = [
+                    bank.nearest_distance(self._asked(view, made.tokens), many) for view in passes
+                ]
+            self._distances[key] = np.mean(found, axis=0).reshape(len(self._shown), -1)
+        return self._distances[key]
+
+    def auroc(self, choice: Choice, count: int) -> list[float]:
+        """In place and moved."""
+        truth = np.arange(len(self._test)) >= len(self._normal)
+        hottest = np.sort(self.distances(choice, count), axis=1)[:, -choice.hottest :].mean(axis=1)
+        return [100 * roc_auc_score(truth, scores) for scores in np.split(hottest, 2)]
+
+
+def measure(options: argparse.Namespace, known: set) -> Iterator[dict]:
+    """AUROC of each choice, seed by seed."""
+    embedder = OpenCLIPPatchEmbedder(
+        "bundled", None, layers=DEPTHS, neighbourhoods=WINDOWS, dimension=None
+    )
+    for seed in range(options.seeds):
+        for name in options.sets:
+            wanted = [
+                (count, what)
+                for count in options.images
+                for what in (options.only or CHOICES)
+                if (count, name, seed, what) not in known
+            ]
+            if not wanted:
+                continue
+            images = whole_images(name, seed, max(options.images), options.test)
+            measured = Measured(embedder, images, seed)
+            for count, what in wanted:
+                found = measured.auroc(CHOICES[what], count)
+                yield {"count": count, "set": name, "seed": seed, "choice": what, "auroc": found}
+
+
+def told(found: list[dict], counts: list[int]) -> None:
+    """Print a table: the default, then by how much the others are better or worse."""
+    rows = {
+        (row["count"], row["choice"], row["set"], row["seed"]): np.array(row["auroc"])
+        for row in found
+    }
+    for what in CHOICES:
+        cells = [
+            cell(rows, count, what, half) for count in counts for half in (CHOOSING, REPORTING)
+        ]
+        if any(cells):
+            print("|", " | ".join([what, *cells]), "|", flush=True)
+
+
+def cell(rows: dict, count: int, what: str, half: tuple[str, ...]) -> str:
+    """Mean over sets; with a star what is more than two standard errors away from the default."""
+    by_set: dict[str, list] = {}
+    for (number, choice, name, seed), auroc in rows.items():
+        if (number, choice) == (count, what) and name in half:
+            usual = 0 if what == DEFAULT else rows[count, DEFAULT, name, seed]
+            by_set.setdefault(name, []).append(auroc - usual)
+    if not by_set:
+        return ""
+    mean = np.mean([np.mean(each, axis=0) for each in by_set.values()], axis=0)
+    if what == DEFAULT:
+        return f"{mean[0]:.1f} / {mean[1]:.1f}"
+    squares = [np.var(each, axis=0, ddof=1) / len(each) for each in by_set.values() if each[1:]]
+    error = np.sqrt(np.sum(squares, axis=0)) / len(squares) if squares else np.full(2, np.inf)
+    return " / ".join(
+        f"{m:+.1f}{'*' if abs(m) > 2 * e else ''}" for m, e in zip(mean, error, strict=True)
+    )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", nargs="+", type=int, default=[1, 5])
+    parser.add_argument("--test", type=int, default=20, help="images of each kind")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--sets", nargs="+", default=[*CHOOSING, *REPORTING])
-    parser.add_argument("--rows", nargs="*", type=int, default=[], help="other limits of the bank")
-    parser.add_argument("--only", nargs="*", help="names of the other choices")
+    parser.add_argument("--only", nargs="*", choices=CHOICES)
+    parser.add_argument(
+        "--results", type=Path, default=Path(gettempdir(), "joint.jsonl"), help="added to"
+    )
     options = parser.parse_args()
-    choices = [DEFAULT, *(c for c in OTHERS if options.only is None or c.name in options.only)]
-    choices += [Choice(f"{rows:,} rows", rows=rows) for rows in options.rows]
-    found, encoded = defaultdict(list), Encoded()
-    for name in options.sets:
-        for seed in range(options.seeds):
-            for count, choice, both in measure(name, seed, options.images, choices, encoded):
-                found[count, name, choice.name].append(both)
-    for count in options.images:
-        print(f"\n{count} training images, {options.seeds} seeds: choosing, reporting")
-        told(found, count, choices, options.sets)
+    lines = options.results.read_text().splitlines() if options.results.exists() else []
+    found = [json.loads(line) for line in lines]
+    known = {(row["count"], row["set"], row["seed"], row["choice"]) for row in found}
+    with options.results.open("a") as file:
+        for row in measure(options, known):
+            print(json.dumps(row), file=file, flush=True)
+            found.append(row)
+    heads = (f"{count}: {half}" for count in options.images for half in ("choosing", "reporting"))
+    print("| |", " | ".join(heads), "|")
+    told(found, options.images)
 
 
 if __name__ == "__main__":

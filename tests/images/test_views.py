@@ -7,6 +7,7 @@ from pyimgano_openclip.images.views import (
     View,
     map_back,
     patches_of_original,
+    planned,
     seen,
     shrink,
     views_of,
@@ -40,6 +41,21 @@ def test_each_turned_copy_is_also_moved_in_four_ways_and_the_image_itself_comes_
     assert {view[1:] for view in both} == {
         (0, 0), (0.02, 0), (-0.02, 0), (0, 0.02), (0, -0.02),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("images", "most", "moved", "copies"),
+    [(3, 100, 3, 12), (25, 100, 25, 100), (40, 100, 40, 100), (1000, 100, 100, 100),
+     (30, 40, 30, 40), (30, 0, 0, 0), (30, -5, 0, 0)],
+)  # fmt: skip
+def test_moved_copies_are_few_however_many_images_there_are(images, most, moved, copies):
+    plan = planned(views_of(2, 0.02), images, most)
+    assert plan == sorted(plan)
+    assert [view for _, view in plan].count(0) == [view for _, view in plan].count(1) == images
+    assert len({index for index, view in plan if view > 1}) == moved
+    ways = [view for _, view in plan if view > 1]
+    assert len(ways) == 2 * copies
+    assert {ways.count(view) for view in range(2, 10)} <= {copies // 4}
 
 
 def test_patches_that_show_no_image_after_turning_are_known():

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from functools import partial
-from itertools import groupby, pairwise
+from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -25,7 +25,14 @@ from ..images.items import ChannelOrder, Item, in_rgb
 from ..images.notices import noticed
 from ..images.roi import Area, Roi, area_of, patches_of_view
 from ..images.unreadable import UnreadableError, attempt, or_raise
-from ..images.views import CHANGES, View, augmented_views, patches_of_original, seen, shrink
+from ..images.views import (
+    STAND_INS,
+    View,
+    patches_of_original,
+    planned,
+    seen,
+    shrink,
+)
 from ..progress import bar
 from .copies import distinct, tell_copies
 from .leaving_out import LeavingOut
@@ -50,8 +57,7 @@ class Added(NamedTuple):
         relatives: Which images in the bank are related.
         distances: Distances of the patches, shape (rows, cols), NaN for those that are not looked
             at: of each image in the bank if it was complete before, otherwise of each new image;
-            none if all were copies. If all are near copies of one, of several stand-ins for further
-            images.
+            none if all were copies.
         standing: How much each image in the bank stands out among the others; empty if tokens of
             earlier ones were dropped, or all images were copies.
         portraits: One of each image that is new to the bank.
@@ -64,11 +70,6 @@ class Added(NamedTuple):
     distances: list[Floats]
     standing: npt.NDArray[np.float64]
     portraits: list[Portrait]
-
-    @property
-    def alone(self) -> bool:
-        """Whether all images in the bank are near copies of one."""
-        return len(distinct(self.copies)) == 1
 
 
 class Enrolment(NamedTuple):
@@ -122,7 +123,8 @@ class Enrolment(NamedTuple):
             if len(bank.images) == before:  # all are copies: nothing has changed
                 return Added(numbers, copies, near, relatives, [], np.empty(0), [])
             if len(distinct(copies)) == 1:
-                found = self._stand_ins(bank.images[0], in_order[0], next(iter(spool)), places[0])
+                alone = self._alone(bank.images[0], in_order[0], next(iter(spool)), places[0])
+                found = iter([alone] * (len(bank.images) - first))
             else:
                 measured = LeavingOut(bank, near, self.n_neighbors).distances(spool, first)
                 each = zip(measured, places, bank.images[first:], strict=True)
@@ -143,7 +145,7 @@ class Enrolment(NamedTuple):
 
         Their tokens go to the spool, the indices of the patches that these are of to ``places``.
         """
-        plan = self._plan(len(items), len(bank.images))
+        plan = planned(self.views, len(items), COPIES - len(bank.images))
         whole = [items[index] if view == 0 else None for index, view in plan]
         copies = items if len(plan) == len(items) else self._with_copies(items, plan)
         count, numbers, portraits = len(plan), list[int](), list[Portrait]()
@@ -175,26 +177,6 @@ class Enrolment(NamedTuple):
         bank.thin(self.bank_size(bank.seen))
         return numbers, portraits
 
-    def _plan(self, count: int, before: int) -> list[tuple[int, int]]:
-        """Which views of so many images are stored, as pairs of indices.
-
-        All moved copies while these are no more than ``COPIES``, otherwise so many, evenly spread
-        over the images, and over the ways in which they are moved.
-
-        Args:
-            count: Number of images.
-            before: Number of those in the bank.
-        """
-        turned = sum(view == View(view.turn) for view in self.views)
-        ways = len(self.views) // turned - 1
-        shares = np.arange(count + 1) * max(0, COPIES - before) // count
-        plan = list[tuple[int, int]]()
-        for index, (first, last) in enumerate(pairwise(shares.tolist())):
-            moved = [1 + number % ways for number in range(first, min(last, first + ways))]
-            for way in (0, *sorted(moved)):
-                plan += [(index, way * turned + turn) for turn in range(turned)]
-        return plan
-
     def _looked_at(
         self, outcomes: Generator[Any, None, None], items: Sequence[Item | None]
     ) -> Generator[PatchTokens | UnreadableError, None, None]:
@@ -210,19 +192,24 @@ class Enrolment(NamedTuple):
         self, items: Sequence[Item], plan: Sequence[tuple[int, int]]
     ) -> Iterator[Item]:
         """Yield each image, followed by its turned and moved copies."""
+        for index, of_image in groupby(plan, key=itemgetter(0)):
+            yield items[index]
+            views = [self.views[view] for _, view in of_image][1:]
+            yield from self._copies(items[index], views, index)
+
+    def _copies(self, item: Item, views: Sequence[View], place: int = 0) -> Iterator[Item]:
+        """Yield views of an image, which is the item at that place."""
+        if not views:
+            return
         # Imports Pillow, which listing models does not need.
         from ..images.reading import read_pixels
 
-        for index, of_image in groupby(plan, key=itemgetter(0)):
-            views = [self.views[view] for _, view in of_image][1:]
-            if views:
-                (pixels,) = or_raise([attempt(read_pixels, items[index])], places=[index])
-                if self.canvas is not None:
-                    height, width = self.canvas
-                    pixels = shrink(pixels, (OVERSAMPLING * height, OVERSAMPLING * width))
-            yield items[index]
-            for view in views:
-                yield seen(pixels, view)
+        (pixels,) = or_raise([attempt(read_pixels, item)], places=[place])
+        if self.canvas is not None:
+            height, width = self.canvas
+            pixels = shrink(pixels, (OVERSAMPLING * height, OVERSAMPLING * width))
+        for view in views:
+            yield seen(pixels, view)
 
     def _add_copy(self, bank: MemoryBank, tokens: Floats, view: int, area: Area | None) -> None:
         image = bank.images[-1]
@@ -232,31 +219,27 @@ class Enrolment(NamedTuple):
             inside = np.flatnonzero(moved)
         bank.add(image, tokens[inside], view, inside)
 
-    def _stand_ins(
-        self, image: StoredImage, item: Item, tokens: Floats, places: Indices
-    ) -> Iterator[Floats]:
-        """Distances of slightly changed views of the only image, or of one of its near copies.
+    def _alone(self, image: StoredImage, item: Item, tokens: Floats, places: Indices) -> Floats:
+        """Distances of the only image, or of its near copies, as if they were new.
 
-        They are compared with the image alone, since they are moved like its moved copies.
-        A custom embedder may read images that this package cannot; then the image is compared with
-        itself, each patch with all but its own surroundings.
+        Copies of it, moved and turned, stand in for further images: of the distances of a patch to
+        the image the highest counts. A custom embedder may read images that this package cannot;
+        then the image is compared with itself, each patch with all but its own surroundings.
         """
-        rows, cols = image.grid
         if isinstance(self.embedder, InjectedEmbedder):
             distances = distance_within(tokens, places, image.grid, self.n_neighbors)
-            yield on_grid(distances, places, image.grid)
-            return
-        from ..images.reading import read_pixels
-
-        bank = MemoryBank()
+            return on_grid(distances, places, image.grid)
+        bank, found = MemoryBank(), list[Floats]()
         bank.add(image, tokens, 0, places)
-        area = area_of(self.roi, item) if len(places) < rows * cols else None
-        stream = self.embedder.stream(augmented_views(read_pixels(item)), self.canvas)
-        for patches, (right, down, turn, _) in zip(stream, CHANGES, strict=True):
+        area = area_of(self.roi, item) if len(places) < image.grid[0] * image.grid[1] else None
+        stream = self.embedder.stream(self._copies(item, STAND_INS), self.canvas)
+        for patches, view in zip(stream, STAND_INS, strict=True):
             if area is not None:
-                moved = patches_of_view(area, image.grid, image.size, View(turn, down, right))
+                moved = patches_of_view(area, image.grid, image.size, view)
                 patches = replace(patches, inside=moved if moved.any() else None)
-            yield patches.on_grid(bank.nearest_distance(patches.flat, self.n_neighbors))
+            found.append(patches.on_grid(bank.nearest_distance(patches.flat, self.n_neighbors)))
+        highest: Floats = np.fmax.reduce(found)
+        return highest
 
 
 def near_images(bank: MemoryBank, relatives: Relatives = INDEPENDENT) -> list[Indices]:

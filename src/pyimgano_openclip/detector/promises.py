@@ -85,7 +85,7 @@ def promise(
         bound=bound,
         confidence=sure,
         count=count,
-        parts=1 < count < len(calibration.scores),  # a single image has several views
+        parts=count < len(calibration.scores),
         contamination=contamination,
         needed=images_needed(contamination, sure),
     )

@@ -1,14 +1,15 @@
-"""Views of one image: turned and moved, or slightly changed.
+"""Views of one image, turned and moved.
 
 Turned copies fill the memory bank for parts that lie in any direction, moved copies for parts that
-lie a little differently. Slightly changed ones stand in for further normal images when there is
-only one to set a threshold.
+lie a little differently. Moved ones also stand in for further normal images when there is only one
+to set a threshold.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -21,18 +22,7 @@ if TYPE_CHECKING:
 
 Points = npt.NDArray[np.float64]
 
-# (shift right, shift down, rotation, brightness): shares of the side, degrees, factor
-CHANGES = (
-    (0.02, 0.00, 0.0, 1.05),
-    (-0.02, 0.01, 0.0, 0.95),
-    (0.00, 0.02, 1.0, 1.00),
-    (0.01, -0.02, -1.0, 1.00),
-    (0.03, 0.03, 0.0, 1.08),
-    (-0.03, 0.02, 2.0, 0.92),
-    (0.02, -0.03, -2.0, 1.03),
-    (-0.01, -0.01, 0.5, 0.97),
-)
-NOISE = 2.0  # grey levels; standard deviation of a quiet camera
+JITTER, TURN = 0.02, 1.5  # of the side, and degrees, by which parts usually lie differently
 WAYS = ((1, 0), (-1, 0), (0, 1), (0, -1))  # down and right, in which a moved copy is moved
 
 
@@ -66,25 +56,32 @@ def views_of(rotations: int, jitter: float) -> tuple[View, ...]:
     )
 
 
-def augmented_views(pixels: Pixels) -> Iterator[Pixels]:
-    """Shift, rotate and relight an image slightly, always in the same eight ways.
+# Of the only image, moved towards the corners and turned, as no copy in the bank is.
+STAND_INS = tuple(
+    View(right * TURN, down * JITTER, right * JITTER) for down in (1, -1) for right in (1, -1)
+)
+
+
+def planned(views: Sequence[View], count: int, most: int) -> list[tuple[int, int]]:
+    """Which views of so many images are stored, as pairs of indices of an image and a view.
+
+    All moved copies while these are no more than ``most``, otherwise so many, evenly spread over
+    the images, and over the ways in which they are moved.
 
     Args:
-        pixels: RGB, uint8, shape (H, W, 3).
-
-    Yields:
-        Eight images of the same shape.
+        views: Those of :func:`views_of`.
+        count: Number of images.
+        most: Number of images, moved, in each orientation.
     """
-    import cv2
-
-    height, width = pixels.shape[:2]
-    generator = np.random.default_rng(0)
-    for right, down, degrees, brightness in CHANGES:
-        motion = cv2.getRotationMatrix2D((width / 2, height / 2), degrees, 1.0)
-        motion[:, 2] += (right * width, down * height)
-        moved = cv2.warpAffine(pixels, motion, (width, height), borderMode=cv2.BORDER_REFLECT_101)
-        noise = generator.normal(0, NOISE, pixels.shape).astype(np.float32)
-        yield np.clip(moved * np.float32(brightness) + noise, 0, 255).astype(np.uint8)
+    turned = sum(view == View(view.turn) for view in views)
+    ways = len(views) // turned - 1
+    shares = np.arange(count + 1) * max(0, most) // count
+    plan = list[tuple[int, int]]()
+    for index, (first, last) in enumerate(pairwise(shares.tolist())):
+        moved = [1 + number % ways for number in range(first, min(last, first + ways))]
+        for way in (0, *sorted(moved)):
+            plan += [(index, way * turned + turn) for turn in range(turned)]
+    return plan
 
 
 def shrink(pixels: Pixels, least: Size) -> Pixels:
