@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pyimgano_openclip import VisionOpenCLIPPatchKNN
 from pyimgano_openclip.bank.enrolment import Enrolment
 from pyimgano_openclip.images.views import views_of
 
@@ -94,3 +95,24 @@ def test_an_image_opposite_to_all_others_has_the_largest_distance_in_a_thinned_b
     images = [np.full((8, 8, 3), value, np.uint8) for value in range(4)]
     detector = patchknn(embedder=Opposite(), max_patches=24, n_neighbors=n_neighbors)
     assert detector.fit(images).decision_scores_[0] > 1.8
+
+
+@pytest.mark.slow
+def test_the_file_of_a_moved_image_is_decoded_once_and_gives_the_tokens_of_the_array(
+    tmp_path, monkeypatch
+):
+    import pyimgano_openclip.images.reading as reading
+
+    images = red_images(3, 60, 80)
+    paths, decoded, decode = save_all(images, tmp_path), list[str](), reading._decode
+
+    def counted(item, content=None):
+        if content is not None:
+            decoded.append(str(item))
+        return decode(item, content)
+
+    monkeypatch.setattr(reading, "_decode", counted)
+    found = VisionOpenCLIPPatchKNN(openclip_model_name="bundled").fit(paths)
+    assert sorted(decoded) == sorted(map(str, paths))
+    same = VisionOpenCLIPPatchKNN(openclip_model_name="bundled").fit(images)
+    np.testing.assert_array_equal(found.memory_bank_.tokens, same.memory_bank_.tokens)

@@ -30,11 +30,12 @@ NOISE = 3  # grey levels
 
 
 def photographs(folder: Path, count: int, side: int) -> list[Path]:
-    """Grey cells as RGB files of so many pixels."""
+    """Grey cells as RGB files of so many pixels; when all have been used, they are turned."""
     folder.mkdir()
     paths, cells = [], intact_cells("mono", 0) + intact_cells("poly", 0)
     for number in range(count):
-        cell = Image.fromarray(cells[number % len(cells)]).resize((side, side), Image.BICUBIC)
+        turned = np.rot90(cells[number % len(cells)], number // len(cells))
+        cell = Image.fromarray(turned).resize((side, side), Image.BICUBIC)
         draw = np.random.default_rng(number)
         pixels = np.asarray(cell).astype(np.int16) + draw.integers(
             -NOISE, NOISE + 1, (side, side, 1)

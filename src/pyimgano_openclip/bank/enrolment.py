@@ -23,6 +23,7 @@ from ..arrays import Floats, Indices, Size
 from ..encoder.tokens import InjectedEmbedder, PatchTokens, on_grid
 from ..images.items import ChannelOrder, Item, in_rgb
 from ..images.notices import noticed
+from ..images.once import DecodedOnce
 from ..images.roi import Area, Roi, area_of, patches_of_view
 from ..images.unreadable import UnreadableError, attempt, or_raise
 from ..images.views import CHANGES, View, augmented_views, patches_of_original, seen, shrink
@@ -214,13 +215,15 @@ class Enrolment(NamedTuple):
         from ..images.reading import read_pixels
 
         for index, of_image in groupby(plan, key=itemgetter(0)):
-            views = [self.views[view] for _, view in of_image][1:]
+            item, views = items[index], [self.views[view] for _, view in of_image][1:]
             if views:
-                (pixels,) = or_raise([attempt(read_pixels, items[index])], places=[index])
+                if isinstance(item, (str, os.PathLike)):
+                    item = DecodedOnce(item)  # the embedder reads it next
+                (pixels,) = or_raise([attempt(read_pixels, item)], places=[index])
                 if self.canvas is not None:
                     height, width = self.canvas
                     pixels = shrink(pixels, (OVERSAMPLING * height, OVERSAMPLING * width))
-            yield items[index]
+            yield item
             for view in views:
                 yield seen(pixels, view)
 
