@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pyimgano_openclip import VisionOpenCLIPPromptScore
+from pyimgano_openclip.cli import main
 from pyimgano_openclip.cli.drawing import Drawing
 from pyimgano_openclip.cli.easel import SAMPLE
+from pyimgano_openclip.detector.base import AT_FIRST
 from pyimgano_openclip.maps.pictures import colour_range
 
 from helpers.embedders import red_image, with_green
@@ -87,6 +90,21 @@ def test_some_images_from_all_over_are_scored_first_and_told_in_order(tmp_path):
     names = [path.name for path in sorted(folder.iterdir())]
     assert fitted.embedder.seen == [*names[::2], *names[1::2]]
     assert [line["image"] for line in lines_of(tmp_path / "out")] == names
+
+
+@pytest.mark.slow
+def test_the_canvas_is_that_of_the_first_images_in_whatever_order_they_are_scored(tmp_path):
+    folder, out = leather(tmp_path / "images", 2 * AT_FIRST, (32, 32)), tmp_path / "out"
+    for seed in range(AT_FIRST // 2 - 1, AT_FIRST):  # most of the first, few of all
+        Image.fromarray(red_image(32, 96, seed=seed)).save(folder / f"{seed:03}.png")
+    words = ["--class-name", "leather", "--model", "bundled", "--overlays", "none"]
+    assert main(["score", str(folder), *words, "--maps", "none", "--out", str(out)]) == 0
+    paths = sorted(folder.iterdir())
+    by_first, by_all = (
+        VisionOpenCLIPPromptScore(openclip_model_name="bundled").choose_canvas(some).canvas_
+        for some in (paths[:AT_FIRST], paths)
+    )
+    assert tuple(json.loads((out / "run.json").read_text())["canvas"]) == by_first != by_all
 
 
 def test_a_disk_that_is_full_while_drawing_is_told(tmp_path, monkeypatch):

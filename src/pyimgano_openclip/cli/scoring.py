@@ -113,7 +113,11 @@ def score_into(
     ):
         # Those images are reported in the results and in the answer.
         warnings.simplefilter("ignore", UnreadableImageWarning)
-        images = _a_sample_first([source for source in todo if source.problem is None])
+        images = [source for source in todo if source.problem is None]
+        if draw is not None and images:
+            # By the first ones, in whatever order they are scored.
+            detector.choose_canvas([image.path for image in images[:AT_FIRST]])
+            images = _a_sample_first(images)
         for source, found in zip(images, score(detector, images), strict=True):
             if not results.is_open or results.canvas != detector.canvas_:
                 results.start(detector.canvas_)
@@ -134,8 +138,8 @@ def score_into(
 
 def _a_sample_first(images: Sequence[ImageFile]) -> list[ImageFile]:
     """The images in order, but first some from all over, by which colours are chosen."""
-    sample = images[:: -(-len(images) // SAMPLE)] if images else []
-    return [*sample, *(image for image in images if image not in set(sample))]
+    step = -(-len(images) // SAMPLE)
+    return [*images[::step], *(image for place, image in enumerate(images) if place % step)]
 
 
 def _add_folders(
