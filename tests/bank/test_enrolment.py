@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pyimgano_openclip import VisionOpenCLIPPatchKNN
 from pyimgano_openclip.images.views import View, seen
 from pyimgano_openclip.samples import make_sample
 
@@ -105,3 +106,24 @@ def test_of_one_image_most_normal_ones_pass_and_most_defects_do_not():
     detector = on_bundled("patchknn").fit(normal[:1])
     assert detector.predict(normal[1:]).mean() < 0.3
     assert detector.predict(bad).mean() > 0.7
+
+
+@pytest.mark.slow
+def test_the_file_of_a_moved_image_is_decoded_once_and_gives_the_tokens_of_the_array(
+    tmp_path, monkeypatch
+):
+    import pyimgano_openclip.images.reading as reading
+
+    images = red_images(3, 60, 80)
+    paths, decoded, decode = save_all(images, tmp_path), list[str](), reading._decode
+
+    def counted(item, content=None):
+        if content is not None:
+            decoded.append(str(item))
+        return decode(item, content)
+
+    monkeypatch.setattr(reading, "_decode", counted)
+    found = VisionOpenCLIPPatchKNN(openclip_model_name="bundled").fit(paths)
+    assert sorted(decoded) == sorted(map(str, paths))
+    same = VisionOpenCLIPPatchKNN(openclip_model_name="bundled").fit(images)
+    np.testing.assert_array_equal(found.memory_bank_.tokens, same.memory_bank_.tokens)

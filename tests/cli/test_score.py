@@ -11,6 +11,7 @@ from pyimgano_openclip.cli import main
 from pyimgano_openclip.cli.drawing import fair_side
 
 from helpers.embedders import red_image
+from helpers.processes import run_python
 from helpers.runs import find_images, fitted_detector, lines_of, lock, scored
 
 
@@ -155,3 +156,29 @@ def test_what_was_left_out_is_said(parts, tmp_path, capsys):
     (parts / "late/bad.png").unlink()
     assert main([*command, "--out", str(tmp_path / "out")]) == 0
     assert "1 image of an earlier run not among these: results removed" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_scoring_starts_without_the_registry_of_the_host_which_works_afterwards(parts, tmp_path):
+    saved = tmp_path / "d.safetensors"
+    command = ["fit", "--normal", str(parts), "--out", str(saved), "--model", "bundled"]
+    assert main(command) == 0
+    words = [
+        "score",
+        str(parts),
+        "--detector",
+        str(saved),
+        "--out",
+        str(tmp_path / "out"),
+        "--json",
+    ]
+    code = f"""
+import sys
+from pyimgano_openclip.cli import main
+sys.argv = ["pyimgano-openclip", *{words}]
+assert main() == 0
+print([name for name in ("pyimgano.models", "scipy") if name in sys.modules])
+from pyimgano.models import create_model
+print(type(create_model("vision_openclip_patchknn", openclip_model_name="bundled")).__module__)"""
+    *_, loaded, ours = run_python(code).stdout.splitlines()
+    assert (loaded, ours) == ("[]", "pyimgano_openclip.patchknn")

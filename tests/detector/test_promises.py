@@ -5,11 +5,12 @@ from functools import cache
 
 import numpy as np
 import pytest
-from scipy.stats import binom, norm
+from scipy.stats import beta, binom, norm
 
 from pyimgano_openclip import VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore, load_detector
 from pyimgano_openclip.cli import main
-from pyimgano_openclip.detector.promises import FewImagesWarning, images_needed
+from pyimgano_openclip.detector.learnt import Calibration
+from pyimgano_openclip.detector.promises import FewImagesWarning, images_needed, promise
 
 from helpers.detectors import BOTH
 from helpers.embedders import GREEN, RED, red_images
@@ -166,3 +167,13 @@ def test_fit_and_the_report_say_what_can_be_expected(tmp_path, capsys):
     out = tmp_path / "out"
     assert main(["score", str(normal), "--detector", saved, "--out", str(out)]) == 0
     assert "a new normal image is flagged with about 9 %" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize("count", [1, 29, 213, 5000])
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
+def test_a_bound_is_that_of_clopper_and_pearson(count, confidence):
+    scores = np.arange(count, dtype=np.float64)
+    for flagged in {0, count // 10, count - 1}:
+        found = promise(Calibration.of(scores), scores[count - 1 - flagged], 0.1, confidence)
+        exact = beta.ppf(confidence, flagged + 1, count - flagged)
+        assert found.bound == pytest.approx(exact, rel=1e-9)

@@ -8,7 +8,7 @@ open_clip = pytest.importorskip("open_clip")
 
 import torch.nn.functional as F  # noqa: N812
 
-from pyimgano_openclip.encoder.towers import Request, VisionTransformerTower, make_tower
+from pyimgano_openclip.encoder.towers import Request, VisionTransformerTower, make_tower, side_path
 from pyimgano_openclip.encoder.towers.side_path import attention_outputs
 
 pytestmark = pytest.mark.slow
@@ -69,6 +69,15 @@ def test_self_attention_equals_the_formula(kind):
     torch.testing.assert_close(
         attention_outputs(block, tokens, [kind])[0], expected, atol=1e-6, rtol=1e-5
     )
+
+
+@pytest.mark.parametrize("count", [17, side_path.FEW, side_path.FEW + 1])
+def test_attention_in_bfloat16_is_that_in_float32_up_to_rounding(count):
+    block, tokens = clip().visual.transformer.resblocks[1], torch.randn(2, count, 64)
+    exact = torch.stack(attention_outputs(block, tokens, ["qk", "vv"]))
+    half = attention_outputs(block.to(torch.bfloat16), tokens.bfloat16(), ["qk", "vv"])
+    away = (torch.stack(half).float() - exact).abs().mean() / exact.abs().mean()
+    assert 0 < away < 0.02
 
 
 @pytest.mark.parametrize("stages", [1, 2, 4])

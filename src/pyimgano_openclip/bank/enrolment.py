@@ -23,16 +23,10 @@ from ..arrays import Floats, Indices, Size
 from ..encoder.tokens import InjectedEmbedder, PatchTokens, on_grid
 from ..images.items import ChannelOrder, Item, in_rgb
 from ..images.notices import noticed
+from ..images.once import DecodedOnce
 from ..images.roi import Area, Roi, area_of, patches_of_view
 from ..images.unreadable import UnreadableError, attempt, or_raise
-from ..images.views import (
-    STAND_INS,
-    View,
-    patches_of_original,
-    planned,
-    seen,
-    shrink,
-)
+from ..images.views import STAND_INS, View, patches_of_original, planned, seen, shrink
 from ..progress import bar
 from .copies import distinct, tell_copies
 from .leaving_out import LeavingOut
@@ -193,14 +187,17 @@ class Enrolment(NamedTuple):
     ) -> Iterator[Item]:
         """Yield each image, followed by its turned and moved copies."""
         for index, of_image in groupby(plan, key=itemgetter(0)):
-            yield items[index]
-            views = [self.views[view] for _, view in of_image][1:]
-            yield from self._copies(items[index], views, index)
+            item, views = items[index], [self.views[view] for _, view in of_image][1:]
+            if views and isinstance(item, (str, os.PathLike)):
+                item = DecodedOnce(item)
+            copies = self._copies(item, views, index)  # decoded before the embedder reads it
+            yield item
+            yield from copies
 
     def _copies(self, item: Item, views: Sequence[View], place: int = 0) -> Iterator[Item]:
-        """Yield views of an image, which is the item at that place."""
+        """Views of an image, which is the item at that place and is read at once."""
         if not views:
-            return
+            return iter(())
         # Imports Pillow, which listing models does not need.
         from ..images.reading import read_pixels
 
@@ -208,8 +205,7 @@ class Enrolment(NamedTuple):
         if self.canvas is not None:
             height, width = self.canvas
             pixels = shrink(pixels, (OVERSAMPLING * height, OVERSAMPLING * width))
-        for view in views:
-            yield seen(pixels, view)
+        return (seen(pixels, view) for view in views)
 
     def _add_copy(self, bank: MemoryBank, tokens: Floats, view: int, area: Area | None) -> None:
         image = bank.images[-1]

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from .arguments.parser import build_parser
 from .console import complain, show, standing_in
+from .host import import_base_alone
 from .messages import UsageError, error_message
 from .places import RUN
 from .usage import check
@@ -41,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         try:
             options = _options(arguments)
             again = options.again
+            if arguments is None:
+                import_base_alone()
             # Importing it takes seconds, and may be interrupted or fail as well.
             answer = _answer(options)
             show(json.dumps(answer.facts, indent=2) if options.json else answer.text)

@@ -6,9 +6,10 @@ import io
 import json
 import math
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -19,6 +20,7 @@ from tqdm import tqdm
 from ..arrays import Floats
 from ..files.atomic import write_atomically
 from ..files.remote import at_hand
+from ..images.once import DecodedOnce
 from ..images.reading import read_pixels
 from ..images.roi import Area, Inside
 from ..maps.pictures import colour_range, map_to_16_bits, mark_inside, overlay, thumbnail
@@ -35,6 +37,7 @@ THUMBNAIL_SIDES = ((60, 960), (300, 640), (1000, 400))
 SMALLEST_SIDE = 280
 OBLONG = 4  # aspect ratio beyond which a small picture would be a line
 QUALITY = 82  # JPEG
+CLOSE = 0.2  # of the range of colours, by which its ends may differ from those that all images give
 LARGEST_SIDE = 65_500  # pixels of a JPEG file, as libjpeg writes it
 
 
@@ -62,6 +65,13 @@ class Drawing:
     thumbnail_side: int
     smoothing: float
 
+    def does_for(self, other: Drawing) -> bool:
+        """Whether colours chosen by some images do for all: other ones would look much alike."""
+        near = CLOSE * (other.high - other.low)
+        low, high = abs(self.low - other.low), abs(self.high - other.high)
+        same = replace(self, low=other.low, high=other.high) == other
+        return same and low <= near and high <= near
+
 
 class Job(NamedTuple):
     """Pictures of an image that are missing.
@@ -71,16 +81,20 @@ class Job(NamedTuple):
         results: Where its patch scores are.
         missing: Where to write them, by what they are: ``thumbnail``, ``map``, ``overlay``.
         area: Where in the image was looked; None for everywhere.
+        scores: Its patch scores, shape (rows, cols); None to read them from the results.
+        image: Where its pixels may still be; None to read them from its file.
     """
 
     record: Record
     results: Results
     missing: dict[str, Path]
     area: Area | None
+    scores: Floats | None = None
+    image: DecodedOnce | None = None
 
     def patches(self) -> Floats:
         """The patch scores of the image, shape (rows, cols)."""
-        return self.results.patches(self.record["image"])
+        return self.results.patches(self.record["image"]) if self.scores is None else self.scores
 
     def inside(self) -> Inside | None:
         """The pixels that are looked at, shape (height, width); None for all."""
@@ -99,12 +113,14 @@ Painting: TypeAlias = Callable[[Drawing, Sequence[Job]], Iterator[None]]
 
 def paint_here(drawing: Drawing, jobs: Sequence[Job]) -> Iterator[None]:
     """Draw in this process."""
-
-    def paint(job: Job) -> None:
-        job.write(pictures(drawing, job.record, job.patches(), job.missing, job.inside()))
-
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from pool.map(paint, jobs)
+        yield from pool.map(partial(paint_one, drawing), jobs)
+
+
+def paint_one(drawing: Drawing, job: Job) -> None:
+    """Draw and write the pictures of an image."""
+    missing, inside = job.missing, job.inside()
+    job.write(pictures(drawing, job.record, job.patches(), missing, inside, job.image))
 
 
 def draw_all(
@@ -125,24 +141,19 @@ def draw_all(
         records: Records of the images; unreadable ones are skipped.
         maps: See :class:`Drawing`.
         overlays: See :class:`Drawing`.
-        more: Whether images were added, so that the colours are chosen anew.
+        more: Whether images were added, for which the colours may have to be chosen anew.
         paint: Draws the pictures.
 
     Returns:
         How the pictures are drawn.
     """
     scored = [record for record in records if "score" in record]
-    settings = results.folder / PICTURE_SETTINGS
-    drawing = None if more else drawn(results.folder, maps=maps, overlays=overlays)
-    if drawing is None:
-        drawing = _choose(results, detector, scored, maps, overlays)
-    content = (json.dumps(asdict(drawing), indent=2) + "\n").encode()
-    if not settings.is_file() or settings.read_bytes() != content:
-        # Pictures with other colours could not be compared.
-        settings.unlink(missing_ok=True)
-        _discard(results, scored)
-        write_atomically(settings, content)
-    jobs = [job for record in scored if (job := _job(results, detector, drawing, record)).missing]
+    drawing = drawn(results.folder, maps=maps, overlays=overlays)
+    if drawing is None or more:
+        chosen = choose(results, detector, scored, len(records), maps, overlays)
+        drawing = chosen if drawing is None or not drawing.does_for(chosen) else drawing
+    settle(results, drawing, scored)
+    jobs = [job for record in scored if (job := job_of(results, detector, drawing, record)).missing]
     for _ in tqdm(
         paint(drawing, jobs),
         desc=f"{short_name(detector)}: pictures",
@@ -170,13 +181,37 @@ def drawn(folder: Path, *, maps: str, overlays: str) -> Drawing | None:
     return found if sound else None
 
 
-def _choose(
+def settle(results: Results, drawing: Drawing, scored: Iterable[Record]) -> None:
+    """Keep how pictures are drawn, and discard those of scored images that were drawn otherwise."""
+    settings = results.folder / PICTURE_SETTINGS
+    content = (json.dumps(asdict(drawing), indent=2) + "\n").encode()
+    if settings.is_file() and settings.read_bytes() == content:
+        return
+    settings.unlink(missing_ok=True)  # pictures with other colours could not be compared
+    for record in scored:
+        for kind in (OVERLAYS, THUMBNAILS):
+            results.place(kind, record["image"], "jpg").unlink(missing_ok=True)
+    write_atomically(settings, content)
+
+
+def choose(
     results: Results,
     detector: Judge,
     scored: Sequence[Record],
+    count: int,
     maps: str,
     overlays: str,
 ) -> Drawing:
+    """Choose how to draw.
+
+    Args:
+        results: Where patch scores are.
+        detector: Detector that computed the scores.
+        scored: Records of images by which the colours are chosen.
+        count: Number of all images.
+        maps: See :class:`Drawing`.
+        overlays: See :class:`Drawing`.
+    """
     # Imports the host, which takes a second; what is only labelled anew keeps its colours.
     from ..promptscore import VisionOpenCLIPPromptScore
 
@@ -186,14 +221,8 @@ def _choose(
     scale = DISTANCES
     if isinstance(detector, VisionOpenCLIPPromptScore):
         scale = SCALES[detector.mode_in_force]
-    side = next((s for most, s in THUMBNAIL_SIDES if len(scored) <= most), SMALLEST_SIDE)
+    side = next((s for most, s in THUMBNAIL_SIDES if count <= most), SMALLEST_SIDE)
     return Drawing(maps, overlays, low, high, *scale, side, detector.map_smoothing)
-
-
-def _discard(results: Results, scored: Sequence[Record]) -> None:
-    for record in scored:
-        for kind in (OVERLAYS, THUMBNAILS):
-            results.place(kind, record["image"], "jpg").unlink(missing_ok=True)
 
 
 def pictures(
@@ -202,6 +231,7 @@ def pictures(
     patches: Floats,
     wanted: Collection[str],
     inside: Inside | None,
+    image: DecodedOnce | None = None,
 ) -> dict[str, bytes]:
     """Draw pictures of an image.
 
@@ -211,6 +241,7 @@ def pictures(
         patches: Its patch scores, shape (rows, cols).
         wanted: Of ``thumbnail``, ``map`` and ``overlay``.
         inside: The pixels that are looked at, shape (height, width); None for all.
+        image: Where its pixels may still be; None to read them from its file.
     """
     found: dict[str, bytes] = {}
     size = (record["height"], record["width"])
@@ -219,8 +250,11 @@ def pictures(
         found["map"] = _map_bytes(heat, drawing)
     if "thumbnail" not in wanted and "overlay" not in wanted:
         return found
-    with at_hand(record["file"][0]) as path:
-        pixels = read_pixels(path)
+    if image is not None:
+        pixels = read_pixels(image)
+    else:
+        with at_hand(record["file"][0]) as path:
+            pixels = read_pixels(path)
     if inside is not None:
         pixels = mark_inside(pixels, inside)
     if "thumbnail" in wanted:
@@ -232,7 +266,8 @@ def pictures(
     return found
 
 
-def _job(results: Results, detector: Judge, drawing: Drawing, record: Record) -> Job:
+def job_of(results: Results, detector: Judge, drawing: Drawing, record: Record) -> Job:
+    """What is to be drawn of an image that has been labelled."""
     name = record["image"]
     wanted: dict[str, Path] = {"thumbnail": results.place(THUMBNAILS, name, "jpg")}
     if drawing.maps != "none":

@@ -111,7 +111,7 @@ def _finding(
     small = map_of(results, detector, record, size)
     buffer = io.BytesIO()
     picture = heat_picture(small, low=drawing.low, high=drawing.high)
-    picture.save(buffer, "PNG", optimize=True)
+    picture.save(buffer, "PNG")
     return Finding(
         name=record["image"],
         score=record["score"],

@@ -24,13 +24,14 @@ from .answer import Answer
 from .cluster import Cluster, joined
 from .detectors import new_detector, pool_detector, report_settings, saved_detector, settings_of
 from .drawing import draw_all, paint_here
+from .easel import Easel
 from .images import ImageFile, most_pixels
 from .judging import Stored, training_scores
 from .outcome import Run, answer
 from .relabel import remember
 from .remote_images import search
 from .results import Results
-from .scoring import score_here, score_into
+from .scoring import score_into
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -108,7 +109,11 @@ def score_folder(
     names = [source.name for source in sources if source.problem is None]
     results = Results(out, identity, names, overwrite=overwrite)
     try:
-        tally = score_into(results, detector, sources, cluster.score if cluster else score_here)
+        if cluster:
+            tally = score_into(results, detector, sources, cluster.score)
+        else:
+            with Easel(results, detector, len(sources), maps, overlays) as easel:
+                tally = score_into(results, detector, sources, draw=easel.draw)
     finally:
         results.close()
     drawing = draw_all(

@@ -6,7 +6,6 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from tqdm import tqdm
@@ -15,12 +14,14 @@ from ..arrays import Floats
 from ..detector.base import AT_FIRST, OpenCLIPDetector
 from ..detector.drift import MEASURES
 from ..files.digest import digest_of_file
+from ..images.once import DecodedOnce
 from ..maps.gaps import UnreadableImageWarning
 from ..maps.regions import find_regions, hottest_spot
 from ..maps.scores import ImageScores
 from ..mutual import VisionOpenCLIPMutual
 from ..patchknn import VisionOpenCLIPPatchKNN
 from ..promptscore import VisionOpenCLIPPromptScore
+from .easel import SAMPLE
 from .images import ImageFile
 from .judging import REGIONS, labelled, plain_region, short_name
 from .messages import command_words, printable
@@ -37,13 +38,17 @@ class Scored(NamedTuple):
         digest: Of its file, taken before it was read; changed meanwhile, it is scored again.
         record: What the journal keeps of it; of an unreadable one only ``error``.
         patches: Its patch scores, shape (rows, cols); None if it is unreadable.
+        image: Where its pixels may still be; None if it was scored elsewhere.
     """
 
     digest: str | None
     record: Record
     patches: Floats | None
+    image: DecodedOnce | None = None
 
 
+# Draws an image by its record, its patch scores and where its pixels may still be.
+Draw: TypeAlias = Callable[[Record, Floats, "DecodedOnce | None"], None]
 Scoring: TypeAlias = Callable[[OpenCLIPDetector, Sequence[ImageFile]], Iterator[Scored]]
 
 
@@ -56,18 +61,19 @@ def score_here(detector: OpenCLIPDetector, images: Sequence[ImageFile]) -> Itera
     if not images:
         return
     detector.choose_canvas([image.path for image in images[:AT_FIRST]])
-    digests: deque[str | None] = deque()
+    read: deque[tuple[str | None, DecodedOnce]] = deque()
 
-    def noted() -> Iterator[Path]:
+    def noted() -> Iterator[DecodedOnce]:
         for image in images:
-            digests.append(digest_of_file(image.path))
-            yield image.path
+            read.append((digest_of_file(image.path), DecodedOnce(image.path)))
+            yield read[-1][1]
 
     for found in detector.score_iter(noted(), with_tokens=True):
+        digest, image = read.popleft()
         if found.error is not None:
-            yield Scored(digests.popleft(), {"error": printable(command_words(found.error))}, None)
+            yield Scored(digest, {"error": printable(command_words(found.error))}, None)
         else:
-            yield Scored(digests.popleft(), _record(detector, found), found.patches)
+            yield Scored(digest, _record(detector, found), found.patches, image)
 
 
 def score_into(
@@ -75,6 +81,7 @@ def score_into(
     detector: OpenCLIPDetector,
     sources: Sequence[ImageFile],
     score: Scoring = score_here,
+    draw: Draw | None = None,
 ) -> Tally:
     """Score the images that have no scores yet, so that every image has one record.
 
@@ -84,6 +91,7 @@ def score_into(
             unreadable image has ``error`` in place of scores.
         sources: Images to score, and folders that could not be searched for some.
         score: Scores the images.
+        draw: Draws an image that has been scored; None to draw later.
 
     Raises:
         ValueError: If an image cannot be read, or a folder not be searched, and the detector's
@@ -107,11 +115,18 @@ def score_into(
         # Those images are reported in the results and in the answer.
         warnings.simplefilter("ignore", UnreadableImageWarning)
         images = [source for source in todo if source.problem is None]
+        if draw is not None and images:
+            # By the first ones, in whatever order they are scored.
+            detector.choose_canvas([image.path for image in images[:AT_FIRST]])
+            images = _a_sample_first(images)
         for source, found in zip(images, score(detector, images), strict=True):
             if not results.is_open or results.canvas != detector.canvas_:
                 results.start(detector.canvas_)
             results.add(source, found.record, found.patches, found.digest)
-            tally.scored += found.patches is not None
+            if found.patches is not None:
+                tally.scored += 1
+                if draw is not None:
+                    draw(results.records[source.name], found.patches, found.image)
             bar.update()
     tally.seconds = time.perf_counter() - start
     _add_folders(results, detector, [source for source in todo if source.problem is not None])
@@ -120,6 +135,12 @@ def score_into(
     tally.unreadable += [record["image"] for record in tally.records if "error" in record]
     tally.gone = results.finish(tally.records)
     return tally
+
+
+def _a_sample_first(images: Sequence[ImageFile]) -> list[ImageFile]:
+    """The images in order, but first some from all over, by which colours are chosen."""
+    step = -(-len(images) // SAMPLE)
+    return [*images[::step], *(image for place, image in enumerate(images) if place % step)]
 
 
 def _add_folders(

@@ -18,6 +18,7 @@ from .learnt import Calibration, Scores
 
 LEAST = 0.5  # confidence
 USUAL = 0.95  # confidence of a bound where none is asked for
+HALVINGS = 50  # of an interval, down to the precision of floats
 
 
 class FewImagesWarning(UserWarning):
@@ -73,12 +74,10 @@ def promise(
         contamination: Share that was asked for.
         confidence: That of the bound; None for the usual one.
     """
-    from scipy.special import betaincinv  # imported by few calls
-
     sure = USUAL if confidence is None else confidence
     highest = calibration.highest()
     count, within = len(highest), int((highest <= threshold).sum())
-    bound = float(betaincinv(count + 1 - within, within, sure)) if within else 1.0
+    bound = _most(count - within, count, sure) if within else 1.0
     rate = 1 - _share_below(calibration, threshold)
     return Promise(
         rate=rate,
@@ -163,6 +162,23 @@ def percent(share: float) -> str:
     if 1 <= number <= 99 or number in (0, 100):
         return f"{number:.0f} %"
     return f"{number:.1g} %" if number < 1 else f"{number:.3g} %"
+
+
+def _most(flagged: int, count: int, confidence: float) -> float:
+    """The share of which so many of a count, or fewer, are drawn in 1 - ``confidence`` of cases.
+
+    As ``scipy.special.betaincinv(flagged + 1, count - flagged, confidence)``, which takes a quarter
+    of a second to import, in every command that tells what a threshold promises.
+    """
+    drawn, steps = np.arange(flagged + 1), np.log(np.arange(1, count + 1))
+    factorial = np.concatenate([[0.0], np.cumsum(steps)])  # logarithms
+    ways = factorial[count] - factorial[drawn] - factorial[count - drawn]
+    low, high = 0.0, 1.0
+    for _ in range(HALVINGS):
+        share = (low + high) / 2
+        chances = ways + drawn * math.log(share) + (count - drawn) * math.log1p(-share)
+        low, high = (share, high) if np.exp(chances).sum() > 1 - confidence else (low, share)
+    return high
 
 
 def _share_below(calibration: Calibration, threshold: float) -> float:

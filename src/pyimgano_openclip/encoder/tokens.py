@@ -19,6 +19,7 @@ from ..arrays import Floats, Indices, Size, unit
 from ..images.identity import Recall, Recalled, nothing_known, of_item
 from ..images.items import Item, describe
 from ..images.look import Look
+from ..images.once import DecodedOnce
 from ..images.roi import Area, Inside, MaskFolder, Roi, area_of, digest, patches_inside
 from ..images.unreadable import UnreadableError, attempt
 
@@ -225,7 +226,8 @@ class InjectedEmbedder:
             Tokens, or an error where the embedder fails or its result is inconsistent or not
             finite.
         """
-        for item in items:
+        for given in items:
+            item = given.path if isinstance(given, DecodedOnce) else given
             image = of_item(item)
             known = recall(image)
             yield (

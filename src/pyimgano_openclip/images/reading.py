@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +25,7 @@ from ..memory import out_of_memory_explained
 from .formats import readable_formats
 from .identity import Recall, Recalled, nothing_known, of_bytes, of_files, of_pixels
 from .items import Item, as_array, describe
+from .once import Decoded, DecodedOnce
 from .opening import checked_size, count_pages, most_pixels, whole_files, why_refused
 from .pixels import array_to_rgb, check_array, range_used, to_rgb
 from .unreadable import UnreadableError
@@ -85,7 +86,7 @@ def read_frame(
     seen = None if file is None else of_files.get(file)
     decoded = None
     if seen is None:
-        decoded = _decode(item, content)
+        decoded = _decoded(item, content, file)
         seen = of_pixels(np.asarray(decoded.image)), decoded.pages
         if file is not None:
             of_files.put(file, seen)
@@ -93,7 +94,7 @@ def read_frame(
     known = recall(identity)
     if known is not None:
         return Recalled(known, pages)
-    image, pages, used = decoded or _decode(item, content)
+    image, pages, used = decoded or _decoded(item, content, file)
     if canvas is None:
         raise UnreadableError(f"{describe(item)} could not be read when the canvas was chosen.")
     height, width = canvas
@@ -113,7 +114,7 @@ def read_pixels(item: Item) -> npt.NDArray[np.uint8]:
     Raises:
         UnreadableError: If the item cannot be read as an image.
     """
-    return np.asarray(_decode(item).image)
+    return np.asarray(_decoded(item).image)
 
 
 def image_size(item: Item) -> Size:
@@ -186,12 +187,22 @@ def read_content(item: Item) -> bytes | None:
         return _content(Path(item))
 
 
-class Decoded(NamedTuple):
-    """A whole image, and what is to be told about its file; see :class:`Frame`."""
+def _decoded(item: Item, content: bytes | None = None, file: str | None = None) -> Decoded:
+    """Decode an image, or take what the reader before has decoded.
 
-    image: Image.Image
-    pages: int
-    range_used: float | None
+    Args:
+        item: The image.
+        content: The bytes of its file, if they have been read.
+        file: Their digest.
+    """
+    if not isinstance(item, DecodedOnce):
+        return _decode(item, content)
+    kept = item.take(file)
+    if kept is None:
+        content = cast(bytes, read_content(item)) if content is None else content
+        kept = _decode(item, content)
+        item.keep(file or of_bytes(content), kept)
+    return kept
 
 
 def _decode(item: Item, content: bytes | None = None) -> Decoded:

@@ -27,7 +27,8 @@ def connected_runs(hot: npt.NDArray[np.bool_]) -> list[list[Run]]:
         their first pixels.
     """
     filled = np.flatnonzero(hot.any(axis=1))
-    edges = np.diff(np.pad(hot[filled], ((0, 0), (1, 1))).view(np.int8), axis=1)
+    padded = np.pad(hot[filled], ((0, 0), (1, 1)))
+    edges = padded[:, 1:] != padded[:, :-1]
     at, ends = np.divmod(np.flatnonzero(edges), edges.shape[1])
     rows = filled[at[::2]].tolist()  # each run has two edges
     pairs = zip(rows, ends[::2].tolist(), ends[1::2].tolist(), strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,9 @@ LEVELS = 64  # number of colours of a map
 COLOURS = np.ascontiguousarray(
     cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO)[..., ::-1]
 )
+# What of the image is kept under each of these colours, of 255, and what of the colour is mixed in.
+KEPT = np.rint(255 - OPACITY * np.arange(256)).astype(np.uint8)
+MIXED_IN = np.rint(COLOURS * (1 - KEPT / 255)[:, None, None]).astype(np.uint8)
 CONTOUR = (255, 255, 255)  # colour of the line around pixels above the threshold
 DIMMED = 0.4  # brightness where was not looked
 EDGE = (0, 190, 255)  # of where was
@@ -76,15 +80,24 @@ def overlay(
         )
     low, high = _ends(threshold, low, high)
     unknown = np.isnan(found)
-    heat = np.clip((np.where(unknown, np.float32(low), found) - low) / (high - low), 0, 1)
-    colours = cv2.applyColorMap((heat * 255).astype(np.uint8), COLOURS)
-    opacity = OPACITY * heat
-    mixed = cv2.blendLinear(np.ascontiguousarray(pixels), colours, 1 - opacity, opacity)
+    known = np.where(unknown, np.float32(low), found) if unknown.any() else found
+    levels = _levels(known, low, high, np.uint8)
+    kept = cv2.LUT(levels, KEPT)
+    mixed = cv2.multiply(pixels, cv2.merge([kept, kept, kept]), scale=1 / 255)
+    cv2.add(mixed, cv2.applyColorMap(levels, MIXED_IN), dst=mixed)
     if threshold is not None:
         _outline(mixed, found > threshold)
     if unknown.any():
         _hatch(mixed, unknown)
     return Image.fromarray(mixed)
+
+
+def _levels(anomaly_map: Floats, low: float, high: float, kind: npt.DTypeLike) -> npt.NDArray[Any]:
+    """A map as integers of a kind without sign, rounded: 0 is ``low``, the highest is ``high``."""
+    scale = np.iinfo(kind).max / (high - low)
+    depth = {1: cv2.CV_8U, 2: cv2.CV_16U}[np.dtype(kind).itemsize]
+    # The one function of OpenCV that scales, rounds and clips at once.
+    return cv2.addWeighted(anomaly_map, scale, anomaly_map, 0, -low * scale, dtype=depth)
 
 
 def _as_map(anomaly_map: npt.ArrayLike) -> Floats:
@@ -179,9 +192,14 @@ def colour_scale(stops: int) -> list[str]:
 
 def thumbnail(image: npt.NDArray[np.uint8], side: int) -> Image.Image:
     """Shrink an image so that its longer side has at most ``side`` pixels."""
-    picture = Image.fromarray(image)
-    picture.thumbnail((side, side), Image.Resampling.HAMMING)  # takes half the time of Lanczos
-    return picture
+    picture, scale = Image.fromarray(image), side / max(image.shape[:2])
+    if scale >= 1:
+        return picture
+    size = [max(1, round(length * scale)) for length in picture.size]
+    # A mean of whole pixels, then of the nearest: as good as filters that take ten times as long.
+    if (whole := int(1 / scale)) > 1:
+        image = np.asarray(picture.reduce(whole))
+    return Image.fromarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR))
 
 
 def map_to_16_bits(anomaly_map: Floats, *, low: float, high: float) -> bytes:
@@ -189,8 +207,7 @@ def map_to_16_bits(anomaly_map: Floats, *, low: float, high: float) -> bytes:
 
     It is smooth, so that hardly any compression makes it small.
     """
-    share = np.clip((anomaly_map - low) / (high - low), 0, 1)
-    grey = np.rint(share * 65535).astype(np.uint16)
+    grey = _levels(anomaly_map, low, high, np.uint16)
     done, data = cv2.imencode(".png", grey, [cv2.IMWRITE_PNG_COMPRESSION, 1, *ROW_BY_ROW])
     if not done:
         raise OSError(f"OpenCV cannot write a PNG file of {grey.shape[1]} x {grey.shape[0]} pixels")

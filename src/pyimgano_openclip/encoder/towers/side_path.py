@@ -18,6 +18,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
+# Tokens of an image, up to which torch's fused attention is slower on the CPU in bfloat16, which it
+# converts, than two products whose weights fit into the cache.
+FEW = 640
+
 
 class SidePath:
     """Sums the self-self attention of the blocks over stages of equal depth, or as CLIP Surgery.
@@ -147,6 +151,17 @@ def _heads(projected: Tensor, count: int) -> dict[str, Tensor]:
 
 def _gather(heads: dict[str, Tensor], kind: str) -> Tensor:
     """Softmax attention with the chosen queries and keys, heads concatenated: (B, N, C)."""
-    queries, keys = (heads[name] for name in kind)
-    gathered: Tensor = F.scaled_dot_product_attention(queries, keys, heads["v"])
+    queries, keys, values = (heads[name] for name in (*kind, "v"))
+    if values.dtype == torch.bfloat16 and values.device.type == "cpu" and values.shape[2] <= FEW:
+        each = zip(queries, keys, values, strict=True)
+        gathered = torch.stack([_in_two_products(*image) for image in each])
+    else:
+        gathered = F.scaled_dot_product_attention(queries, keys, values)
     return gathered.transpose(1, 2).flatten(2)
+
+
+def _in_two_products(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """The same of one image, (heads, N, head width), rounded as in the towers' own attention."""
+    scale: float = queries.shape[-1] ** -0.5
+    attended: Tensor = ((queries * scale) @ keys.transpose(1, 2)).softmax(-1) @ values
+    return attended
