@@ -408,7 +408,9 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             every,
             added.standing,
             added.relatives,
-            whole=Whole.grown(learnt.whole, added.portraits, added.near, by_patch),
+            whole=Whole.grown(
+                learnt.whole, added.portraits, added.near, by_patch, turned=self.rotations > 1
+            ),
         )
         if len(known.scores) < len(bank.images):  # of version 0.1.0, and thinned
             new = np.concatenate([earlier, _image_scores(scored)])[list(added.numbers)]

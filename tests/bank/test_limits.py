@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 import pytest
 
+from pyimgano_openclip import load_detector
 from pyimgano_openclip.bank.limits import FAR_OVER_MOST, Limits
 from pyimgano_openclip.bank.whole import REACH, Whole
 from pyimgano_openclip.encoder.tokens import PatchTokens
@@ -15,7 +16,7 @@ from pyimgano_openclip.images.look import look_of
 from pyimgano_openclip.images.roi import roi_of
 from pyimgano_openclip.runtime.network import LikenessInside
 
-from helpers.detectors import patchknn
+from helpers.detectors import on_bundled, patchknn
 from helpers.embedders import red_images
 
 SIZE = (90, 120)
@@ -163,3 +164,24 @@ def test_what_is_usual_is_the_largest_median_of_a_training_image_and_saved(tmp_p
 def test_without_patch_scores_of_training_images_nothing_is_said_of_them():
     looks = [look_of(texture(seed)) for seed in range(8)]
     assert "most" not in Limits.of([SIZE] * 8, looks, math.inf).ranges
+
+
+def test_a_part_that_may_lie_in_any_direction_may_have_its_texture_across():
+    looks = [look_of(texture(seed, down=1, right=8, contrast=40)) for seed in range(8)]
+    across = texture(81, down=8, right=1, contrast=40)
+    assert reason(Limits.of([SIZE] * 8, looks, math.inf), across) == "another texture"
+    assert reason(Limits.of([SIZE] * 8, looks, math.inf, turned=True), across) is None
+    finer = texture(82, down=1, right=1, contrast=40)
+    assert reason(Limits.of([SIZE] * 8, looks, math.inf, turned=True), finer) is not None
+
+
+@pytest.mark.slow
+def test_turned_parts_are_like_the_others_after_loading_as_well(tmp_path):
+    images = [texture(seed, down=1, right=8, contrast=40)[:, :90] for seed in range(8)]
+    turned = np.rot90(texture(90, down=1, right=8, contrast=40)[:, :90]).copy()
+    for rotations, like in ((1, False), (4, True)):
+        detector = on_bundled("patchknn", rotations=rotations).fit(images)
+        loaded = load_detector(detector.save_checkpoint(tmp_path / "d.safetensors"))
+        for one in (detector, loaded):
+            (scored,) = one.score_iter([turned])
+            assert (scored.unlike is None) is like

@@ -54,13 +54,16 @@ class Limits:
     ranges: Mapping[str, tuple[float, float]]
 
     @classmethod
-    def of(cls, sizes: Sequence[Size], looks: Sequence[Look], usual: float) -> Limits:
+    def of(
+        cls, sizes: Sequence[Size], looks: Sequence[Look], usual: float, *, turned: bool = False
+    ) -> Limits:
         """The limits by training images.
 
         Args:
             sizes: (height, width) of each in pixels.
             looks: The looks that are known.
             usual: The largest median of the patch scores of one; infinite if unknown.
+            turned: Whether images may lie in other directions.
         """
         sides = np.log(sizes)
         ranges = {
@@ -72,6 +75,8 @@ class Limits:
             ranges["most"] = (0.0, FAR_OVER_MOST * usual)
         for name, margins in MARGINS.items() if looks else ():
             known = np.array([_told(name, look) for look in looks])
+            if turned and name == "slant":
+                known = np.concatenate([known, -known])
             ranges[name] = _around(known, margins[len(looks) < LEAST])
         return cls(ranges)
 

@@ -96,11 +96,13 @@ class Whole:
             left out, shape (2,); infinite if there are too few images.
         usual: The largest median of the patch scores of an image, copies left out; infinite if
             these are unknown.
+        turned: Whether images may lie in other directions.
     """
 
     portraits: tuple[Portrait, ...]
     reach: Floats
     usual: float = math.inf
+    turned: bool = False
 
     @classmethod
     def of(
@@ -108,6 +110,8 @@ class Whole:
         portraits: Sequence[Portrait],
         near: Sequence[Indices] | None = None,
         scores: Sequence[Floats] = (),
+        *,
+        turned: bool = False,
     ) -> Whole:
         """Learn what images are as a whole.
 
@@ -115,6 +119,7 @@ class Whole:
             portraits: One of each image.
             near: The near copies of each image, itself included; None if there are no others.
             scores: The patch scores of each image, copies left out, if they are known.
+            turned: Whether images may lie in other directions.
         """
         sketches = np.stack([one.sketches for one in portraits]).astype(np.float32)
         nearest = []
@@ -128,7 +133,7 @@ class Whole:
                     nearest.append(np.linalg.norm(closest - sketches[number], axis=1))
         reach = np.max(nearest, axis=0) if len(nearest) >= LEAST else np.full(2, np.inf)
         usual = max((middle(each) for each in scores), default=0.0)
-        return cls(tuple(portraits), *_or_infinite(reach, usual))
+        return cls(tuple(portraits), *_or_infinite(reach, usual), turned)
 
     @classmethod
     def grown(
@@ -137,10 +142,14 @@ class Whole:
         more: Sequence[Portrait],
         near: Sequence[Indices],
         scores: Sequence[Floats],
+        *,
+        turned: bool,
     ) -> Whole | None:
         """The same with further images; None if not all are known that :meth:`of` takes."""
         portraits = [*(known.portraits if known else ()), *more]
-        return cls.of(portraits, near, scores) if len(portraits) == len(near) else None
+        if len(portraits) != len(near):
+            return None
+        return cls.of(portraits, near, scores, turned=turned)
 
     def arrays(self) -> Arrays:
         """What :meth:`restored` takes; an unknown look has no columns."""
@@ -177,13 +186,15 @@ class Whole:
             raise CheckpointError(f"{checkpoint.path} is damaged: its portraits are inconsistent.")
         each = zip(sketches, sizes.tolist(), looks, strict=True)
         portraits = tuple(Portrait(sketch, (size[0], size[1]), look) for sketch, size, look in each)
-        return cls(portraits, *_or_infinite(reach[:2], float(reach[2])))
+        turned = checkpoint.header["settings"].get("rotations") not in (None, 1)
+        return cls(portraits, *_or_infinite(reach[:2], float(reach[2])), turned)
 
     @cached_property
     def limits(self) -> Limits:
         """Within which an image is like them."""
         looks = [one.look for one in self.portraits if one.look is not None]
-        return Limits.of([one.size for one in self.portraits], looks, self.usual)
+        sizes = [one.size for one in self.portraits]
+        return Limits.of(sizes, looks, self.usual, turned=self.turned)
 
     def unlike(self, patches: PatchTokens, scores: Floats) -> str | None:
         """Why an image is unlike the training images; None if it is like them."""
