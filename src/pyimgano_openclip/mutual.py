@@ -26,7 +26,7 @@ from .images.items import Item, as_items, in_rgb
 from .images.roi import area_of
 from .images.unreadable import UnreadableError
 from .maps.gaps import Gaps, gap
-from .maps.scores import ImageScores
+from .maps.scores import Aggregation, ImageScores
 from .pool.gathering import Gathering, readable
 from .pool.nearest import least_and_most
 from .pool.products import Product, product_on
@@ -138,8 +138,8 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         threshold_rule: ``"share"`` for the score that a share ``contamination`` of the pool
             exceeds; ``"outliers"``, where that share is unknown, for the scores that stand out: two
             standard deviations above the median of their logarithms, by the median deviation.
-        aggregation_method: How the image score is computed from patch scores: ``"topk_mean"``,
-            ``"max"`` or ``"mean"``.
+        aggregation_method: How the image score is computed from patch scores: ``"max"``, as MuSc
+            does it, ``"topk_mean"`` or ``"mean"``.
         aggregation_topk: Share of the patches that ``"topk_mean"`` averages, in (0, 1]; None for
             the 4 hottest, whatever the grid.
         contamination: Share of anomalous images expected in the pool, in (0, 0.5].
@@ -167,6 +167,7 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
     neighbourhoods: Sequence[int] | None = None
     max_comparisons: int = MOST
     threshold_rule: ThresholdRule = "share"
+    aggregation_method: Aggregation = "max"
 
     registry_tags: ClassVar[tuple[str, ...]] = (*TAGS, "unsupervised", "neighbors")
     registry_metadata: ClassVar[Mapping[str, Any]] = {

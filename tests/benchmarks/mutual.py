@@ -37,11 +37,11 @@ class Tokens:
         return common + draw.normal(size=common.shape), PATCHES, (240, 240)
 
 
-def quality(sets: list[str], seeds: int) -> None:
+def quality(sets: list[str], recipes: list[str], seeds: int) -> None:
     print(f"{'':14}{'':8}" + "".join(f"{f'{share:.0%} bad':>10}" for share in SHARES))
     for name in sets:
         normal, bad = normal_and_defective(name, NORMAL, BAD)
-        for recipe in ("fused", "musc"):
+        for recipe in recipes:
             cells = []
             for share in SHARES:
                 count = min(BAD, round(NORMAL * share / (1 - share)))
@@ -93,6 +93,7 @@ def peak() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sets", nargs="+", default=["elpv mono", "elpv poly", "leather", "screw"])
+    parser.add_argument("--recipes", nargs="+", default=["fused", "musc"])
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--cost", action="store_true", help="by the size of the pool")
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES)
@@ -100,7 +101,7 @@ def main() -> None:
     if options.cost:
         cost(options.sizes)
     else:
-        quality(options.sets, options.seeds)
+        quality(options.sets, options.recipes, options.seeds)
 
 
 if __name__ == "__main__":

@@ -123,7 +123,7 @@ def test_the_threshold_is_set_by_fit_and_from_outside(name):
     images = red_images(4)
     detector.fit(images)
     assert isinstance(detector.threshold_, float)
-    images = [with_green(images[0], 0, 0, side) for side in (4, 10, 16, 24)]
+    images = [with_green(images[0], 0, 0, side) for side in (2, 4, 6, 8)]
     scores = detector.decision_function(images)
     detector.threshold_ = float(np.sort(scores)[1])
     labels = detector.predict(images)
