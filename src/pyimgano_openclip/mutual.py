@@ -136,8 +136,8 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         max_comparisons: Maximum number of images that each is compared with, at least 2: a seeded
             sample in a larger pool, so that the cost is linear in the pool.
         threshold_rule: ``"share"`` for the score that a share ``contamination`` of the pool
-            exceeds; ``"outliers"``, where that share is unknown, for the scores that stand out: two
-            standard deviations above the median of their logarithms, by the median deviation.
+            exceeds; ``"outliers"``, where that share is unknown, for the scores that stand out by
+            1.75 standard deviations from the median of their logarithms, by the median deviation.
         aggregation_method: How the image score is computed from patch scores: ``"max"``, as MuSc
             does it, ``"topk_mean"`` or ``"mean"``.
         aggregation_topk: Share of the patches that ``"topk_mean"`` averages, in (0, 1]; None for

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pyimgano.models.base_detector import BaseDetector
 
 NORMAL = 1.4826  # standard deviations of a normal distribution in its median deviation
-STANDING_OUT = 2.0  # standard deviations
-LEAST = 0.05  # of scores, as a share: nothing stands out by less than twice that
+STANDING_OUT = 1.75  # standard deviations; see "Unlabelled folders" in the benchmarks' README
+LEAST = 0.05  # of scores, as a share: a standard deviation of at least that
 
 
 def threshold_from(
