@@ -228,7 +228,7 @@ def measure(options: argparse.Namespace, known: set) -> Iterator[dict]:
             wanted = [
                 (count, what)
                 for count in options.images
-                for what in (options.only or CHOICES)
+                for what in dict.fromkeys([DEFAULT, *(options.only or CHOICES)])
                 if (count, name, seed, what) not in known
             ]
             if not wanted:
