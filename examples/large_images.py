@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"    {detector.tower_facts().get('resolution', 'the whole image at once')}")
         columns.append(
             [
-                overlay(image, found, detector.hot_above(found))
+                overlay(image, found, detector.region_threshold())
                 for image, found in zip(shown, maps, strict=True)
             ]
         )

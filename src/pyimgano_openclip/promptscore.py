@@ -641,9 +641,6 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         """Standard deviation of the Gaussian of anomaly maps in patches; 0 with a recipe."""
         return self._recipe.scorer.smoothing
 
-    def _lowest_value(self, anomaly_map: Floats) -> float:
-        return float(anomaly_map.min()) if self.mode_in_force == "diff" else 0.0
-
     def _names(self, scorer: PromptScorer) -> bool:
         return bool(scorer.text.defects)
 

@@ -11,6 +11,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from pyimgano_openclip import load_detector
 from pyimgano_openclip.cli import main
 from pyimgano_openclip.cli.measures import Share, image_measures, pixel_measures
+from pyimgano_openclip.maps.regions import hot_pixels
 from pyimgano_openclip.maps.scores import anomaly_map
 from pyimgano_openclip.samples import make_sample
 
@@ -59,7 +60,7 @@ def test_a_folder_as_in_mvtec_ad_is_measured_and_two_detectors_stand_side_by_sid
     assert 0 < few["aupro_0.05"] < few["aupro_0.3"] < 1
     defective = [image for image in images if image.parent.name != "good"]
     maps = list(detector.iter_anomaly_maps(images))
-    regions = np.array([found > detector.hot_above(found) for found in maps])
+    regions = np.array([hot_pixels(found, detector.region_threshold()) for found in maps])
     masks = [np.zeros(SIZE)] * 6 + [
         np.asarray(Image.open(leather / f"ground_truth/{image.parent.name}/{image.stem}_mask.png"))
         for image in defective
@@ -140,9 +141,7 @@ def test_a_map_that_is_its_mask_is_perfect_whatever_sizes_the_images_have():
     masks[0][:30], masks[2][60:, :80] = True, True
     patches = [np.zeros((30, 40), np.float32) for _ in masks]
     patches[0][:15], patches[2][15:, :20] = 1, 1
-    found = pixel_measures(
-        lambda size: [anomaly_map(one, size) for one in patches], masks, [0.5] * 3
-    )
+    found = pixel_measures(lambda size: [anomaly_map(one, size) for one in patches], masks, 0.5)
     assert found["map_size"] == (90, 120)
     assert found["pixel_auroc"] > 0.999
     assert found["aupro_0.3"] > 0.99

@@ -167,7 +167,7 @@ def test_results_get_the_labels_of_another_threshold_without_being_scored_again(
 
 def test_only_overlays_whose_contour_moves_are_drawn_again(parts, tmp_path):
     out, fitted = tmp_path / "out", fitted_detector()
-    fitted.threshold_ = 0.1  # above all patches of normal images, below half of the other's peak
+    fitted.threshold_ = 0.1  # above all patches of normal images, below what is hot of the other
     scored(parts, out, fitted)
     drawn = {path: path.stat().st_mtime_ns for path in out.glob("overlays/**/*.jpg")}
     fitted.threshold_ *= 1.01

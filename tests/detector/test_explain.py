@@ -191,15 +191,6 @@ def test_a_threshold_that_is_no_number_is_refused(threshold):
         fine_promptscore().explain(HOLE, threshold=threshold)
 
 
-def test_half_of_the_way_up_is_meant_where_map_values_are_negative():
-    detector = fine_promptscore(mode="diff").fit(FLAWLESS)
-    found = np.full((40, 40), -0.3, np.float32)
-    found[10:20, 10:20] = -0.1
-    detector.fit(FLAWLESS)
-    assert detector.region_threshold() < -0.2
-    assert detector.hot_above(found) == pytest.approx(-0.2)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("family", ["tile", "carpet"])
 def test_a_flagged_image_has_a_region_where_differences_are_negative(family):

@@ -30,7 +30,6 @@ def test_looking_at_a_detector_reads_no_image(build):
     before = detector.embedder.calls
     looks(detector)
     detector.label_threshold(), detector.region_threshold()
-    detector.hot_above(np.zeros((4, 4), np.float32))
     assert detector.embedder.calls == before
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from pyimgano_openclip.maps.boxes import patch_box
 from pyimgano_openclip.maps.components import connected_runs
-from pyimgano_openclip.maps.regions import find_regions
+from pyimgano_openclip.maps.regions import find_regions, hot_pixels
 
 
 def test_regions_are_connected_boxes_hottest_first():
@@ -22,6 +22,30 @@ def test_regions_are_connected_boxes_hottest_first():
     assert 44 <= second.peak_at[0] < 50
     assert find_regions(found, 0.5, limit=1) == [first]
     assert find_regions(found, 2, limit=10) == []
+
+
+def test_each_region_is_cut_at_its_own_peak():
+    """A weak defect beside a strong one has a box, and both boxes are tight."""
+    found = np.zeros((30, 60), np.float32)
+    found[5:25, 5:25] = 0.3  # around the strong one
+    found[12:18, 10:20] = 0.9
+    found[10:20, 40:50] = 0.2
+    strong, weak = find_regions(found, 0.1, limit=10)
+    assert (strong.box, strong.area) == ((10, 12, 20, 18), 60)
+    assert (weak.box, weak.area, weak.peak) == ((40, 10, 50, 20), 100, pytest.approx(0.2))
+    assert not hot_pixels(found, 0.9).any()
+
+
+def test_a_map_that_is_hot_all_over_is_one_region():
+    for value in (0.5, -0.5):
+        (region,) = find_regions(np.full((7, 9), value, np.float32), value - 0.1, limit=10)
+        assert (region.box, region.area) == ((0, 0, 9, 7), 63)
+
+
+def test_peaks_are_measured_from_the_lowest_value_where_that_is_negative():
+    found = np.array([[-0.3, -0.17, -0.15, -0.1, np.nan]], np.float32)
+    assert hot_pixels(found, -0.25).tolist() == [[False, False, True, True, False]]
+    assert hot_pixels(found, -0.12).tolist() == [[False, False, False, True, False]]
 
 
 @pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.7, 1.0])

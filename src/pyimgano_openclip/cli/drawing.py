@@ -261,8 +261,8 @@ def pictures(
         small = thumbnail(pixels, fair_side(drawing.thumbnail_side, *pixels.shape[:2]))
         found["thumbnail"] = _jpeg(small)
     if "overlay" in wanted:
-        low, high = drawing.low, drawing.high
-        found["overlay"] = _jpeg(overlay(pixels, heat, low=low, high=high, threshold=record["hot"]))
+        low, high, hot = drawing.low, drawing.high, record["region_threshold"]
+        found["overlay"] = _jpeg(overlay(pixels, heat, hot, low=low, high=high))
     return found
 
 

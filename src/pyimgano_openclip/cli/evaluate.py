@@ -169,9 +169,9 @@ def _measured(done: Run, truth: Truth) -> dict[str, Any]:
     def maps_at(size: Size) -> list[Floats]:
         return [map_of(done.results, detector, record, size) for record, _, _ in kept]
 
-    found["region_threshold"] = detector.region_threshold()
-    masks, hot = [_read_mask(mask) for _, mask, _ in kept], [record["hot"] for record, *_ in kept]
-    return {**found, **pixel_measures(maps_at, masks, hot)}
+    threshold = found["region_threshold"] = detector.region_threshold()
+    masks = [_read_mask(mask) for _, mask, _ in kept]
+    return {**found, **pixel_measures(maps_at, masks, threshold)}
 
 
 def _read_mask(path: Path | None) -> npt.NDArray[np.bool_] | None:

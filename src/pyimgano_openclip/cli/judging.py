@@ -17,7 +17,7 @@ from ..files.checkpoint import plain
 from ..images.items import Item
 from ..images.look import Look
 from ..images.roi import Area, Roi, area_of, resized, roi_of
-from ..maps.regions import Region, find_regions
+from ..maps.regions import Region, find_regions, hot_pixels
 from ..maps.scores import anomaly_map
 from .places import OVERLAYS
 from .results import Record, Results
@@ -166,18 +166,19 @@ def labelled(results: Results, record: Record, judge: Judge) -> Record:
     """The record with its label, percentile and regions by the threshold in force."""
     if "score" not in record:
         return {**record, "label": 1}  # an image that was not inspected does not pass
-    hot = max(judge.region_threshold(), record["halfway"])
+    hot, before = judge.region_threshold(), record["region_threshold"]
     regions = [region for region in record["regions"] if region["area"]]
-    if hot != record["hot"]:
+    if hot != before:
         patches = results.patches(record["image"])
-        if np.nanmax(patches) > min(hot, record["hot"]):  # the contour of its overlay moves
-            results.place(OVERLAYS, record["image"], "jpg").unlink(missing_ok=True)
+        if np.nanmax(patches) > min(hot, before):
             found = map_of(results, judge, record)
-            regions = [plain_region(region) for region in find_regions(found, hot, REGIONS)]
+            if (hot_pixels(found, hot) != hot_pixels(found, before)).any():
+                results.place(OVERLAYS, record["image"], "jpg").unlink(missing_ok=True)
+                regions = [plain_region(region) for region in find_regions(found, hot, REGIONS)]
     flagged = "unlike" in record or record["score"] > judge.label_threshold()
     if flagged and not regions:
         regions = [record["spot"]]
-    fresh = {**record, "hot": hot, "regions": regions, "label": int(flagged)}
+    fresh = {**record, "region_threshold": hot, "regions": regions, "label": int(flagged)}
     if len(training := training_scores(judge)):
         below = np.searchsorted(np.sort(training), record["score"])
         fresh["percentile"] = float(below / len(training))

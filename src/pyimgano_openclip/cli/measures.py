@@ -15,6 +15,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from ..arrays import Floats, Size
+from ..maps.regions import hot_pixels
 
 CONFIDENCE = 0.95  # of the intervals
 MOST_PIXELS = 2**25  # of all maps together; the host's metrics keep several copies of them
@@ -93,18 +94,18 @@ def _both(truth: Labels) -> bool:
 
 
 def pixel_measures(
-    maps_at: Callable[[Size], Sequence[Floats]], masks: Masks, hot: Sequence[float]
+    maps_at: Callable[[Size], Sequence[Floats]], masks: Masks, threshold: float
 ) -> dict[str, Any]:
     """Measure anomaly maps at the size that all masks are brought to.
 
     Args:
         maps_at: Gives the map of each image at a size (height, width).
         masks: For each image the anomalous pixels, shape (H, W); None if there are none.
-        hot: For each image the map value above which a pixel belongs to a region.
+        threshold: That of regions; see :func:`~..maps.regions.hot_pixels`.
     """
     size = _common_size([mask.shape for mask in masks if mask is not None], len(masks))
     maps = np.stack(maps_at(size))
-    beyond = maps - np.reshape(np.array(hot, dtype=np.float32), (-1, 1, 1))
+    hot = np.stack([hot_pixels(found, threshold) for found in maps])
     truth = np.stack([_resized(mask, size) for mask in masks])
     aupro = {
         f"aupro_{limit}": float(evaluation.compute_aupro(truth, maps, integration_limit=limit))
@@ -113,7 +114,7 @@ def pixel_measures(
     return {
         "pixel_auroc": float(evaluation.compute_pixel_auroc(truth, maps)),
         **aupro,
-        "segmentation_f1": float(evaluation.compute_pixel_segf1(truth, beyond, threshold=0)),
+        "segmentation_f1": float(evaluation.compute_pixel_segf1(truth, hot, threshold=0.5)),
         "map_size": size,
     }
 

@@ -21,6 +21,7 @@ from ..files.atomic import write_atomically
 from ..files.remote import at_hand, is_remote
 from ..images.reading import read_pixels
 from ..maps.pictures import heat_picture
+from ..maps.regions import lowest_of
 from ..report.page import Finding, Neighbour, Section, crop, render_report
 from .drawing import Drawing, fair_side
 from .judging import Judge, map_of, training_scores
@@ -58,6 +59,7 @@ def build_section(
         folder=_folder_of(records),
         saved=settings.get("saved detector"),
         scale=(drawing.low, drawing.high),
+        region=detector.region_threshold(),
         follows=detector.region_share(),
     )
 
@@ -121,8 +123,7 @@ def _finding(
         regions=record["regions"],
         unlike=record.get("unlike"),
         neighbours=_neighbours(record, normal) if record["label"] else (),
-        hot=record["hot"],
-        halfway=record["halfway"],
+        lowest=lowest_of(small),
     )
 
 

@@ -114,8 +114,8 @@ class Results:
     def keep(self, source: ImageFile) -> bool:
         """Keep the record of an image if it is scored and its bytes have not changed since."""
         record = self.records.get(source.name)
-        # Version 0.1.0 wrote size and date, which do not tell the content, and no "spot".
-        known = record["file"][1:] if record is not None and "spot" in record else []
+        # Version 0.1.0 wrote size and date, which do not tell the content, and other regions.
+        known = record["file"][1:] if record is not None and "region_threshold" in record else []
         if len(known) != 1 or known[0] is None or known[0] != digest_of(source.place):
             return False
         if not self.place(PATCHES, source.name, "npy").is_file():
@@ -278,8 +278,8 @@ def _record(journal: Path, number: int, line: bytes) -> Record:
         record = json.loads(line)
         sound = isinstance(record["image"], str) and isinstance(record["file"], list)
         if "score" in record:
-            facts = [record[name] for name in ("score", "height", "width", "hot")]
-            facts += [record["halfway"]] if "spot" in record else []
+            facts = [record[name] for name in ("score", "height", "width")]
+            facts += [record.get("region_threshold", 0.0)]
             sound = sound and all(isinstance(fact, (int, float)) for fact in facts)
             sound = sound and all(isinstance(region["area"], int) for region in record["regions"])
         problem = None if sound else "an entry has a wrong type"

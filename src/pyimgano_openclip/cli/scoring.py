@@ -159,20 +159,19 @@ def _add_folders(
 def _record(detector: OpenCLIPDetector, scored: ImageScores) -> Record:
     """What a journal keeps of a readable image, enough to label it by any threshold."""
     found = scored.anomaly_map()
-    hot = detector.hot_above(found)
+    threshold = detector.region_threshold()
     named = isinstance(detector, VisionOpenCLIPPromptScore) and detector.defects
     if named:
-        regions = detector.explain(scored, threshold=hot, limit=REGIONS)
+        regions = detector.explain(scored, threshold=threshold, limit=REGIONS)
         spot = detector.hottest_spot(scored)
     else:
-        regions = find_regions(found, hot, REGIONS)
+        regions = find_regions(found, threshold, REGIONS)
         spot = hottest_spot(found, scored.grid)
     record: Record = {
         "score": scored.image,
         "height": scored.size[0],
         "width": scored.size[1],
-        "hot": hot,
-        "halfway": detector.halfway(found),
+        "region_threshold": threshold,
         "regions": [plain_region(region) for region in regions],
         "spot": plain_region(spot),
     }

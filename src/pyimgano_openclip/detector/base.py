@@ -56,7 +56,6 @@ METADATA = {
 }
 LIVE = {"on_error"}  # settings that can be changed without fitting again
 FITTED = ("threshold_", "labels_", "decision_scores_")  # what the host sets and reads, too
-HALF = 0.5  # of the way up to the highest map value; weaker pixels surround a defect
 LOG = logging.getLogger("pyimgano_openclip")
 AT_FIRST = 64  # images of a list from which a canvas is chosen
 
@@ -503,15 +502,15 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         Args:
             image: A path, or an RGB array (H, W, 3) of uint8; or a result of :meth:`score_iter`,
                 of which nothing is read again, with tokens if defects are named.
-            threshold: Map value above which a pixel is hot. None for :meth:`hot_above`:
-                :meth:`region_threshold`, or half of the map's peak if that is higher, which gives
-                tight boxes around strong defects; pass a threshold to find much weaker regions in
-                the same image.
+            threshold: Map value that a hot pixel exceeds; None for :meth:`region_threshold`.
             limit: Maximum number of regions, at least 1.
 
         Returns:
-            Connected hot regions, hottest first; without ``threshold`` an anomalous image that has
-            none gets its :meth:`hottest_spot`, and otherwise the list is empty if no pixel is hot.
+            Connected hot regions, hottest first. A pixel is hot if it is above the threshold and at
+            least 70 % of the way up to the peak of the region around it, so that boxes are tight
+            around strong defects and weak ones count beside them. Without ``threshold`` an
+            anomalous image that has none gets its :meth:`hottest_spot`, and otherwise the list is
+            empty if no pixel is hot.
             If defects are named, the first has the name of the one that the image resembles, where
             it leads clearly.
             An unreadable image gives an empty list and a warning with ``on_error="nan"``.
@@ -525,15 +524,13 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
             check_number("threshold", threshold, above=-math.inf, most=math.inf)
         with self._lock:  # scores and a threshold of the same fit
             scoring = self._freeze(items_of(image))
-            if threshold is None:
-                self.region_threshold()  # raises before anything is read
+            hot = self.region_threshold() if threshold is None else threshold
             flagged_above = math.inf if threshold is not None else self.label_threshold()
         named = self._names(scoring.scorer)
         scored = self._look(image, scoring, with_tokens=named)
         if scored.error is not None:
             return []
         found = scored.anomaly_map()
-        hot = self.hot_above(found) if threshold is None else threshold
         with out_of_memory_explained(f"the regions of {_by(scored.size)} pixels"):
             regions = find_regions(found, hot, limit)
         if not regions and scored.image > flagged_above:
@@ -556,15 +553,6 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         if not self._names(scorer):
             return spot
         return self._name_regions([spot], scored.tokens, scorer)[0]
-
-    def halfway(self, anomaly_map: Floats) -> float:
-        """Half of a map's peak, below which no pixel is hot; see :meth:`hot_above`.
-
-        Args:
-            anomaly_map: Shape (H, W).
-        """
-        lowest = self._lowest_value(anomaly_map)
-        return lowest + HALF * (float(anomaly_map.max()) - lowest)
 
     @property
     def roi_(self) -> Roi | None:
@@ -620,25 +608,6 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
     def region_share(self) -> float:
         """Tell what :meth:`region_threshold` is as a multiple of ``threshold_``; 0 if set apart."""
         return 1.0
-
-    def hot_above(self, anomaly_map: Floats) -> float:
-        """Map value above which :meth:`explain` counts a pixel of this map as hot.
-
-        Args:
-            anomaly_map: Shape (H, W).
-
-        Returns:
-            :meth:`region_threshold`, or half of the highest map value if that is higher. Where map
-            values can be negative, half of the way from the lowest value of the map to the highest.
-
-        Raises:
-            RuntimeError: If there is no threshold yet.
-        """
-        return max(self.region_threshold(), self.halfway(anomaly_map))
-
-    def _lowest_value(self, anomaly_map: Floats) -> float:  # noqa: ARG002 - see subclasses
-        """The map value that means nothing anomalous at all."""
-        return 0.0
 
     def _names(self, scorer: Any) -> bool:  # noqa: ARG002 - see subclasses
         """Whether regions get the names of defects, which takes tokens."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -171,7 +170,6 @@ def _facts(detector: OpenCLIPDetector) -> ExportedFacts:
         resize_filter=embedder.loaded.preprocessing["interpolation"],
         threshold=detector.label_threshold(),
         region_threshold=detector.region_threshold(),
-        lowest_value=math.nan if getattr(detector, "mode_in_force", "") == "diff" else 0.0,
         span=scoring.scorer.span,
         limits=whole.limits.as_json() if whole else "",
         defects="\n".join(text.defects) if text else "",

@@ -13,6 +13,7 @@ from PIL import Image
 from ..arrays import Floats
 from ..images.items import Item, as_array
 from ..images.reading import read_pixels
+from .regions import hot_pixels
 
 OPACITY = 0.55  # of the hottest colour over the image
 HEADROOM = 2.0  # minimum colour range, as a multiple of the distance from median to threshold
@@ -48,7 +49,7 @@ def overlay(
 
     ```python
     heat = detector.get_anomaly_map("part.png")
-    overlay("part.png", heat, detector.hot_above(heat))  # outlines what explain() finds
+    overlay("part.png", heat, detector.region_threshold())  # outlines what explain() finds
     ```
 
     The colour of a map value does not depend on the rest of the map, so overlays drawn with equal
@@ -59,7 +60,8 @@ def overlay(
         image: A path, array, tensor or Pillow image, as the detectors accept them.
         anomaly_map: Map from ``get_anomaly_map``, shape (H, W) of the image; higher is more
             anomalous. Pixels that are NaN are hatched.
-        threshold: Map value above which regions are outlined in white; None for no outline.
+        threshold: Map value above which regions are outlined in white, each close to its own
+            peak as :meth:`explain` finds it; None for no outline.
         low: Map value at which colours start; None for the threshold, or 0 without one.
         high: Map value of the hottest colour; None for twice the threshold (``low + 1`` if that is
             not above ``low``), or 1 without one.
@@ -86,7 +88,7 @@ def overlay(
     mixed = cv2.multiply(pixels, cv2.merge([kept, kept, kept]), scale=1 / 255)
     cv2.add(mixed, cv2.applyColorMap(levels, MIXED_IN), dst=mixed)
     if threshold is not None:
-        _outline(mixed, found > threshold)
+        _outline(mixed, hot_pixels(found, threshold))
     if unknown.any():
         _hatch(mixed, unknown)
     return Image.fromarray(mixed)

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from ..arrays import Floats, Size
 from .boxes import Box, box_around
 from .components import Run, connected_runs
+
+OWN = 0.7  # of the way up to the peak of a region; weaker pixels surround what it is about
 
 
 @dataclass(frozen=True)
@@ -33,18 +36,50 @@ class Region:
     probability: float | None = None
 
 
+def hot_pixels(anomaly_map: Floats, threshold: float) -> npt.NDArray[np.bool_]:
+    """Which pixels of a map are hot.
+
+    Around a strong defect the map is above the threshold far beyond the defect itself. So of each
+    connected region above the threshold the pixels count that are not far below the region's own
+    peak; a weaker defect elsewhere in the image has its own.
+
+    Args:
+        anomaly_map: Shape (H, W); higher is more anomalous. NaN is never hot.
+        threshold: Map value that a hot pixel exceeds.
+
+    Returns:
+        Shape (H, W): pixels above the threshold and at least 70 % of the way up to the peak of
+        their connected region, from 0 or from the lowest value of the map if that is negative.
+    """
+    hot: npt.NDArray[np.bool_] = anomaly_map > threshold
+    runs_of_each = connected_runs(hot)
+    lowest = lowest_of(anomaly_map) if runs_of_each else 0.0
+    for runs in runs_of_each:
+        peak = max(float(anomaly_map[run.row, run.start : run.stop].max()) for run in runs)
+        least = lowest + OWN * (peak - lowest)
+        for run in runs:
+            hot[run.row, run.start : run.stop] = anomaly_map[run.row, run.start : run.stop] >= least
+    return hot
+
+
+def lowest_of(anomaly_map: Floats) -> float:
+    """The map value from which peaks are measured: 0, or the map's lowest if that is negative."""
+    return min(0.0, float(np.nanmin(anomaly_map)))
+
+
 def find_regions(anomaly_map: Floats, threshold: float, limit: int) -> list[Region]:
-    """Find the regions above the threshold, hottest first.
+    """Find the regions of :func:`hot_pixels`, hottest first.
 
     Args:
         anomaly_map: Shape (H, W); higher is more anomalous.
-        threshold: Map value above which a pixel is hot.
+        threshold: Map value that a hot pixel exceeds.
         limit: Maximum number of regions.
 
     Returns:
         At most ``limit`` regions; pixels that touch at a corner are connected.
     """
-    regions = [_region(anomaly_map, runs) for runs in connected_runs(anomaly_map > threshold)]
+    hot = connected_runs(hot_pixels(anomaly_map, threshold))
+    regions = [_region(anomaly_map, runs) for runs in hot]
     return sorted(regions, key=lambda region: -region.peak)[:limit]
 
 

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 
 from ..maps.pictures import colour_scale
+from ..maps.regions import OWN
 from ..version import __version__
 from .templating import render
 
@@ -55,8 +56,7 @@ class Finding:
             :class:`~..maps.regions.Region` as JSON values.
         neighbours: Hottest patches, each with its nearest normal patch.
         unlike: Why the image as a whole is nothing to be judged by its patches, if it is.
-        hot: Map value above which a pixel is hot.
-        halfway: The least that it can be, whatever the threshold; see the section's ``follows``.
+        lowest: Map value from which the peaks of regions are measured.
     """
 
     name: str
@@ -67,8 +67,7 @@ class Finding:
     regions: Sequence[Mapping[str, Any]] = ()
     neighbours: Sequence[Neighbour] = ()
     unlike: str | None = None
-    hot: float = 0.0
-    halfway: float = 0.0
+    lowest: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -98,6 +97,7 @@ class Section:
         folder: Folder that the names of the images are relative to.
         saved: Name of the file that the detector was loaded from, if any.
         scale: Map values of the first and the last colour.
+        region: Map value that a pixel has to exceed to be hot.
         follows: What the threshold of regions is as a multiple of that of images; then the slider
             moves contours. 0 if it is one of its own.
         truth: ``"normal"`` or ``"anomalous"`` for images that were marked as such, by name.
@@ -113,6 +113,7 @@ class Section:
     folder: str = ""
     saved: str | None = None
     scale: tuple[float, float] = (0.0, 1.0)
+    region: float = 0.0
     follows: float = 1.0
     truth: Mapping[str, str] = field(default_factory=dict)
     evaluation: Evaluation | None = None
@@ -149,6 +150,7 @@ def render_report(
     data = {
         "pictures": {name: _uri(picture) for name, picture in pictures.items()},
         "sections": [_section(section) for section in sections],
+        "own": OWN,
     }
     return render(
         "report.html",
@@ -198,6 +200,7 @@ def _section(section: Section) -> dict[str, Any]:
         "folder": section.folder,
         "saved": section.saved,
         "scale": section.scale,
+        "region": section.region,
         "follows": section.follows,
         "truth": section.truth,
         "named": bool(section.settings.get("defects")),
@@ -221,8 +224,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "percentile": finding.percentile,
         "unlike": finding.unlike,
         "heat": _uri(finding.heat, "png"),
-        "hot": finding.hot,
-        "halfway": finding.halfway,
+        "lowest": finding.lowest,
         "regions": list(finding.regions),
         "neighbours": [
             {

@@ -22,8 +22,6 @@ from ..maps.scores import ImageScores
 from ..recent import Recent
 from .network import LikenessInside, OnnxNetwork, ScoredInside
 
-HALF = 0.5  # of the way up to the highest map value; weaker pixels surround a defect
-
 Scores = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
@@ -156,14 +154,14 @@ class OnnxDetector:
 
         Args:
             image: A path, or an RGB array (H, W, 3) of uint8.
-            threshold: Map value above which a pixel is hot; None for :meth:`hot_above`.
+            threshold: Map value that a hot pixel exceeds; None for :meth:`region_threshold`.
             limit: Maximum number of regions, at least 1.
 
         Returns:
-            Connected hot regions, hottest first; without ``threshold`` an anomalous image that has
-            none gets its hottest patch, with an area of 0. Empty for an unreadable image with
-            ``on_error="nan"``. If defects are named, the first has the name of the one that the
-            image resembles, where it leads clearly.
+            Connected hot regions, hottest first, each down to 70 % of its own peak; without
+            ``threshold`` an anomalous image that has none gets its hottest patch, with an area of
+            0. Empty for an unreadable image with ``on_error="nan"``. If defects are named, the
+            first has the name of the one that the image resembles, where it leads clearly.
         """
         check_count("limit", limit)
         if threshold is not None:
@@ -173,7 +171,7 @@ class OnnxDetector:
         if scored.error is not None:
             return []
         found = scored.anomaly_map()
-        hot = self.hot_above(found) if threshold is None else threshold
+        hot = self.region_threshold() if threshold is None else threshold
         regions = find_regions(found, hot, limit)
         if not regions and threshold is None and scored.image > self.threshold_:
             regions = [hottest_spot(found, scored.grid)]
@@ -185,20 +183,6 @@ class OnnxDetector:
     def region_threshold(self) -> float:
         """Map value that a pixel has to exceed to be hot in :meth:`explain`."""
         return self.facts.region_threshold
-
-    def hot_above(self, anomaly_map: Floats) -> float:
-        """Map value above which :meth:`explain` counts a pixel of this map as hot.
-
-        Args:
-            anomaly_map: Shape (H, W).
-
-        Returns:
-            :meth:`region_threshold`, or half of the way from the value that means nothing anomalous
-            to the map's highest, if that is higher.
-        """
-        lowest = self.facts.lowest_value
-        lowest = float(anomaly_map.min()) if math.isnan(lowest) else lowest
-        return max(self.region_threshold(), lowest + HALF * (float(anomaly_map.max()) - lowest))
 
     def _freeze(self, _items: Sequence[Item]) -> Scoring:
         return self._scoring

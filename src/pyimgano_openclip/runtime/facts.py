@@ -42,7 +42,6 @@ class ExportedFacts:
         region_threshold: Map value above which a pixel may be hot.
         span: Width of the range of image scores, by which images are raised that are unlike the
             training images as a whole.
-        lowest_value: Map value that means nothing anomalous at all; NaN for the map's lowest.
         limits: Within which an image is like the training images, as JSON; see
             :class:`~..bank.limits.Limits`. Empty without training images.
         defects: Names of defects, one a line.
@@ -70,7 +69,6 @@ class ExportedFacts:
     threshold: float
     region_threshold: float
     span: float
-    lowest_value: float = 0.0
     limits: str = ""
     defects: str = ""
     whole_height: int = 0
@@ -175,8 +173,8 @@ def _read(name: str, kind: str, text: str) -> str | int | float:
         number = int(text) if kind == "int" else float(text)
     except ValueError as error:
         raise ValueError(f"its metadata {name!r} is {text!r}, not a number") from error
-    finite, least = math.isfinite(number) or name == "lowest_value", name not in MAY_BE_0
-    if not finite or (kind == "int" and not least <= number <= LARGEST):
+    least = name not in MAY_BE_0
+    if not math.isfinite(number) or (kind == "int" and not least <= number <= LARGEST):
         raise ValueError(f"its metadata {name!r} is {text!r}, which is out of range")
     return number
 

@@ -4,7 +4,7 @@ const opacities = new WeakMap(); // by the map's picture
 const EDGES = ["", "30", "01", "31", "12", "3012", "02", "32", "23", "02", "0123", "12", "13", "01", "30", ""];
 
 // Where the line is drawn; with a threshold of its own for regions, the slider does not move it.
-const hotAbove = (image) => (section().follows ? Math.max(section().follows * state.threshold, image.halfway) : image.hot);
+const hotAbove = () => (section().follows ? section().follows * state.threshold : section().region);
 
 function contour(image, ratio) {
   const lines = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -20,8 +20,9 @@ function trace(frame, image) {
   if (!heat?.src) return;
   if (!heat.complete) heat.addEventListener("load", () => trace(frame, image), { once: true });
   if (!heat.complete || !heat.naturalWidth) return;
-  const [low, high] = section().scale, level = 255 * (hotAbove(image) - low) / (high - low);
-  frame.querySelector(".contour path").setAttribute("d", outline(opacityOf(heat), level));
+  const [low, high] = section().scale, opacity = (value) => 255 * (value - low) / (high - low);
+  const map = opacityOf(heat), hot = hotter(map, opacity(hotAbove()), opacity(image.lowest));
+  frame.querySelector(".contour path").setAttribute("d", outline(map, hot));
 }
 function opacityOf(heat) {
   if (opacities.has(heat)) return opacities.get(heat);
@@ -30,21 +31,44 @@ function opacityOf(heat) {
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.drawImage(heat, 0, 0);
   const values = context.getImageData(0, 0, width, height).data.filter((_, at) => at % 4 === 3);
-  const found = { width, height, values, highest: values.reduce((most, value) => Math.max(most, value), 0) };
+  const found = { width, height, values };
   opacities.set(heat, found);
   return found;
 }
-// Marching squares, in a box of 100 x 100 (Lorensen and Cline, 1987, in the plane).
-function outline({ width, height, values, highest }, level) {
-  if (highest <= level) return "";
-  const cold = Math.min(level, 0) - 1, parts = []; // around the image
+// How far each value is above where it is hot: above the threshold, and near the peak of its connected part.
+function hotter({ width, height, values }, threshold, lowest) {
+  const hot = Float32Array.from(values, (value) => value - threshold), seen = new Uint8Array(values.length);
+  for (let first = 0; first < values.length; first += 1) {
+    if (seen[first] || values[first] <= threshold) continue;
+    const part = [first], rim = [];
+    let peak = 0;
+    seen[first] = 1;
+    for (let n = 0; n < part.length; n += 1) { // grows
+      const x = part[n] % width, y = (part[n] - x) / width;
+      peak = Math.max(peak, values[part[n]]);
+      for (let down = Math.max(0, y - 1); down <= Math.min(height - 1, y + 1); down += 1) {
+        for (let right = Math.max(0, x - 1); right <= Math.min(width - 1, x + 1); right += 1) {
+          const next = down * width + right;
+          if (values[next] <= threshold) rim.push(next);
+          else if (!seen[next]) seen[next] = part.push(next);
+        }
+      }
+    }
+    const least = Math.max(threshold, lowest + own * (peak - lowest));
+    for (const at of [...part, ...rim]) hot[at] = values[at] - least;
+  }
+  return hot;
+}
+// Marching squares around what is above 0, in a box of 100 x 100 (Lorensen and Cline, 1987, in the plane).
+function outline({ width, height }, values) {
+  const cold = -256, parts = []; // around the image
   const at = (x, y) => (x < 0 || y < 0 || x >= width || y >= height ? cold : values[y * width + x]);
-  const between = (from, to) => (level - from) / (to - from);
+  const between = (from, to) => from / (from - to);
   const place = (x, y) => `${(100 * (x + 0.5) / width).toFixed(1)} ${(100 * (y + 0.5) / height).toFixed(1)}`;
   for (let y = -1; y < height; y += 1) {
     for (let x = -1; x < width; x += 1) {
       const a = at(x, y), b = at(x + 1, y), c = at(x + 1, y + 1), d = at(x, y + 1);
-      const edges = EDGES[(a > level) + 2 * (b > level) + 4 * (c > level) + 8 * (d > level)];
+      const edges = EDGES[(a > 0) + 2 * (b > 0) + 4 * (c > 0) + 8 * (d > 0)];
       if (!edges) continue;
       const ends = [[x + between(a, b), y], [x + 1, y + between(b, c)], [x + between(d, c), y + 1], [x, y + between(a, d)]];
       for (let n = 0; n < edges.length; n += 2) parts.push(`M${place(...ends[edges[n]])}L${place(...ends[edges[n + 1]])}`);

@@ -1,5 +1,5 @@
 // What the page shows, and what the reader does with it.
-const { pictures, sections } = JSON.parse(document.getElementById("data").textContent);
+const { pictures, sections, own } = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const number = (value) => String(Number(value.toPrecision(4)));
