@@ -106,11 +106,11 @@ class Remembered:
         return list(range(first, len(self.found)))
 
 
-def cells(draws: int = 40) -> None:
+def cells(draws: int) -> None:
     print(f"{'':10}{'images':>7}{'asked':>7}{'kept by':>9}{'on average':>11}{'unlike':>8}")
     for kind in ("mono", "poly"):
         embedder = Remembered(intact_cells(kind, 0)[:450])
-        for n, contamination in ((30, 0.1), (60, 0.05)):
+        for n, contamination in ASKED:
             rates, unlike = [], []
             for draw in range(draws):
                 order = np.random.default_rng(draw).permutation(450).tolist()
@@ -172,11 +172,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=["simulated", "cells", "groups"])
     parser.add_argument("--images", type=int, nargs="+", default=[30, 60, 150])
+    parser.add_argument("--draws", type=int, default=DRAWS, help="of solar cells")
     options = parser.parse_args()
     if options.part == "simulated":
         simulated(options.images)
+    elif options.part == "cells":
+        cells(options.draws)
     else:
-        {"cells": cells, "groups": groups}[options.part]()
+        groups()
 
 
 if __name__ == "__main__":
