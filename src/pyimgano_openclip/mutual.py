@@ -130,7 +130,7 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             ``aggregation_method`` and ``aggregation_topk``. It looks at whole images: not with
             ``roi``.
         layers: Relative depths of the feature tokens, each in (0, 1]; None for those of the recipe:
-            (0.5, 0.75), or (0.25, 0.5, 0.75, 1).
+            (0.25, 0.5, 0.75), or (0.25, 0.5, 0.75, 1).
         neighbourhoods: Odd window sizes in patches over which feature tokens are averaged; None for
             those of the recipe: (1, 3), or (1, 3, 5).
         max_comparisons: Maximum number of images that each is compared with, at least 2: a seeded

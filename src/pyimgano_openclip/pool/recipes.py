@@ -54,7 +54,7 @@ class Recipe:
 
 
 KNOWN: dict[str, Recipe] = {
-    "fused": Recipe((0.5, 0.75), (1, 3), True, harmonic, False),
+    "fused": Recipe((0.25, 0.5, 0.75), (1, 3), True, harmonic, False),
     "musc": Recipe((0.25, 0.5, 0.75, 1.0), (1, 3, 5), False, lowest_share, True),
 }
 
