@@ -45,7 +45,7 @@ def tiles(product: str, seed: int, defect: str) -> list[tuple[Image.Image, str]]
     bad = make_sample(product, seed=seed, size=SIZE, defect=defect).image
     usual, score = detector.decision_function([normal, bad])
     heat = detector.get_anomaly_map(bad)
-    drawn = overlay(bad, heat, detector.region_threshold())
+    drawn = overlay(bad, heat, detector.region_threshold(), high=float(heat.max()))
     print(
         f"{product:8} threshold {detector.threshold_:.3f}, normal {usual:.3f}, {defect} {score:.3f}"
     )
