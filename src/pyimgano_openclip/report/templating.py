@@ -15,10 +15,8 @@ def render(template: str, **values: Any) -> str:
     # Jinja2 is imported only when a page is written.
     from jinja2 import Environment, PackageLoader
 
-    environment = Environment(
-        loader=PackageLoader(__package__, "templates"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader = PackageLoader(__package__, "templates")
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    # Scripts and styles have nothing to fill in, and would take long to compile.
+    environment.globals["text"] = lambda name: loader.get_source(environment, name)[0]
     return environment.get_template(template).render(values)
