@@ -141,7 +141,7 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         aggregation_method: How the image score is computed from patch scores: ``"max"``, as MuSc
             does it, ``"topk_mean"`` or ``"mean"``.
         aggregation_topk: Share of the patches that ``"topk_mean"`` averages, in (0, 1]; None for
-            the 4 hottest, whatever the grid.
+            the 2 hottest, whatever the grid.
         contamination: Share of anomalous images expected in the pool, in (0, 0.5].
         batch_size: Maximum number of images per pass; None to choose by device. On a CPU in
             float32, scores differ by less than 1e-6 between batches of different sizes, since

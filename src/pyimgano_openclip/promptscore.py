@@ -191,7 +191,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         aggregation_method: How the image score is computed from patch scores: ``"topk_mean"``,
             ``"max"`` or ``"mean"``.
         aggregation_topk: Share of the patches that ``"topk_mean"`` averages, in (0, 1]; None for
-            the 4 hottest, whatever the grid.
+            the 2 hottest, whatever the grid.
         contamination: Accepted share of normal images above the threshold, in (0, 0.5].
         confidence: How sure that share is, in [0.5, 1): with 0.95 at most that share of new normal
             images is flagged by 95 % of all detectors that are fitted like this one. None for that

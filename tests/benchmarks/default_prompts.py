@@ -4,7 +4,7 @@
 
 The same weights (the bundled model) on generated products that it was not trained on, on solar
 cells and on textile. For each way of making patch tokens: pixel AUROC, and image AUROC of the whole
-image's score (as WinCLIP's), of the 4 hottest patches, and of the mean of both (as ours). A recipe
+image's score (as WinCLIP's), of the 2 hottest patches, and of the mean of both (as ours). A recipe
 has one image score, its own.
 """
 

@@ -32,6 +32,7 @@ from pyimgano_openclip.bank.memory_bank import MemoryBank
 from pyimgano_openclip.bank.origins import StoredImage
 from pyimgano_openclip.encoder.features import Projection
 from pyimgano_openclip.images.views import View, patches_of_original, planned, seen, views_of
+from pyimgano_openclip.maps.scores import HOTTEST
 
 CHOOSING = ("carpet", "cork", "gear", "screw", "elpv mono", "brick")
 REPORTING = ("circuit board", "elpv poly", "panels", "retina", "cell", "hubble_deep_field")
@@ -80,7 +81,7 @@ class Choice:
 
     bank: Bank = Bank()
     neighbours: int = 1
-    hottest: int = 4  # patches that the image score averages
+    hottest: int = HOTTEST  # patches that the image score averages
     passes: int = 1  # with 3, the mean over the image and two copies moved by a third of a patch
 
 
@@ -105,7 +106,7 @@ CHOICES = {
     "dimension=256": Choice(Bank(Tokens(length=256))),
     "n_neighbors=3": Choice(neighbours=3),
     "the hottest patch alone": Choice(hottest=1),
-    "the 2 hottest": Choice(hottest=2),
+    "the 4 hottest": Choice(hottest=4),
     "the 8 hottest": Choice(hottest=8),
     "max_patches=5,000": Choice(Bank(rows=5_000)),
     "max_patches=20,000": Choice(Bank(rows=20_000)),

@@ -22,6 +22,7 @@ from image_sets import _cells, intact_cells
 
 from pyimgano_openclip import OpenCLIPPatchEmbedder, VisionOpenCLIPPatchKNN
 from pyimgano_openclip.bank.relatives import INDEPENDENT
+from pyimgano_openclip.maps.scores import HOTTEST
 
 DRAWS, SCORED = 200, 20_000
 ASKED = ((30, 0.1), (60, 0.05), (150, 0.02))  # images, contamination
@@ -164,7 +165,7 @@ def _leaving_one_out(detector: VisionOpenCLIPPatchKNN) -> np.ndarray:
         if not len(tokens):  # thinned
             continue
         distance = bank.nearest_distance(tokens, leave_out=[number])
-        scores.append(np.sort(distance)[-4:].mean())
+        scores.append(np.sort(distance)[-HOTTEST:].mean())
     return np.array(scores)
 
 

@@ -31,6 +31,7 @@ from ..progress import bar
 from .copies import distinct, tell_copies
 from .leaving_out import LeavingOut
 from .memory_bank import MemoryBank
+from .moved import MovedCopies
 from .origins import StoredImage
 from .relatives import INDEPENDENT, Relatives
 from .search import distance_within
@@ -77,7 +78,8 @@ class Enrolment(NamedTuple):
         views: The views stored of each image; the first is the image itself.
         n_neighbors: Number of stored tokens over which a distance is averaged.
         bank_size: Maps the number of tokens ever added to the number of rows to keep.
-        standing: Tells from the tokens, near copies and grids of images how much each stands out.
+        standing: Tells how much each image stands out, from the tokens of images, those of their
+            moved copies, and the near copies and grids of images.
     """
 
     embedder: Any
@@ -87,7 +89,9 @@ class Enrolment(NamedTuple):
     views: tuple[View, ...]
     n_neighbors: int
     bank_size: Callable[[int], int]
-    standing: Callable[[TokenSpool, Sequence[Indices], Sequence[Size]], npt.NDArray[np.float64]]
+    standing: Callable[
+        [TokenSpool, MovedCopies, Sequence[Indices], Sequence[Size]], npt.NDArray[np.float64]
+    ]
 
     def __call__(
         self, bank: MemoryBank, items: Sequence[Item], groups: tuple[str, ...] | None = None
@@ -103,13 +107,15 @@ class Enrolment(NamedTuple):
             UnreadableError: If an image cannot be read.
         """
         in_order = [in_rgb(item, self.channel_order) for item in items]
-        with TokenSpool(bank.tokens.dtype) as spool:
-            before = len(bank.images)
+        dtype = bank.tokens.dtype
+        with TokenSpool(dtype) as spool, TokenSpool(dtype) as copies_spool:
+            before, moved = len(bank.images), MovedCopies(copies_spool)
             first = 0 if bank.is_complete else before
             for known in range(first, before):
                 spool.write(bank.tokens_of(known))
+                moved.add_all(known, bank, self._moves)
             places = [bank.places_of(known) for known in range(first, before)]
-            numbers, portraits = self._add(bank, in_order, spool, places)
+            numbers, portraits = self._add(bank, in_order, spool, moved, places)
             tell_copies(items, numbers, [image.path for image in bank.images[:before]])
             relatives = related(bank, before, numbers, groups)
             copies = near_images(bank, relatives)
@@ -125,7 +131,7 @@ class Enrolment(NamedTuple):
                 found = (on_grid(distances, at, image.grid) for distances, at, image in each)
             grids = [image.grid for image in bank.images]
             distances = list(found)
-            standing = np.empty(0) if first else self.standing(spool, copies, grids)
+            standing = np.empty(0) if first else self.standing(spool, moved, copies, grids)
             return Added(numbers, copies, near, relatives, distances, standing, portraits)
 
     def _add(
@@ -133,11 +139,13 @@ class Enrolment(NamedTuple):
         bank: MemoryBank,
         items: Sequence[Item],
         spool: TokenSpool,
+        moved: MovedCopies,
         places: list[Indices],
     ) -> tuple[list[int], list[Portrait]]:
         """Add images that are not in the bank yet; the index in it of each, and their portraits.
 
-        Their tokens go to the spool, the indices of the patches that these are of to ``places``.
+        Their tokens go to the spool, those of moved copies to ``moved``, the indices of the patches
+        that the former are of to ``places``.
         """
         plan = planned(self.views, len(items), COPIES - len(bank.images))
         whole = [items[index] if view == 0 else None for index, view in plan]
@@ -161,7 +169,9 @@ class Enrolment(NamedTuple):
                 if done == 0:
                     bank.reserve(count, tokens)
                 if view:
-                    self._add_copy(bank, tokens, view, area)
+                    tokens = self._add_copy(bank, tokens, view, area)
+                    if view in self._moves:
+                        moved.add(len(bank.images) - 1, tokens, len(places[-1]))
                     continue
                 spool.write(tokens)
                 places.append(patches.places)
@@ -207,13 +217,20 @@ class Enrolment(NamedTuple):
             pixels = shrink(pixels, (OVERSAMPLING * height, OVERSAMPLING * width))
         return (seen(pixels, view) for view in views)
 
-    def _add_copy(self, bank: MemoryBank, tokens: Floats, view: int, area: Area | None) -> None:
+    def _add_copy(self, bank: MemoryBank, tokens: Floats, view: int, area: Area | None) -> Floats:
+        """Add a copy of the last image; the tokens of its patches that are looked at."""
         image = bank.images[-1]
         inside = patches_of_original(image.grid, image.size, self.views[view])
         if area is not None:  # the region moves with what it shows
             moved = patches_of_view(area, image.grid, image.size, self.views[view])
             inside = np.flatnonzero(moved)
         bank.add(image, tokens[inside], view, inside)
+        return tokens[inside]
+
+    @property
+    def _moves(self) -> list[int]:
+        """The views that are moved, but not turned."""
+        return [number for number, view in enumerate(self.views) if number and not view.turn]
 
     def _alone(self, image: StoredImage, item: Item, tokens: Floats, places: Indices) -> Floats:
         """Distances of the only image, or of its near copies, as if they were new.

@@ -247,10 +247,10 @@ class MemoryBank:
         first, last = np.searchsorted(self.origins[:, 0], (image, image + 1))
         return range(int(first), int(last))
 
-    def tokens_of(self, image: int) -> Floats:
-        """Rows of an image without those of its copies, shape (P, D), float32."""
+    def tokens_of(self, image: int, view: int = 0) -> Floats:
+        """Rows of one view of an image, usually of the image itself, shape (P, D), float32."""
         rows = self.rows_of(image)
-        own = self.origins[rows.start : rows.stop, 1] == 0
+        own = self.origins[rows.start : rows.stop, 1] == view
         tokens: Floats = self.tokens[rows.start : rows.stop][own].astype(np.float32)
         return tokens
 

@@ -18,7 +18,7 @@ class NearestScorer:
         bank: Normal patch tokens; compared by identity.
         n_neighbors: Number of stored tokens over which a distance is averaged.
         aggregation: How an image score is computed from patch scores.
-        topk: Share of the patches that ``"topk_mean"`` averages; None for the 4 hottest.
+        topk: Share of the patches that ``"topk_mean"`` averages; None for the 2 hottest.
         training: Scores of each image in the bank, none compared with itself; may be empty. The
             host scores them again after fitting, when they would find their own tokens in the bank.
     """

@@ -212,12 +212,12 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
     def suspects(self) -> list[Suspect]:
         """Name the training images that stand out among the others: are they normal?
 
-        Patch-kNN and the detector of unlabelled images compare them with each other (harmonic mean
-        of the distances to all others, so that two alike defects do not hide each other); prompt
+        Patch-kNN and the detector of unlabelled images compare them with each other, so that two
+        alike defects do not hide each other, patch-kNN through their moved copies as well; prompt
         scoring compares them with words. In 30 normal images about one is named.
 
         Returns:
-            What stands out, most first; 2.5 standard deviations above the median of the logarithms
+            What stands out, most first; two standard deviations above the median of the logarithms
             of the scores. Empty for fewer than five images, and for a bank that was thinned before
             images were added.
 

@@ -10,8 +10,7 @@ from .learnt import Scores
 from .thresholds import outlier_threshold
 
 FEWEST = 5  # images, of which one can stand out
-# With two standard deviations 1.2 to 2.8 of 30 normal images are named; see the benchmarks.
-DEVIATIONS = 2.5
+DEVIATIONS = 2.0  # standard deviations; see "Training images that stand out" in the benchmarks
 
 
 class Suspect(NamedTuple):

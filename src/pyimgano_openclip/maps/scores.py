@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 # Patches that the image score averages, whatever the grid; see tests/benchmarks/README.md. A share
 # would average ever more of them as the grid grows, and what is a defect or a speck would not.
-HOTTEST = 4
+HOTTEST = 2
 FINE = 9  # pixels per patch of the map in which a peak is found, odd to hit its centre
 NOWHERE = 1e-3  # share of a pixel that comes from patches that are looked at, below which it is 0
 UNSEEN = -1.0  # in files, score of a patch that is not looked at
@@ -163,7 +163,7 @@ def image_score(patch_scores: Floats, method: Aggregation, topk: float | None) -
         method: ``"topk_mean"`` averages the highest scores, ``"max"`` takes the highest,
             ``"mean"`` averages all.
         topk: Share of the patches that ``"topk_mean"`` averages, in (0, 1], at least one patch;
-            None for the 4 hottest, so that grids of all sizes are scored alike.
+            None for the 2 hottest, so that grids of all sizes are scored alike.
     """
     scores = patch_scores.ravel()
     scores = scores[~np.isnan(scores)]

@@ -28,7 +28,7 @@ class PoolScorer:
         parts: Number of tokens per patch that are compared apart, unless they are fused.
         canvas: (height, width) in pixels to which images are resized; None with a custom embedder.
         aggregation: How an image score is computed from patch scores, unless the recipe is MuSc's.
-        topk: Share of the patches that ``"topk_mean"`` averages; None for the 4 hottest.
+        topk: Share of the patches that ``"topk_mean"`` averages; None for the 2 hottest.
         product: See :func:`~.products.product_on`.
     """
 

@@ -30,21 +30,22 @@ def harmonic(distances: Floats) -> Floats:
     return mean
 
 
-def lowest_share(distances: Floats) -> Floats:
+def lowest_share(distances: Floats, share: float = LOWEST) -> Floats:
     """The mean Euclidean distance to the nearest 30 % of the images (MuSc, Li et al., ICLR 2024).
 
     Args:
         distances: Cosine distances of unit-length tokens, shape (..., K).
+        share: Of the images, at least one, in place of 30 %.
 
     Returns:
         Shape (...,), float32; higher is more anomalous.
     """
-    count = lowest_count(distances.shape[-1])
+    count = lowest_count(distances.shape[-1], share)
     nearest = np.partition(distances, count - 1, axis=-1)[..., :count]
     mean: Floats = np.sqrt(2 * nearest).mean(axis=-1)
     return mean
 
 
-def lowest_count(images: int) -> int:
+def lowest_count(images: int, share: float = LOWEST) -> int:
     """How many of so many images :func:`lowest_share` averages over."""
-    return max(1, int(images * LOWEST))
+    return max(1, int(images * share))

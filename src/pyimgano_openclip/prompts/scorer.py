@@ -82,7 +82,7 @@ class PromptScorer:
         text: Text vectors; compared by identity.
         mode: How the cosines with both become a score.
         aggregation: How an image score is computed from patch scores.
-        topk: Share of the patches that ``"topk_mean"`` averages; None for the 4 hottest.
+        topk: Share of the patches that ``"topk_mean"`` averages; None for the 2 hottest.
         references: Normal images to compare with as well; compared by identity.
         smoothing: Standard deviation of the Gaussian of maps in patches.
 
