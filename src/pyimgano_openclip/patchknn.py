@@ -156,9 +156,12 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             (the median of those that choose the canvas; in an image of twice that size it is twice
             as large). The resolution follows: a patch covers two thirds of its side, so that such a
             defect fills most of one wherever it lies. What the tower cannot see at once it sees as
-            a whole and through overlapping windows of its own size (``force_image_size``), both in
-            each token; the time follows the number of windows, which the representation tells. None
-            to show each image to the tower at once.
+            a whole and through overlapping windows of its own size (``force_image_size``), and each
+            is compared with tokens of its own kind. A fifth of a patch score is that of the whole
+            image at this place. The image score is a soft maximum of both, each measured by what
+            one in ten normal images exceeds, so that larger defects count as well. The time follows
+            the number of windows, which the representation tells. None to show each image to the
+            tower at once.
         roi: Where to look: a mask as a path or an array (H, W), inside where it is at least half as
             bright as its brightest pixel; a folder with a mask for each image, of its name or with
             ``_mask`` behind it; a box (left, top, right, bottom), a polygon [(x, y), ...], or a
@@ -167,8 +170,8 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             counts with all that it touches. The others count neither in what is learnt nor in
             scores and regions; the map is 0 there. None for everywhere.
         layers: Relative depths of the feature tokens, each in (0, 1]. The tower is not run deeper
-            than the last one. With ``smallest_defect`` half the smallest of them is added, since
-            small things are told best early in the tower.
+            than the last one. With ``smallest_defect`` half the smallest of them is added, but not
+            for the whole image beside windows, since small things are told best early in the tower.
         neighbourhoods: Odd window sizes in patches over which feature tokens are averaged. (1,)
             may work better when a fine texture changes as a whole.
         dimension: Length of feature tokens after a random projection; None for no projection, which
@@ -384,7 +387,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             layers = (min(layers) / 2, *layers)
         names = ("neighbourhoods", "dimension")
         chosen = {name: getattr(self, name) for name in names}
-        return {"tokens": "features", "layers": layers, "overview": overview, **chosen}
+        return {"tokens": "features", "layers": layers, "overview_layers": overview, **chosen}
 
     def _settings_of_learning(self) -> frozenset[str]:
         # The saved bank already results from these; they matter only when it grows.

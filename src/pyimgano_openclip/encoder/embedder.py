@@ -107,8 +107,8 @@ class OpenCLIPPatchEmbedder:
             covers two thirds of that side; images that the tower cannot see at once at such a
             resolution are seen as a whole and through overlapping windows of the tower's size, see
             :mod:`~.windows`. None to show each image to the tower at once.
-        overview: Relative depths of the feature tokens of images that are seen as a whole and
-            through windows, as a whole; they come beside those of windows then, as
+        overview_layers: Relative depths of the feature tokens of whole images that are seen through
+            windows as well; these tokens then come beside those of windows, as
             ``PatchTokens.overview``. None to join both scales in each token.
         batch_size: Maximum number of images or windows per pass; None to choose by device. On a
             CPU in float32, tokens differ by less than 1e-6 between batches of different sizes,
@@ -142,7 +142,7 @@ class OpenCLIPPatchEmbedder:
     resize: Literal["keep", "squash"] = "keep"
     max_tokens: int | None = None
     smallest_defect: float | None = None
-    overview: Sequence[float] | None = None
+    overview_layers: Sequence[float] | None = None
     batch_size: int | None = None
     precision: Precision = "auto"
     random_seed: int = 0
@@ -162,7 +162,9 @@ class OpenCLIPPatchEmbedder:
         if isinstance(self.pretrained, os.PathLike):
             self.pretrained = os.fspath(self.pretrained)
         self.layers = check_layers(self.layers)
-        self.overview = None if self.overview is None else check_layers(self.overview)
+        self.overview_layers = (
+            None if self.overview_layers is None else check_layers(self.overview_layers)
+        )
         self.neighbourhoods = check_neighbourhoods(self.neighbourhoods)
         self.windows = check_windows(self.windows)
         self.image_size = check_image_size(self.image_size)
@@ -495,25 +497,25 @@ class OpenCLIPPatchEmbedder:
                 pixels = plan.cut(frame.pixels, numbers, self.tower.patch_size)
                 detail = self._maps(pixels, request)[1]
                 joined = join(plan, numbers, detail, whole)
-                each = joined if self.overview is None else one_by_one(detail)
+                each = joined if self.overview_layers is None else one_by_one(detail)
                 return [self._finished(maps, projection) for maps in each]
 
             maps = mosaic(plan, self.batch, partial(in_halves, look, what=_shown(frame)))
             found = _patch_tokens(frame, maps, None if pooled is None else pooled[0])
-            if self.overview is None:
+            if self.overview_layers is None:
                 return [found]
             tokens = self._finished(whole, self._projection_of_overview)["features"][0]
         return [replace(found, overview=PatchTokens(tokens, frame.size, None))]
 
     def _request_beside_windows(self, request: Request) -> Request:
         """What to read of a whole image that is seen through windows as well."""
-        if self.overview is None:
+        if self.overview_layers is None:
             return request
-        return replace(request, layers=tuple(self.overview))
+        return replace(request, layers=tuple(self.overview_layers))
 
     def _projection_in_windows(self, whole: Maps) -> Projection | None:
         """The usual one, or one of joined tokens to the length of those of one scale."""
-        if self.overview is not None:
+        if self.overview_layers is not None:
             return self._projection
         if "features" not in whole:
             return None

@@ -23,7 +23,7 @@ class LookedAt(NamedTuple):
         pixels: Pixels of the canvas that are looked at, shape (height, width); None for all.
         overview_grid: (rows, cols) of patches of the whole image seen at once, where ``grid`` is
             seen through windows; None otherwise.
-        overview: Patches of it that are looked at; None for all.
+        overview_inside: Patches of it that are looked at; None for all.
     """
 
     grid: Size
@@ -31,7 +31,7 @@ class LookedAt(NamedTuple):
     inside: Inside | None = None
     pixels: Inside | None = None
     overview_grid: Size | None = None
-    overview: Inside | None = None
+    overview_inside: Inside | None = None
 
 
 def looked_at(detector: OpenCLIPDetector) -> LookedAt:

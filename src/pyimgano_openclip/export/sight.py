@@ -100,7 +100,7 @@ class WindowedSight(Sight):
         self._corners = np.multiply(starts, through.patch_size).tolist()
         self._projection_in_windows = embedder._projection_in_windows
         self._projection_of_overview = embedder._projection_of_overview
-        self._apart = embedder.overview is not None
+        self._apart = embedder.overview_layers is not None
         self._beside = embedder._request_beside_windows(request)
 
     def forward(self, images: Tensor, whole: Tensor) -> Seen:  # type: ignore[override]

@@ -53,7 +53,7 @@ class TwofoldScoring(nn.Module):  # type: ignore[misc]  # torch is untyped here
 
 
 class Finer(nn.Module):  # type: ignore[misc]  # torch is untyped here
-    """Interpolates scores of the overview to the details, as :func:`~..maps.overview.of_both`.
+    """Interpolates scores of the overview to the grid of the details; see :mod:`~..maps.overview`.
 
     Args:
         grid: (rows, cols) of patches of the overview.

@@ -27,7 +27,7 @@ def spread_out(scores: Floats, size: Size, smoothing: float = 0.0) -> Floats:
     return spread(rows, height, smoothing) @ wide
 
 
-def of_both(details: Floats, overview: Floats) -> Floats:
+def with_overview(details: Floats, overview: Floats) -> Floats:
     """Patch scores of details and of the whole image.
 
     Args:

@@ -14,7 +14,7 @@ import numpy as np
 from ..arrays import Floats, Size
 from ..images.roi import resized
 from ..memory import out_of_memory_explained
-from .overview import of_both, spread_out
+from .overview import spread_out, with_overview
 from .spread import NOWHERE, SMOOTHING
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class ImageScores:
         """
         if self.overview is None:
             return self.details
-        both = of_both(self.details, self.overview.details)
+        both = with_overview(self.details, self.overview.details)
         both.flags.writeable = False
         return both
 
