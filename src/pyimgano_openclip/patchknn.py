@@ -135,6 +135,11 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
     of a patch is its cosine distance to the nearest stored token. Training scores leave out the
     image's own tokens, so the threshold holds for new images.
 
+    With ``smallest_defect`` and windows, the details in windows and the whole image are compared
+    apart, each with tokens of its kind. A patch score is the details' with a fifth of the whole
+    image's at this place. The image score is a soft maximum of both, each measured by what one in
+    ten normal images exceeds, so that defects count that are not small.
+
     Args:
         embedder: Object with ``embed(image) -> (patches (N, D), (rows, cols), (H, W))`` to use
             instead of an open_clip model.
@@ -156,12 +161,9 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             (the median of those that choose the canvas; in an image of twice that size it is twice
             as large). The resolution follows: a patch covers two thirds of its side, so that such a
             defect fills most of one wherever it lies. What the tower cannot see at once it sees as
-            a whole and through overlapping windows of its own size (``force_image_size``), and each
-            is compared with tokens of its own kind. A fifth of a patch score is that of the whole
-            image at this place. The image score is a soft maximum of both, each measured by what
-            one in ten normal images exceeds, so that larger defects count as well. The time follows
-            the number of windows, which the representation tells. None to show each image to the
-            tower at once.
+            a whole and through overlapping windows of its own size (``force_image_size``); scores
+            come from both, and the time follows the number of windows, which the representation
+            tells. None to show each image to the tower at once.
         roi: Where to look: a mask as a path or an array (H, W), inside where it is at least half as
             bright as its brightest pixel; a folder with a mask for each image, of its name or with
             ``_mask`` behind it; a box (left, top, right, bottom), a polygon [(x, y), ...], or a

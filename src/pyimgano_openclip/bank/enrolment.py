@@ -124,7 +124,7 @@ class Enrolment(NamedTuple):
                 alone = self._alone(scales, in_order[0])
                 distances = [alone] * (len(bank.images) - first)
             else:
-                each = [scale.distances(near, self.n_neighbors, first) for scale in scales]
+                each = [list(scale.distances(near, self.n_neighbors, first)) for scale in scales]
                 distances = list(zip(*each, strict=True))
             grids = [image.grid for image in bank.images]
             standing = np.empty(0) if first else self.standing(scales[0].spool, copies, grids)
