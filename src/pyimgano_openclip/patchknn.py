@@ -499,7 +499,10 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
 
     def _new_banks(self, canvas: Size | None) -> list[MemoryBank]:
         """One for each scale at which images on a canvas are seen."""
-        windows = canvas is not None and self._embedder.canvases.windows(canvas) is not None
+        if canvas is None or isinstance(self._embedder, InjectedEmbedder):
+            return [self._new_bank()]
+        known = self._embedder.canvases  # a file may name any canvas
+        windows = known.may_choose(canvas) and known.windows(canvas) is not None
         return [self._new_bank() for _ in range(1 + windows)]
 
     def _bank_size(self, n_patches: int) -> int:
