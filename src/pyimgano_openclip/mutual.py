@@ -113,9 +113,9 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             (the median of those that choose the canvas; in an image of twice that size it is twice
             as large). The resolution follows: a patch covers two thirds of its side, so that such a
             defect fills most of one wherever it lies. What the tower cannot see at once it sees as
-            a whole and through overlapping windows of its own size (``force_image_size``), both in
-            each token; the time follows the number of windows, which the representation tells. None
-            to show each image to the tower at once.
+            a whole and through overlapping windows of its own size (``force_image_size``); scores
+            come from both, and the time follows the number of windows, which the representation
+            tells. None to show each image to the tower at once.
         roi: Where to look: a mask as a path or an array (H, W), inside where it is at least half as
             bright as its brightest pixel; a folder with a mask for each image, of its name or with
             ``_mask`` behind it; a box (left, top, right, bottom), a polygon [(x, y), ...], or a

@@ -15,7 +15,7 @@ from .bank.enrolment import Added, Enrolment, near_images
 from .bank.matches import Match, nearest_matches
 from .bank.memory_bank import MOST_SEEN, ROW_TYPES, MemoryBank, RowType
 from .bank.relatives import INDEPENDENT, Relatives, more_groups
-from .bank.scorer import NearestScorer
+from .bank.scorer import NearestScorer, scored_by
 from .bank.search import SearchBackend, check_backend
 from .bank.whole import Whole
 from .checks import as_list, check_choice, check_count, check_number, one_of
@@ -28,6 +28,7 @@ from .encoder.tokens import InjectedEmbedder
 from .files.checkpoint import Checkpoint, CheckpointError
 from .images.items import Item, as_items
 from .images.views import JITTER, View, views_of
+from .maps.overview import unit_of
 from .maps.scores import ImageScores, from_file, image_score, to_file
 from .memory import out_of_memory_explained
 from .pool.products import Product, product_on
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 MOST_JITTER = 0.25  # of the side
 STANDING = "standing"  # how much each image in the bank stands out
 TRAINING_PATCHES = "training_patches"  # scores of the patches of all images in the bank
+OVERVIEW = "overview_"  # before the names of what is known of images seen at once
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,9 @@ class Enrolled(Learnt):
         bank: The patch tokens of the training images; None before there are any.
         near: For each image in the bank, those that it is not compared with: itself, its near
             copies and its relatives.
+        overview: Their tokens seen at once, where ``bank`` has them seen through windows; None
+            otherwise.
+        unit: What scores by the overview are multiplied by; see :mod:`~.maps.overview`.
         relatives: Which images in the bank are related.
         numbers: Index in the bank of each training image, in the order of learning; copies share
             one.
@@ -63,6 +68,13 @@ class Enrolled(Learnt):
     scores: tuple[ImageScores, ...] = ()
     standing: Scores = field(default_factory=lambda: np.empty(0))
     relatives: Relatives = INDEPENDENT
+    overview: MemoryBank | None = None
+    unit: float = 1.0
+
+    @property
+    def banks(self) -> list[MemoryBank]:
+        """One for each scale."""
+        return [bank for bank in (self.bank, self.overview) if bank is not None]
 
     @property
     def filled(self) -> MemoryBank:
@@ -101,9 +113,14 @@ class Enrolled(Learnt):
         arrays, facts = self.filled.state()
         if not self.scores:
             return arrays, facts
-        patches = to_file(np.concatenate([scored.patches.ravel() for scored in self.scores]))
+        patches = to_file(np.concatenate([scored.details.ravel() for scored in self.scores]))
         facts = {**facts, "numbers": self.numbers, "relatives": asdict(self.relatives)}
         arrays = {**arrays, TRAINING_PATCHES: patches}
+        if self.overview is not None:
+            state, facts[OVERVIEW] = self.overview.state()
+            at_once = [scored.by_scale[1].ravel() for scored in self.scores]
+            more = {**state, TRAINING_PATCHES: to_file(np.concatenate(at_once))}
+            arrays = {**arrays, **{OVERVIEW + name: array for name, array in more.items()}}
         if len(self.standing):
             arrays = {**arrays, STANDING: self.standing}
         return arrays, facts
@@ -117,6 +134,11 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
     with a memory bank of tokens from normal images (PatchCore, Roth et al., CVPR 2022). The score
     of a patch is its cosine distance to the nearest stored token. Training scores leave out the
     image's own tokens, so the threshold holds for new images.
+
+    With ``smallest_defect`` and windows, the details in windows and the whole image are compared
+    apart, each with tokens of its kind. A patch score is the details' with a fifth of the whole
+    image's at this place. The image score is a soft maximum of both, each measured by what one in
+    ten normal images exceeds, so that defects count that are not small.
 
     Args:
         embedder: Object with ``embed(image) -> (patches (N, D), (rows, cols), (H, W))`` to use
@@ -139,9 +161,9 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             (the median of those that choose the canvas; in an image of twice that size it is twice
             as large). The resolution follows: a patch covers two thirds of its side, so that such a
             defect fills most of one wherever it lies. What the tower cannot see at once it sees as
-            a whole and through overlapping windows of its own size (``force_image_size``), both in
-            each token; the time follows the number of windows, which the representation tells. None
-            to show each image to the tower at once.
+            a whole and through overlapping windows of its own size (``force_image_size``); scores
+            come from both, and the time follows the number of windows, which the representation
+            tells. None to show each image to the tower at once.
         roi: Where to look: a mask as a path or an array (H, W), inside where it is at least half as
             bright as its brightest pixel; a folder with a mask for each image, of its name or with
             ``_mask`` behind it; a box (left, top, right, bottom), a polygon [(x, y), ...], or a
@@ -150,8 +172,8 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             counts with all that it touches. The others count neither in what is learnt nor in
             scores and regions; the map is 0 there. None for everywhere.
         layers: Relative depths of the feature tokens, each in (0, 1]. The tower is not run deeper
-            than the last one. With ``smallest_defect`` half the smallest of them is added, since
-            small things are told best early in the tower.
+            than the last one. With ``smallest_defect`` half the smallest of them is added, but not
+            for the whole image beside windows, since small things are told best early in the tower.
         neighbourhoods: Odd window sizes in patches over which feature tokens are averaged. (1,)
             may work better when a fine texture changes as a whole.
         dimension: Length of feature tokens after a random projection; None for no projection, which
@@ -362,12 +384,12 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         return cast(Enrolled, self._learnt).region_share(self.contamination)
 
     def _embedder_settings(self) -> dict[str, Any]:
-        layers = check_layers(self.layers)
+        overview = layers = check_layers(self.layers)
         if self.smallest_defect is not None:
             layers = (min(layers) / 2, *layers)
         names = ("neighbourhoods", "dimension")
         chosen = {name: getattr(self, name) for name in names}
-        return {"tokens": "features", "layers": layers, **chosen}
+        return {"tokens": "features", "layers": layers, "overview_layers": overview, **chosen}
 
     def _settings_of_learning(self) -> frozenset[str]:
         # The saved bank already results from these; they matter only when it grows.
@@ -377,7 +399,9 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
 
     def _scorer(self, learnt: Enrolled) -> NearestScorer:
         bank, method, topk = learnt.filled, self.aggregation_method, self.aggregation_topk
-        return NearestScorer(bank, self.n_neighbors, method, topk, learnt.scores)
+        return NearestScorer(
+            bank, self.n_neighbors, method, topk, learnt.scores, learnt.overview, learnt.unit
+        )
 
     def _learn(self, items: Sequence[Item], groups: tuple[str, ...] | None) -> Lesson:
         learnt = Enrolled(self._embedder.choose_canvas(items))
@@ -391,14 +415,15 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         groups: tuple[str, ...] | None,
     ) -> Lesson:
         """Learn from more images; ``earlier`` are the scores of those that were learnt before."""
-        bank = self._new_bank() if learnt.bank is None else learnt.bank.copy()
-        added = self._enrolment(learnt)(bank, items, groups)
+        banks = [bank.copy() for bank in learnt.banks] or self._new_banks(learnt.canvas)
+        added, bank = self._enrolment(learnt)(banks, items, groups), banks[0]
         if not added.distances:  # all are copies of what was learnt before
             own = [earlier[learnt.numbers.index(number)] for number in added.numbers]
             known = replace(learnt, numbers=(*learnt.numbers, *added.numbers))
             return Lesson(known, np.append(earlier, own), calibration=None)
-        scored = self._scored(bank, added)
-        every = (*learnt.scores[: len(bank.images) - len(scored)], *scored)
+        kept = len(bank.images) - len(added.distances)
+        before = [scored.by_scale for scored in learnt.scores[:kept]]
+        every, unit = self._scored([*before, *added.distances], bank)
         by_patch = [found.patches for found in every]
         known = Enrolled(
             learnt.canvas,
@@ -408,12 +433,14 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             every,
             added.standing,
             added.relatives,
+            banks[1] if len(banks) > 1 else None,
+            unit,
             whole=Whole.grown(
                 learnt.whole, added.portraits, added.near, by_patch, turned=self.rotations > 1
             ),
         )
         if len(known.scores) < len(bank.images):  # of version 0.1.0, and thinned
-            new = np.concatenate([earlier, _image_scores(scored)])[list(added.numbers)]
+            new = np.concatenate([earlier, _image_scores(every)])[list(added.numbers)]
             scores = np.concatenate([earlier, new])
             return Lesson(replace(known, scores=()), scores, Calibration.of(scores))
         calibration = _calibration(known, added)
@@ -431,17 +458,16 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             partial(standing, product=self._product),
         )
 
-    def _scored(self, bank: MemoryBank, added: Added) -> list[ImageScores]:
-        """The scores of the distances that were measured, of the last images."""
-        images = bank.images[len(bank.images) - len(added.distances) :]
-        return [
-            self._training_scores_of(found, image.size)
-            for found, image in zip(added.distances, images, strict=True)
-        ]
-
-    def _training_scores_of(self, patches: Floats, size: Size) -> ImageScores:
-        score = image_score(patches, self.aggregation_method, self.aggregation_topk)
-        return ImageScores.of(patches, score, size)
+    def _scored(
+        self, distances: Sequence[tuple[Floats, ...]], bank: MemoryBank
+    ) -> tuple[tuple[ImageScores, ...], float]:
+        """Scores of the last images in the bank by distances, and the unit of the overview."""
+        aggregate = partial(image_score, method=self.aggregation_method, topk=self.aggregation_topk)
+        scales = [[aggregate(found) for found in scale] for scale in zip(*distances, strict=True)]
+        unit = unit_of(*scales) if len(scales) > 1 else 1.0
+        images = bank.images[len(bank.images) - len(distances) :]
+        each = zip(distances, images, strict=True)
+        return tuple(scored_by(found, image.size, aggregate, unit) for found, image in each), unit
 
     def _views(self) -> tuple[View, ...]:
         """The views of each image that the bank has."""
@@ -471,12 +497,20 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             seed=self.random_seed,
         )
 
+    def _new_banks(self, canvas: Size | None) -> list[MemoryBank]:
+        """One for each scale at which images on a canvas are seen."""
+        if canvas is None or isinstance(self._embedder, InjectedEmbedder):
+            return [self._new_bank()]
+        known = self._embedder.canvases  # a file may name any canvas
+        windows = known.may_choose(canvas) and known.windows(canvas) is not None
+        return [self._new_bank() for _ in range(1 + windows)]
+
     def _bank_size(self, n_patches: int) -> int:
         size = max(1, round(self.coreset_sampling_ratio * n_patches))
         return size if self.max_patches is None else min(size, self.max_patches)
 
     def _from_checkpoint(self, checkpoint: Checkpoint, canvas: Size | None) -> Enrolled:
-        bank = self._new_bank()
+        bank, *others = self._new_banks(canvas)
         bank.restore(checkpoint)
         if bank.origins[:, 1].max() >= len(self._views()):
             raise CheckpointError(f"{checkpoint.path} is damaged: it has views of another kind.")
@@ -486,18 +520,21 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         numbers = as_list("numbers", checkpoint.header["state"]["numbers"], MOST_SEEN)
         for number in numbers:
             check_count("numbers", number, least=0, most=images - 1)
-        patches = from_file(checkpoint.numbers(TRAINING_PATCHES, 1, "float32"))
-        ends = np.cumsum([image.grid[0] * image.grid[1] for image in bank.images])
-        if ends[-1] != len(patches) or len(numbers) != len(self._training_scores(checkpoint)):
+        if len(numbers) != len(self._training_scores(checkpoint)):
             raise CheckpointError(f"{checkpoint.path} is damaged: not one score per image.")
-        scores = (
-            self._training_scores_of(part.reshape(image.grid), image.size)
-            for part, image in zip(np.split(patches, ends[:-1]), bank.images, strict=True)
-        )
+        scales = [_training_patches(checkpoint, bank)]
+        for other in others:
+            apart = checkpoint.under(OVERVIEW)
+            other.restore(apart)
+            scales.append(_training_patches(apart, other))
+            if [image.size for image in other.images] != [image.size for image in bank.images]:
+                raise CheckpointError(f"{checkpoint.path} is damaged: its scales do not match.")
+        scores, unit = self._scored(list(zip(*scales, strict=True)), bank)
         relatives = Relatives.restored(checkpoint.header["state"].get("relatives"), images)
         near = tuple(relatives.left_out(near_images(bank, relatives), bank.sketches))
         standing = _standing_in(checkpoint, images)
-        return Enrolled(canvas, bank, near, numbers, tuple(scores), standing, relatives)
+        overview = others[0] if others else None
+        return Enrolled(canvas, bank, near, numbers, scores, standing, relatives, overview, unit)
 
     def _training_scores(self, checkpoint: Checkpoint) -> Scores:
         scores: Scores = checkpoint.numbers(TRAINING_SCORES, 1, "float64")  # with every bank
@@ -528,6 +565,16 @@ def _calibration(known: Enrolled, added: Added) -> Calibration:
 
 def _image_scores(scored: Sequence[ImageScores]) -> Scores:
     return np.array([found.image for found in scored], dtype=np.float64)
+
+
+def _training_patches(checkpoint: Checkpoint, bank: MemoryBank) -> list[Floats]:
+    """The scores of the patches of each image in a bank."""
+    patches = from_file(checkpoint.numbers(TRAINING_PATCHES, 1, "float32"))
+    ends = np.cumsum([image.grid[0] * image.grid[1] for image in bank.images])
+    if ends[-1] != len(patches):
+        raise CheckpointError(f"{checkpoint.path} is damaged: not one score per image.")
+    each = zip(np.split(patches, ends[:-1]), bank.images, strict=True)
+    return [part.reshape(image.grid) for part, image in each]
 
 
 def _standing_in(checkpoint: Checkpoint, images: int) -> Scores:

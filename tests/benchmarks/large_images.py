@@ -1,17 +1,18 @@
-"""What windows buy where defects are small, and how much of the whole image a token should carry.
+"""What windows buy where defects are small, and how much the whole image should add to a score.
 
     python tests/benchmarks/large_images.py
-    python tests/benchmarks/large_images.py --whole 0 0.25 0.5 --pieces
+    python tests/benchmarks/large_images.py --whole 0 0.2 0.5 --pieces --seeds 3
     python tests/benchmarks/large_images.py --seams
-    python tests/benchmarks/large_images.py --usual
+    python tests/benchmarks/large_images.py --usual --seeds 3
 
 Image and pixel AUROC, and AUPRO up to a false-positive rate of 0.05, of patch-kNN on generated
 textures of 1,536 x 2,048 pixels with defects of 16 to 32 pixels: whole images at once, then with
-``smallest_defect=16`` and shares of the whole image in a token. ``--pieces`` cuts 512 x 704 pixels
-out of each picture, which takes a sixth of the time. ``--seams`` paints dark spots into intact
-pieces, where one window takes over from another, at the border, and elsewhere, and tells the share
-that is hotter than all but one in a hundred pixels of the intact piece. ``--usual`` takes images in
-which defects are not small, so that windows can only be in the way.
+``smallest_defect=16`` and shares of the whole image in patch scores; means over seeds, and the
+image AUROC of each. ``--pieces`` cuts 512 x 704 pixels out of each picture, which takes a sixth of
+the time. ``--seams`` paints dark spots into intact pieces, where one window takes over from
+another, at the border, and elsewhere, and tells the share that is hotter than all but one in a
+hundred pixels of the intact piece. ``--usual`` takes images in which defects are not small, so that
+windows can only be in the way.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from image_sets import SETS, ImageSet, image_set
 from sklearn.metrics import roc_auc_score
 
 from pyimgano_openclip import VisionOpenCLIPPatchKNN
-from pyimgano_openclip.encoder import windows
+from pyimgano_openclip.maps import overview
 from pyimgano_openclip.samples import defects_of, make_pair, make_sample
 
 SIZE, PIECE = (1536, 2048), (512, 704)  # pixels
@@ -32,21 +33,22 @@ TRAIN, PAIRS, PRODUCT = 6, 11, 7
 PIECES_OF = 4  # training images, two pieces of each
 LIMIT = 0.05  # of the false-positive rate
 EVERY = 3  # pixel of a map in each direction counts for pixel AUROC
-USUAL, EACH = ("elpv mono", "elpv poly", "gear", "screw"), 24  # sets; images of each kind to test
+USUAL = ("elpv mono", "elpv poly", "gear", "screw", "circuit board")
+EACH = 24  # images of each kind to test
 SHARE = 0.035  # of the height, for which windows look in them
 SPOTS, RADIUS, DARKER = 6, 9, 0.7  # in a piece; pixels; brightness
 
 
-def sheets(family: str) -> tuple[list, list]:
+def sheets(family: str, product: int) -> tuple[list, list]:
     """Training images, and pairs of samples without and with a defect."""
     kinds = [name for name in defects_of(family) if name != "bend"]
-    train = [make_sample(family, seed=n, size=SIZE, product=PRODUCT).image for n in range(TRAIN)]
+    train = [make_sample(family, seed=n, size=SIZE, product=product).image for n in range(TRAIN)]
     pairs = [
         make_pair(
             family,
             seed=100 + n,
             size=SIZE,
-            product=PRODUCT,
+            product=product,
             defect=kinds[n % len(kinds)],
             defect_size=16 + 2 * (n % 9),
         )
@@ -55,9 +57,9 @@ def sheets(family: str) -> tuple[list, list]:
     return train, pairs
 
 
-def large(family: str, *, pieces: bool) -> ImageSet:
+def large(family: str, *, pieces: bool, seed: int = 0) -> ImageSet:
     """Normal and defective pictures, or pieces of them with the defect anywhere."""
-    train, pairs = sheets(family)
+    train, pairs = sheets(family, PRODUCT + 100 * seed)
     parts = [(slice(None), slice(None))] * len(pairs)
     if pieces:
         draw, (height, width) = np.random.default_rng(0), PIECE
@@ -79,9 +81,9 @@ def large(family: str, *, pieces: bool) -> ImageSet:
     return image_set(train, good, bad, [np.zeros_like(mask) for mask in masks] + masks)
 
 
-def usual(name: str) -> ImageSet:
+def usual(name: str, seed: int) -> ImageSet:
     """A set of which neither images nor defects are large or small, with empty masks if unknown."""
-    found, (good, bad) = SETS[name](0), (slice(0, EACH), slice(-EACH, None))
+    found, (good, bad) = SETS[name](seed), (slice(0, EACH), slice(-EACH, None))
     masks = found.masks or [np.zeros(image.shape[:2], bool) for image in found.test]
     masks = [np.asarray(mask) > 0 for mask in masks]
     return image_set(found.train[:16], found.test[good], found.test[bad], masks[good] + masks[bad])
@@ -101,7 +103,8 @@ def aupro(masks: list[np.ndarray], maps: list[np.ndarray]) -> float:
     return float(np.trapezoid([0, *shares], [0, *rates]) / LIMIT)
 
 
-def measure(images: ImageSet, smallest_defect: float | None) -> str:
+def measured(images: ImageSet, smallest_defect: float | None) -> list[float]:
+    """Image AUROC, and pixel AUROC and AUPRO where masks are known, in percent."""
     detector = VisionOpenCLIPPatchKNN(
         openclip_model_name="bundled",
         max_patches=4000,
@@ -112,13 +115,20 @@ def measure(images: ImageSet, smallest_defect: float | None) -> str:
     maps = [found.anomaly_map() for found in scored]
     image = roc_auc_score(images.defective, [found.image for found in scored])
     if not any(mask.any() for mask in images.masks):
-        return f"{100 * image:7.1f}"
+        return [100 * image]
     masked, found = (
         np.concatenate([plane[::EVERY, ::EVERY].ravel() for plane in planes])
         for planes in (images.masks, maps)
     )
     pixel, regions = roc_auc_score(masked, found), aupro(images.masks, maps)
-    return f"{100 * image:7.1f}{100 * pixel:7.1f}{100 * regions:7.1f}"
+    return [100 * image, 100 * pixel, 100 * regions]
+
+
+def tell(name: str, how: str, found: list[list[float]]) -> None:
+    """Print the mean over seeds, and image AUROC of each seed."""
+    mean = "".join(f"{value:7.1f}" for value in np.mean(found, axis=0))
+    each = ", ".join(f"{row[0]:.1f}" for row in found)
+    print(f"{name:14}{how:11}{mean}   {each}", flush=True)
 
 
 def places(detector: VisionOpenCLIPPatchKNN, draw: np.random.Generator) -> dict[str, list]:
@@ -169,28 +179,27 @@ def seams(family: str) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--families", nargs="+", default=["leather", "carpet", "cork"])
-    parser.add_argument("--whole", nargs="+", type=float, default=[windows.CONTEXT])
+    parser.add_argument("--whole", nargs="+", type=float, default=[overview.OVERVIEW])
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--pieces", action="store_true")
     parser.add_argument("--seams", action="store_true")
     parser.add_argument("--usual", action="store_true")
     options = parser.parse_args()
-    for name in USUAL if options.usual else ():
-        images = usual(name)
-        side = SHARE * images.test[0].shape[0]
-        print(
-            f"{name:10}at once{measure(images, None)}   windows{measure(images, side)}", flush=True
-        )
-    if options.usual:
+    for family in options.families if options.seams else ():
+        print(f"{family:10}{seams(family)}", flush=True)
+    if options.seams:
         return
-    for family in options.families:
-        if options.seams:
-            print(f"{family:10}{seams(family)}", flush=True)
-            continue
-        images = large(family, pieces=options.pieces)
-        print(f"{family:10}at once   {measure(images, None)}", flush=True)
+    for name in USUAL if options.usual else options.families:
+        if options.usual:
+            sets = [usual(name, seed) for seed in range(options.seeds)]
+        else:
+            sets = [large(name, pieces=options.pieces, seed=seed) for seed in range(options.seeds)]
+        sides = [SHARE * found.test[0].shape[0] if options.usual else 16 for found in sets]
+        tell(name, "at once", [measured(found, None) for found in sets])
         for share in options.whole:
-            windows.CONTEXT = share
-            print(f"{family:10}whole {share:4.2f}{measure(images, 16)}", flush=True)
+            overview.OVERVIEW = share
+            each = zip(sets, sides, strict=True)
+            tell(name, f"whole {share:4.2f}", [measured(*one) for one in each])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats, Indices, Size
-from ..encoder.tokens import InjectedEmbedder, PatchTokens, on_grid
+from ..encoder.tokens import InjectedEmbedder, PatchTokens
 from ..images.items import ChannelOrder, Item, in_rgb
 from ..images.notices import noticed
 from ..images.once import DecodedOnce
@@ -29,12 +29,11 @@ from ..images.unreadable import UnreadableError, attempt, or_raise
 from ..images.views import STAND_INS, View, patches_of_original, planned, seen, shrink
 from ..progress import bar
 from .copies import distinct, tell_copies
-from .leaving_out import LeavingOut
 from .memory_bank import MemoryBank
 from .moved import MovedCopies
 from .origins import StoredImage
 from .relatives import INDEPENDENT, Relatives
-from .search import distance_within
+from .scale import Scale
 from .spool import TokenSpool
 from .whole import Portrait, portrait
 
@@ -50,9 +49,9 @@ class Added(NamedTuple):
         copies: For each image in the bank, itself and its near copies.
         near: For each image in the bank, those that are left out together with it.
         relatives: Which images in the bank are related.
-        distances: Distances of the patches, shape (rows, cols), NaN for those that are not looked
-            at: of each image in the bank if it was complete before, otherwise of each new image;
-            none if all were copies.
+        distances: Of each scale the distances of patches, shape (rows, cols), NaN for those that
+            are not looked at: of each image in the bank if it was complete before, otherwise of
+            each new image; none if all were copies.
         standing: How much each image in the bank stands out among the others; empty if tokens of
             earlier ones were dropped, or all images were copies.
         portraits: One of each image that is new to the bank.
@@ -62,7 +61,7 @@ class Added(NamedTuple):
     copies: list[Indices]
     near: list[Indices]
     relatives: Relatives
-    distances: list[Floats]
+    distances: list[tuple[Floats, ...]]
     standing: npt.NDArray[np.float64]
     portraits: list[Portrait]
 
@@ -94,12 +93,15 @@ class Enrolment(NamedTuple):
     ]
 
     def __call__(
-        self, bank: MemoryBank, items: Sequence[Item], groups: tuple[str, ...] | None = None
+        self,
+        banks: Sequence[MemoryBank],
+        items: Sequence[Item],
+        groups: tuple[str, ...] | None = None,
     ) -> Added:
         """Add images to a bank, thin it, and measure its images against it.
 
         Args:
-            bank: Memory bank to add to.
+            banks: Memory banks to add to, one for each scale; what tells images apart is the first.
             items: Paths or arrays, at least one.
             groups: The group of each image in the bank, then of each item; None if unknown.
 
@@ -107,15 +109,18 @@ class Enrolment(NamedTuple):
             UnreadableError: If an image cannot be read.
         """
         in_order = [in_rgb(item, self.channel_order) for item in items]
-        dtype = bank.tokens.dtype
-        with TokenSpool(dtype) as spool, TokenSpool(dtype) as copies_spool:
-            before, moved = len(bank.images), MovedCopies(copies_spool)
-            first = 0 if bank.is_complete else before
+        bank, before = banks[0], len(banks[0].images)
+        first = 0 if all(one.is_complete for one in banks) else before
+        with ExitStack() as spools:
+            scales = [
+                Scale(one, spools.enter_context(TokenSpool(one.tokens.dtype))) for one in banks
+            ]
+            moved = MovedCopies(spools.enter_context(TokenSpool(bank.tokens.dtype)))
+            for scale in scales:
+                scale.recall(range(first, before))
             for known in range(first, before):
-                spool.write(bank.tokens_of(known))
                 moved.add_all(known, bank, self._moves)
-            places = [bank.places_of(known) for known in range(first, before)]
-            numbers, portraits = self._add(bank, in_order, spool, moved, places)
+            numbers, portraits = self._add(scales, moved, in_order)
             tell_copies(items, numbers, [image.path for image in bank.images[:before]])
             relatives = related(bank, before, numbers, groups)
             copies = near_images(bank, relatives)
@@ -123,30 +128,24 @@ class Enrolment(NamedTuple):
             if len(bank.images) == before:  # all are copies: nothing has changed
                 return Added(numbers, copies, near, relatives, [], np.empty(0), [])
             if len(distinct(copies)) == 1:
-                alone = self._alone(bank.images[0], in_order[0], next(iter(spool)), places[0])
-                found = iter([alone] * (len(bank.images) - first))
+                alone = self._alone(scales, in_order[0])
+                distances = [alone] * (len(bank.images) - first)
             else:
-                measured = LeavingOut(bank, near, self.n_neighbors).distances(spool, first)
-                each = zip(measured, places, bank.images[first:], strict=True)
-                found = (on_grid(distances, at, image.grid) for distances, at, image in each)
-            grids = [image.grid for image in bank.images]
-            distances = list(found)
-            standing = np.empty(0) if first else self.standing(spool, moved, copies, grids)
+                each = [list(scale.distances(near, self.n_neighbors, first)) for scale in scales]
+                distances = list(zip(*each, strict=True))
+            standing, grids = np.empty(0), [image.grid for image in bank.images]
+            if not first:
+                standing = self.standing(scales[0].spool, moved, copies, grids)
             return Added(numbers, copies, near, relatives, distances, standing, portraits)
 
     def _add(
-        self,
-        bank: MemoryBank,
-        items: Sequence[Item],
-        spool: TokenSpool,
-        moved: MovedCopies,
-        places: list[Indices],
+        self, scales: Sequence[Scale], moved: MovedCopies, items: Sequence[Item]
     ) -> tuple[list[int], list[Portrait]]:
         """Add images that are not in the bank yet; the index in it of each, and their portraits.
 
-        Their tokens go to the spool, those of moved copies to ``moved``, the indices of the patches
-        that the former are of to ``places``.
+        The tokens of their moved copies at the first scale go to ``moved``.
         """
+        bank = scales[0].bank
         plan = planned(self.views, len(items), COPIES - len(bank.images))
         whole = [items[index] if view == 0 else None for index, view in plan]
         copies = items if len(plan) == len(items) else self._with_copies(items, plan)
@@ -154,7 +153,7 @@ class Enrolment(NamedTuple):
         outcomes, area = self._looked_at(self.embedder.outcomes(copies, self.canvas), whole), None
         read_in_turn = noticed(or_raise(outcomes, places=[index for index, _ in plan]), whole)
         with closing(outcomes), closing(read_in_turn) as stream:
-            read, largest, fresh = bar("encoding", "image", total=count, items=stream), 0, True
+            read, fresh = bar("encoding", "image", total=count, items=stream), True
             for done, ((index, view), patches) in enumerate(zip(plan, read, strict=True)):
                 if view == 0:
                     known = bank.number_of(patches.identity)
@@ -163,22 +162,18 @@ class Enrolment(NamedTuple):
                     numbers.append(len(bank.images) if known is None else known)
                 if not fresh:
                     continue
-                tokens = patches.flat
-                largest = max(largest, len(tokens))  # as if all images to come had as many patches
-                bank.limit = self.bank_size(bank.seen + (count - done) * largest)
-                if done == 0:
-                    bank.reserve(count, tokens)
-                if view:
-                    tokens = self._add_copy(bank, tokens, view, area)
-                    if view in self._moves:
-                        moved.add(len(bank.images) - 1, tokens, len(places[-1]))
-                    continue
-                spool.write(tokens)
-                places.append(patches.places)
-                inside = None if patches.inside is None else patches.places
-                bank.add(_stored(items[index], patches), tokens, 0, inside)
-                portraits.append(portrait(patches))
-        bank.thin(self.bank_size(bank.seen))
+                for scale, one in zip(scales, patches.scales, strict=True):
+                    scale.make_room(one.flat, count - done, self.bank_size)
+                    if not view:
+                        scale.add(_stored(items[index], one), one)
+                        continue
+                    tokens = self._add_copy(scale.bank, one.flat, view, area)
+                    if scale is scales[0] and view in self._moves:
+                        moved.add(len(bank.images) - 1, tokens, len(scale.places[-1]))
+                if not view:
+                    portraits.append(portrait(patches))
+        for scale in scales:
+            scale.bank.thin(self.bank_size(scale.bank.seen))
         return numbers, portraits
 
     def _looked_at(
@@ -232,7 +227,7 @@ class Enrolment(NamedTuple):
         """The views that are moved, but not turned."""
         return [number for number, view in enumerate(self.views) if number and not view.turn]
 
-    def _alone(self, image: StoredImage, item: Item, tokens: Floats, places: Indices) -> Floats:
+    def _alone(self, scales: Sequence[Scale], item: Item) -> tuple[Floats, ...]:
         """Distances of the only image, or of its near copies, as if they were new.
 
         Copies of it, moved and turned, stand in for further images: of the distances of a patch to
@@ -240,19 +235,18 @@ class Enrolment(NamedTuple):
         then the image is compared with itself, each patch with all but its own surroundings.
         """
         if isinstance(self.embedder, InjectedEmbedder):
-            distances = distance_within(tokens, places, image.grid, self.n_neighbors)
-            return on_grid(distances, places, image.grid)
-        bank, found = MemoryBank(), list[Floats]()
-        bank.add(image, tokens, 0, places)
-        area = area_of(self.roi, item) if len(places) < image.grid[0] * image.grid[1] else None
+            return tuple(scale.within_first(self.n_neighbors) for scale in scales)
+        banks, found = [scale.of_first() for scale in scales], list[list[Floats]]()
+        area = area_of(self.roi, item) if any(scale.partly for scale in scales) else None
         stream = self.embedder.stream(self._copies(item, STAND_INS), self.canvas)
         for patches, view in zip(stream, STAND_INS, strict=True):
-            if area is not None:
-                moved = patches_of_view(area, image.grid, image.size, view)
-                patches = replace(patches, inside=moved if moved.any() else None)
-            found.append(patches.on_grid(bank.nearest_distance(patches.flat, self.n_neighbors)))
-        highest: Floats = np.fmax.reduce(found)
-        return highest
+            found.append([])
+            for bank, one in zip(banks, patches.scales, strict=True):
+                if area is not None:
+                    moved = patches_of_view(area, one.grid, one.size, view)
+                    one = replace(one, inside=moved if moved.any() else None)
+                found[-1].append(one.on_grid(bank.nearest_distance(one.flat, self.n_neighbors)))
+        return tuple(np.fmax.reduce(each) for each in zip(*found, strict=True))
 
 
 def near_images(bank: MemoryBank, relatives: Relatives = INDEPENDENT) -> list[Indices]:

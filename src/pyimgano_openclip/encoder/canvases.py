@@ -129,6 +129,11 @@ class Canvases:
         rows, cols = self._grid(canvas)
         return rows * cols
 
+    def grid_of_tokens(self, canvas: Size) -> Size:
+        """(rows, cols) of tokens on a canvas."""
+        height, width = self.stride
+        return max(1, canvas[0] // height), max(1, canvas[1] // width)
+
     def _at_once(self, sizes: Sequence[Size]) -> Size:
         return choose_canvas(sizes, self.native, self.patch, self.most_tokens)
 

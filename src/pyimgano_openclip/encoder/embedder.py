@@ -9,7 +9,7 @@ import math
 import os
 import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
 
@@ -45,7 +45,7 @@ from .settings import (
 from .tokens import Attention, PatchTokens, Positions, Precision
 from .towers import Request, Tower, make_tower
 from .towers.catalogue import EXAMPLES
-from .windows import Maps, WindowPlan, join, mosaic
+from .windows import Maps, WindowPlan, join, mosaic, one_by_one
 
 BATCH_SIZE = {"cpu": 8, "cuda": 32}  # images
 AHEAD = 3  # batches: one that is encoded, two that are read meanwhile
@@ -107,6 +107,9 @@ class OpenCLIPPatchEmbedder:
             covers two thirds of that side; images that the tower cannot see at once at such a
             resolution are seen as a whole and through overlapping windows of the tower's size, see
             :mod:`~.windows`. None to show each image to the tower at once.
+        overview_layers: Relative depths of the feature tokens of whole images that are seen through
+            windows as well; these tokens then come beside those of windows, as
+            ``PatchTokens.overview``. None to join both scales in each token.
         batch_size: Maximum number of images or windows per pass; None to choose by device. On a
             CPU in float32, tokens differ by less than 1e-6 between batches of different sizes,
             since matrix products of different shapes are summed in a different order.
@@ -139,6 +142,7 @@ class OpenCLIPPatchEmbedder:
     resize: Literal["keep", "squash"] = "keep"
     max_tokens: int | None = None
     smallest_defect: float | None = None
+    overview_layers: Sequence[float] | None = None
     batch_size: int | None = None
     precision: Precision = "auto"
     random_seed: int = 0
@@ -158,6 +162,9 @@ class OpenCLIPPatchEmbedder:
         if isinstance(self.pretrained, os.PathLike):
             self.pretrained = os.fspath(self.pretrained)
         self.layers = check_layers(self.layers)
+        self.overview_layers = (
+            None if self.overview_layers is None else check_layers(self.overview_layers)
+        )
         self.neighbourhoods = check_neighbourhoods(self.neighbourhoods)
         self.windows = check_windows(self.windows)
         self.image_size = check_image_size(self.image_size)
@@ -171,6 +178,7 @@ class OpenCLIPPatchEmbedder:
             check_number("smallest_defect", self.smallest_defect, above=0, most=math.inf)
         dimension = self.dimension
         self._projection = None if dimension is None else Projection(dimension)
+        self._projection_of_overview = None if dimension is None else Projection(dimension)
         self._joined: Projection | None = None
         self._loaded: Loaded | None = None
         self._identity: str | None = None
@@ -481,19 +489,34 @@ class OpenCLIPPatchEmbedder:
         """See an image as a whole and through windows."""
         (frame,) = frames
         with neutral(self.device), torch.inference_mode():
-            pooled, whole = self._maps(np.stack([cast(Pixels, frame.whole)]), request)
-            projection = self._projection_of_both(whole)
+            seen = np.stack([cast(Pixels, frame.whole)])
+            pooled, whole = self._maps(seen, self._request_beside_windows(request))
+            projection = self._projection_in_windows(whole)
 
             def look(numbers: Sequence[int]) -> list[dict[str | int, Floats]]:
                 pixels = plan.cut(frame.pixels, numbers, self.tower.patch_size)
-                both = join(plan, numbers, self._maps(pixels, request)[1], whole)
-                return [self._finished(maps, projection) for maps in both]
+                detail = self._maps(pixels, request)[1]
+                joined = join(plan, numbers, detail, whole)
+                each = joined if self.overview_layers is None else one_by_one(detail)
+                return [self._finished(maps, projection) for maps in each]
 
             maps = mosaic(plan, self.batch, partial(in_halves, look, what=_shown(frame)))
-        return [_patch_tokens(frame, maps, None if pooled is None else pooled[0])]
+            found = _patch_tokens(frame, maps, None if pooled is None else pooled[0])
+            if self.overview_layers is None:
+                return [found]
+            tokens = self._finished(whole, self._projection_of_overview)["features"][0]
+        return [replace(found, overview=PatchTokens(tokens, frame.size, None))]
 
-    def _projection_of_both(self, whole: Maps) -> Projection | None:
-        """A projection of joined feature tokens to the length of those of one scale."""
+    def _request_beside_windows(self, request: Request) -> Request:
+        """What to read of a whole image that is seen through windows as well."""
+        if self.overview_layers is None:
+            return request
+        return replace(request, layers=tuple(self.overview_layers))
+
+    def _projection_in_windows(self, whole: Maps) -> Projection | None:
+        """The usual one, or one of joined tokens to the length of those of one scale."""
+        if self.overview_layers is not None:
+            return self._projection
         if "features" not in whole:
             return None
         width = whole["features"].shape[-1]

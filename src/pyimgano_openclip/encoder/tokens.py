@@ -52,6 +52,8 @@ class PatchTokens:
         look: What the image looks like; None with a custom embedder.
         area: Where in the image to look; None for everywhere.
         inside: The patches that are looked at, shape (rows, cols); None for all.
+        overview: The same image seen at once, where ``tokens`` are seen through windows alone; None
+            otherwise.
     """
 
     tokens: Floats
@@ -65,6 +67,12 @@ class PatchTokens:
     look: Look | None = None
     area: Area | None = None
     inside: Inside | None = None
+    overview: PatchTokens | None = None
+
+    @property
+    def scales(self) -> tuple[PatchTokens, ...]:
+        """The image through windows and at once, or the latter alone."""
+        return (self,) if self.overview is None else (self, self.overview)
 
     @property
     def grid(self) -> Size:
@@ -112,15 +120,18 @@ class PatchTokens:
         if area is None or self.area is not None:  # the scores of an exported file have theirs
             return self
         try:
-            inside = patches_inside(area, self.grid, self.size)
+            inside, *others = (patches_inside(area, one.grid, one.size) for one in self.scales)
         except ValueError as error:
             raise UnreadableError(f"{describe(item)}: {error}") from error
+        overview = self.overview
+        if overview is not None and not others[0].all():
+            overview = replace(overview, inside=others[0])
         image = self.identity
         if image is not None and isinstance(roi, MaskFolder):  # it may have another mask elsewhere
             image = f"{image} {digest(area)}"
         look = None if self.look is None else self.look.without_halves()
         partly = None if inside.all() else inside
-        return replace(self, area=area, inside=partly, identity=image, look=look)
+        return replace(self, area=area, inside=partly, identity=image, look=look, overview=overview)
 
 
 def on_grid(scores: Floats, places: Indices, grid: Size) -> Floats:

@@ -2,7 +2,8 @@
 
 A window sees small defects and nothing of what is around it; the whole image, shrunk to the tower,
 is the other way round. So each patch token carries both: the token of the window in which the patch
-lies most centrally, which leaves no seams, and what the whole image has at that place.
+lies most centrally, which leaves no seams, and what the whole image has at that place. A detector
+that compares both for itself gets them apart.
 """
 
 from __future__ import annotations
@@ -199,6 +200,12 @@ def join(plan: WindowPlan, numbers: Sequence[int], detail: Maps, whole: Maps) ->
             far = plan.beside(whole[kind], number, (near.shape[0], near.shape[1]))
             both[kind] = of_both(kind, near, far)[None]
         yield both
+
+
+def one_by_one(detail: Maps) -> Iterator[Maps]:
+    """The tokens of each window, B = 1, without those of the whole image."""
+    count = max(map(len, detail.values()))
+    return ({kind: tokens[[place]] for kind, tokens in detail.items()} for place in range(count))
 
 
 def of_both(kind: str | int, near: Tensor, far: Tensor) -> Tensor:

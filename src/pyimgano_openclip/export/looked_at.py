@@ -21,12 +21,17 @@ class LookedAt(NamedTuple):
         sizes: (height, width) of the images for which this holds; empty for all.
         inside: Patches that are looked at; None for all.
         pixels: Pixels of the canvas that are looked at, shape (height, width); None for all.
+        overview_grid: (rows, cols) of patches of the whole image seen at once, where ``grid`` is
+            seen through windows; None otherwise.
+        overview_inside: Patches of it that are looked at; None for all.
     """
 
     grid: Size
     sizes: tuple[Size, ...] = ()
     inside: Inside | None = None
     pixels: Inside | None = None
+    overview_grid: Size | None = None
+    overview_inside: Inside | None = None
 
 
 def looked_at(detector: OpenCLIPDetector) -> LookedAt:
@@ -36,10 +41,12 @@ def looked_at(detector: OpenCLIPDetector) -> LookedAt:
         ValueError: If that differs between images, or follows from a size that is unknown.
     """
     canvas, area = cast(Size, detector.canvas_), detector.roi_
-    height, width = detector._embedder.canvases.stride
-    grid = max(1, canvas[0] // height), max(1, canvas[1] // width)
+    canvases = detector._embedder.canvases
+    windows = canvases.windows(canvas) is not None
+    grid = canvases.grid_of_tokens(canvas)
+    at_once = canvases.grid_of_tokens(canvases.whole(canvas)) if windows else None
     if area is None:
-        return LookedAt(grid)
+        return LookedAt(grid, overview_grid=at_once)
     if isinstance(area, MaskFolder):
         raise ValueError(
             f"roi={str(area.path)!r} has a mask for each image, which a file cannot hold; create "
@@ -51,16 +58,18 @@ def looked_at(detector: OpenCLIPDetector) -> LookedAt:
             "roi cannot be exported before the size of images is known, by which it covers "
             "patches; call fit() with normal images first."
         )
-    first, *others = (patches_inside(area, grid, size) for size in sizes)
+    grids = [grid] if at_once is None else [grid, at_once]
+    first, *others = ([patches_inside(area, each, size) for each in grids] for size in sizes)
     for size, inside in zip(sizes[1:], others, strict=True):
-        if not np.array_equal(first, inside):
+        if not all(map(np.array_equal, first, inside)):
             raise ValueError(
                 f"roi covers other patches of images of {_by(size)} pixels than of {_by(sizes[0])} "
                 "(height x width), but a file looks at the same ones on all images; fit with "
                 "images of one size."
             )
     pixels = resized(area.over(sizes[0]), canvas)
-    return LookedAt(grid, sizes, None if first.all() else first, pixels)
+    details, overview = (None if each.all() else each for each in (first[0], first[-1]))
+    return LookedAt(grid, sizes, details, pixels, at_once, overview)
 
 
 def _sizes(detector: OpenCLIPDetector) -> tuple[Size, ...]:

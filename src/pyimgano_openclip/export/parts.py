@@ -14,7 +14,7 @@ from ..detector.base import OpenCLIPDetector
 from ..encoder.neutral import neutral
 from ..pool.scorer import PoolScorer
 from ..prompts.scorer import PromptScorer
-from .looked_at import looked_at
+from .looked_at import LookedAt, looked_at
 from .nearest import BlockSearch, ImageScore, NearestScoring
 from .network import Network
 from .places import Places, Spread
@@ -22,6 +22,7 @@ from .pooled import PoolScoring
 from .portraits import PortraitDistance
 from .prompted import prompt_scoring
 from .sight import build_sight
+from .twofold import Finer, TwofoldScoring
 
 
 def build_network(detector: OpenCLIPDetector) -> Network:
@@ -35,7 +36,7 @@ def build_network(detector: OpenCLIPDetector) -> Network:
         whole = cast(Whole | None, scoring.whole)
         network = Network(
             build_sight(embedder, canvas, request),
-            _head(scoring.scorer, places),
+            _head(scoring.scorer, places, looked),
             places,
             Spread(looked.grid, canvas, detector.map_smoothing, looked.inside, looked.pixels),
             detector.label_threshold(),
@@ -44,11 +45,19 @@ def build_network(detector: OpenCLIPDetector) -> Network:
         return network.eval()
 
 
-def _head(scorer: object, places: Places) -> nn.Module:
+def _head(scorer: object, places: Places, looked: LookedAt) -> nn.Module:
     if isinstance(scorer, PromptScorer):
         return prompt_scoring(scorer, places)
     if isinstance(scorer, PoolScorer):
         return PoolScoring(scorer, places)
     scorer = cast(NearestScorer, scorer)
-    search = BlockSearch(scorer.bank.tokens, min(scorer.n_neighbors, len(scorer.bank)))
-    return NearestScoring(search, ImageScore(scorer.aggregation, scorer.topk), places)
+    search, *others = (
+        BlockSearch(bank.tokens, min(scorer.n_neighbors, len(bank)))
+        for bank in (scorer.bank, scorer.overview)
+        if bank is not None
+    )
+    aggregation = ImageScore(scorer.aggregation, scorer.topk)
+    if not others:
+        return NearestScoring(search, aggregation, places)
+    finer = Finer(cast(Size, looked.overview_grid), looked.grid, looked.overview_inside)
+    return TwofoldScoring(search, others[0], aggregation, places, finer, scorer.unit)

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from ..arrays import Size
 from ..images.roi import Inside
-from ..maps.scores import NOWHERE
-from ..maps.spread import spread
+from ..maps.spread import NOWHERE, spread
 
 
 class Places(nn.Module):  # type: ignore[misc]  # torch is untyped here

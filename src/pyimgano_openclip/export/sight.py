@@ -26,10 +26,13 @@ class Seen(NamedTuple):
     Attributes:
         pooled: Embeddings of the whole images, shape (B, D), if there are any.
         maps: Patch tokens by kind, each of shape (B, rows, cols, D); see :mod:`~..encoder.windows`.
+        overview: Tokens of the whole images beside those of windows, (B, rows, cols, D), if the
+            detector compares them apart.
     """
 
     pooled: Tensor | None
     maps: Maps
+    overview: Tensor | None = None
 
     @property
     def features(self) -> Tensor:
@@ -59,12 +62,14 @@ class Sight(nn.Module):  # type: ignore[misc]  # torch is untyped here
 
     def forward(self, images: Tensor) -> Seen:
         """See images: RGB, uint8, shape (B, height, width, 3)."""
-        pooled, maps = self._look(self._tower, images)
+        pooled, maps = self._look(self._tower, images, self._request)
         return Seen(pooled, projected(maps, self._projection))
 
-    def _look(self, tower: Tower, images: Tensor) -> tuple[Tensor | None, dict[str | int, Tensor]]:
+    def _look(
+        self, tower: Tower, images: Tensor, request: Request
+    ) -> tuple[Tensor | None, dict[str | int, Tensor]]:
         planes = images.permute(0, 3, 1, 2).float() / 255
-        output = tower((planes - self.mean) / self.std, self._request)
+        output = tower((planes - self.mean) / self.std, request)
         return output.pooled, tokens_by_kind(output, self._neighbourhoods)
 
 
@@ -93,7 +98,10 @@ class WindowedSight(Sight):
         self._side = tuple(np.multiply(plan.side, through.patch_size).tolist())
         starts = [plan.start(number) for number in range(len(plan))]
         self._corners = np.multiply(starts, through.patch_size).tolist()
-        self._projection_of_both = embedder._projection_of_both
+        self._projection_in_windows = embedder._projection_in_windows
+        self._projection_of_overview = embedder._projection_of_overview
+        self._apart = embedder.overview_layers is not None
+        self._beside = embedder._request_beside_windows(request)
 
     def forward(self, images: Tensor, whole: Tensor) -> Seen:  # type: ignore[override]
         """See images.
@@ -102,14 +110,16 @@ class WindowedSight(Sight):
             images: RGB, uint8, shape (B, height, width, 3) of the canvas.
             whole: The same images on the second canvas.
         """
-        pooled, around = self._look(self._tower, whole)
+        pooled, around = self._look(self._tower, whole, self._beside)
         starts = range(0, len(self._plan), AT_ONCE)
         parts = [self._windows(images, around, first) for first in starts]
         found = {
             kind: _mosaic(self._plan, torch.cat([part[kind] for part in parts], dim=1))
             for kind in around
         }
-        return Seen(pooled, found)
+        if not self._apart:
+            return Seen(pooled, found)
+        return Seen(pooled, found, projected(around, self._projection_of_overview)["features"])
 
     def _windows(self, images: Tensor, around: Maps, first: int) -> Maps:
         """Tokens of the next windows by kind, each of shape (B, windows, rows, cols, D).
@@ -120,13 +130,15 @@ class WindowedSight(Sight):
         numbers, (height, width) = range(len(self._plan))[first : first + AT_ONCE], self._side
         corners = [self._corners[number] for number in numbers]
         cut = [images[:, top : top + height, left : left + width] for top, left in corners]
-        _, maps = self._look(self._through, torch.stack(cut, dim=1).flatten(0, 1))
+        _, maps = self._look(self._through, torch.stack(cut, dim=1).flatten(0, 1), self._request)
         both = {}
         for kind, tokens in maps.items():
-            near = tokens.unflatten(0, (-1, len(cut)))
+            both[kind] = near = tokens.unflatten(0, (-1, len(cut)))
+            if self._apart:
+                continue
             far = _beside(self._plan, numbers, around[kind], tokens.shape[1:3])
             both[kind] = of_both(kind, near, far)
-        return projected(both, self._projection_of_both(around))
+        return projected(both, self._projection_in_windows(around))
 
 
 def build_sight(embedder: OpenCLIPPatchEmbedder, canvas: Size, request: Request) -> Sight:

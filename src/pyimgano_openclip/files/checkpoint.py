@@ -12,7 +12,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,22 @@ class Checkpoint:
     header: Mapping[str, Any]
     arrays: Arrays
     digest: str
+
+    def under(self, prefix: str) -> Checkpoint:
+        """The arrays whose names begin like this, without it, and the state of that name.
+
+        Raises:
+            CheckpointError: If there is none.
+        """
+        state = self.header["state"].get(prefix)
+        if not isinstance(state, Mapping):
+            raise CheckpointError(f"{self.path} is damaged: it has no {prefix!r}.")
+        named = {
+            name.removeprefix(prefix): array
+            for name, array in self.arrays.items()
+            if name.startswith(prefix)
+        }
+        return replace(self, header={**self.header, "state": state}, arrays=named)
 
     @property
     def scoring_digest(self) -> str:

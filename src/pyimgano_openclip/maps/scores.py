@@ -14,7 +14,8 @@ import numpy as np
 from ..arrays import Floats, Size
 from ..images.roi import resized
 from ..memory import out_of_memory_explained
-from .spread import SMOOTHING, spread
+from .overview import spread_out, with_overview
+from .spread import NOWHERE, SMOOTHING
 
 if TYPE_CHECKING:
     from ..encoder.tokens import PatchTokens
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 # would average ever more of them as the grid grows, and what is a defect or a speck would not.
 HOTTEST = 2
 FINE = 9  # pixels per patch of the map in which a peak is found, odd to hit its centre
-NOWHERE = 1e-3  # share of a pixel that comes from patches that are looked at, below which it is 0
 UNSEEN = -1.0  # in files, score of a patch that is not looked at
 
 Aggregation = Literal["topk_mean", "max", "mean"]
@@ -43,7 +43,8 @@ class ImageScores:
         image: Image score; higher is more anomalous.
         size: (height, width) of the original image in pixels.
         grid: (rows, cols) of patches.
-        data: The patch scores as bytes; see :attr:`patches`.
+        data: The patch scores as bytes, of the details if there is an overview; see
+            :attr:`patches` and :attr:`details`.
         error: Why the image could not be read; all scores are NaN then. None if it was read.
         tokens: The patch tokens that were scored, if they were asked for.
         pages: Number of pages or frames of the image's file, of which the first was scored.
@@ -52,6 +53,7 @@ class ImageScores:
             the training images: nearly black"``. The image score is then above all thresholds. None
             for others.
         area: Where in the image was looked; None for everywhere.
+        overview: Scores of the image seen at once, if its details were seen through windows.
         look: What the image looks like as a whole; None for training images, which are not read
             again, for unreadable ones, and with a custom embedder.
     """
@@ -67,6 +69,7 @@ class ImageScores:
     unlike: str | None = None
     area: Area | None = field(default=None, repr=False, compare=False)
     look: Look | None = field(default=None, repr=False, compare=False)
+    overview: ImageScores | None = field(default=None, repr=False)
 
     @classmethod
     def of(cls, patches: Floats, image: float, size: Size, error: str | None = None) -> ImageScores:
@@ -76,12 +79,26 @@ class ImageScores:
         return cls(image, size, (rows, cols), data, error)
 
     @property
+    def by_scale(self) -> tuple[Floats, ...]:
+        """Patch scores of the details and of the image seen at once, or of the latter alone."""
+        return (self.details,) if self.overview is None else (self.details, self.overview.details)
+
+    @property
+    def details(self) -> Floats:
+        """Patch scores without what the image seen at once adds to them; see :attr:`patches`."""
+        return np.frombuffer(self.data, dtype=np.float32).reshape(self.grid)
+
+    @property
     def patches(self) -> Floats:
         """Patch scores, shape (rows, cols), float32, read-only; higher is more anomalous.
 
         NaN for patches that were not looked at, and for all of an unreadable image.
         """
-        return np.frombuffer(self.data, dtype=np.float32).reshape(self.grid)
+        if self.overview is None:
+            return self.details
+        both = with_overview(self.details, self.overview.details)
+        both.flags.writeable = False
+        return both
 
     @property
     def peak(self) -> float:
@@ -135,23 +152,16 @@ def anomaly_map(
     scores = np.asarray(patch_scores, dtype=np.float32)
     missing = np.isnan(scores)
     if missing.any() and not missing.all():
-        found = _spread_out(np.where(missing, np.float32(0), scores), size, smoothing)
-        weight = _spread_out((~missing).astype(np.float32), size, smoothing)
+        found = spread_out(np.where(missing, np.float32(0), scores), size, smoothing)
+        weight = spread_out((~missing).astype(np.float32), size, smoothing)
         seen = weight > NOWHERE
         np.divide(found, weight, out=found, where=seen)
         inside = seen & (resized(~missing, size) if inside is None else inside)
     else:
-        found = _spread_out(scores, size, smoothing)
+        found = spread_out(scores, size, smoothing)
     if inside is not None and not inside.all():
         found[~inside] = min(0.0, float(found[inside].min(initial=0.0)))
     return found
-
-
-def _spread_out(scores: Floats, size: Size, smoothing: float) -> Floats:
-    (rows, cols), (height, width) = scores.shape, size
-    # One axis after the other; the shorter product first.
-    wide = scores @ spread(cols, width, smoothing).T
-    return spread(rows, height, smoothing) @ wide
 
 
 def image_score(patch_scores: Floats, method: Aggregation, topk: float | None) -> float:

@@ -16,6 +16,9 @@ from ..arrays import Floats
 SMOOTHING = 0.5  # patches; standard deviation of the Gaussian
 OVERSAMPLING = 8  # samples per patch at which the Gaussian is applied
 REACH = 4  # standard deviations at which the Gaussian ends
+NOWHERE = (
+    1e-3  # share of a place that comes from patches that are looked at, below which it has none
+)
 KEPT = 64  # matrices; two for each size of image
 
 Doubles = npt.NDArray[np.float64]

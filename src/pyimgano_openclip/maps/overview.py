@@ -1,0 +1,74 @@
+"""What an image seen at once adds to the scores of its details, which are seen through windows.
+
+A patch has the weighted mean of both scores, so that defects of all sizes are on one map. An image
+has a soft maximum of both, each measured by what normal images have: a small defect is lost where
+the whole image is seen, a large one among many patches, and a mean would lose either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..arrays import Floats, Size
+from .spread import NOWHERE, spread
+
+OVERVIEW = 0.2  # weight in a patch score; the rest is the details'
+POWER = 4  # of the soft maximum, a power of two; 1 would be the sum
+USUAL = 0.9  # share of normal images by whose highest score both are measured
+
+
+def spread_out(scores: Floats, size: Size, smoothing: float = 0.0) -> Floats:
+    """Interpolate scores (rows, cols) to a finer grid or to pixels; see :mod:`~.spread`."""
+    (rows, cols), (height, width) = scores.shape, size
+    # One axis after the other; the shorter product first.
+    wide = scores @ spread(cols, width, smoothing).T
+    return spread(rows, height, smoothing) @ wide
+
+
+def with_overview(details: Floats, overview: Floats) -> Floats:
+    """Patch scores of details and of the whole image.
+
+    Args:
+        details: Shape (rows, cols); NaN for patches that are not looked at.
+        overview: Scores of the image seen at once, on a coarser grid of the same image; NaN
+            likewise.
+
+    Returns:
+        Shape (rows, cols), float32. Details beside which nothing of the overview is looked at have
+        its mean.
+    """
+    missing = np.isnan(overview)
+    found = spread_out(np.where(missing, np.float32(0), overview), details.shape)
+    if missing.any():
+        weight = spread_out((~missing).astype(np.float32), details.shape)
+        near = weight > NOWHERE
+        found = np.where(near, found / np.where(near, weight, 1), np.nanmean(overview))
+    both: Floats = (1 - OVERVIEW) * details + OVERVIEW * found.astype(np.float32)
+    return both
+
+
+def soft_maximum(details: float, overview: float, unit: float) -> float:
+    """Image score of details and of the whole image, not below the former.
+
+    Args:
+        details: Image score of the details.
+        overview: Image score of the image seen at once.
+        unit: What the latter is multiplied by; see :func:`unit_of`.
+    """
+    return float((details**POWER + (unit * overview) ** POWER) ** (1 / POWER))
+
+
+def unit_of(details: Sequence[float], overview: Sequence[float]) -> float:
+    """What makes scores of the whole image comparable with those of details.
+
+    Args:
+        details: Image scores of the details of normal images, none compared with itself.
+        overview: Image scores of the same images seen at once.
+
+    Returns:
+        The ratio of the scores that one in ten new normal images exceeds; 1 if there is none.
+    """
+    high, other = (np.quantile(each, USUAL, method="weibull") for each in (details, overview))
+    return float(high / other) if high > 0 and other > 0 else 1.0
