@@ -527,7 +527,10 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             apart = checkpoint.under(OVERVIEW)
             other.restore(apart)
             scales.append(_training_patches(apart, other))
-            if [image.size for image in other.images] != [image.size for image in bank.images]:
+            same = [image.size for image in other.images] == [image.size for image in bank.images]
+            if self.dimension is not None:
+                same = same and other.tokens.shape[1] == bank.tokens.shape[1]
+            if not same:
                 raise CheckpointError(f"{checkpoint.path} is damaged: its scales do not match.")
         scores, unit = self._scored(list(zip(*scales, strict=True)), bank)
         relatives = Relatives.restored(checkpoint.header["state"].get("relatives"), images)

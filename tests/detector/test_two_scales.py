@@ -121,6 +121,19 @@ def test_a_file_without_one_of_the_scales_is_refused(fitted, tmp_path, missing):
         load_detector(path, device="cpu")
 
 
+def test_a_file_with_tokens_of_another_length_at_one_scale_is_refused(fitted, tmp_path):
+    whole = read_checkpoint(fitted.save_checkpoint(tmp_path / "d.safetensors"))
+    rows = whole.arrays["overview_rows"][:, :100]
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    header = {
+        name: fact for name, fact in whole.header.items() if name not in ("format", "version")
+    }
+    path = tmp_path / "short.safetensors"
+    write_checkpoint(path, header, {**whole.arrays, "overview_rows": rows})
+    with pytest.raises(CheckpointError, match="its scales do not match"):
+        load_detector(path, device="cpu")
+
+
 def test_where_is_looked_holds_at_both_scales(cork):
     detector = on_bundled("patchknn", **SMALL, roi=(0.0, 0.0, 0.5, 1.0)).fit(cork[:4])
     (found,) = scored(detector, cork[4:])
