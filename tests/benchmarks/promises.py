@@ -107,11 +107,11 @@ class Remembered:
         return list(range(first, len(self.found)))
 
 
-def cells(draws: int) -> None:
+def cells(sizes: Sequence[int], draws: int) -> None:
     print(f"{'':10}{'images':>7}{'asked':>7}{'kept by':>9}{'on average':>11}{'unlike':>8}")
     for kind in ("mono", "poly"):
         embedder = Remembered(intact_cells(kind, 0)[:450])
-        for n, contamination in ASKED:
+        for n, contamination in (asked for asked in ASKED if asked[0] in sizes):
             rates, unlike = [], []
             for draw in range(draws):
                 order = np.random.default_rng(draw).permutation(450).tolist()
@@ -178,7 +178,7 @@ def main() -> None:
     if options.part == "simulated":
         simulated(options.images)
     elif options.part == "cells":
-        cells(options.draws)
+        cells(options.images, options.draws)
     else:
         groups()
 
