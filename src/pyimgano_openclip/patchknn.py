@@ -291,8 +291,9 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
     def covering_distance_(self) -> float:
         """:attr:`covering_radius_` as a cosine distance, which patch scores and thresholds are.
 
-        A bank that is thinned can raise the score of a normal patch by about so much: if it is not
-        far below the threshold, keep more patches.
+        A bank that is thinned can raise the score of a normal patch by at most so much: if it is
+        not far below the threshold, keep more patches. The bound adds up each time that a growing
+        bank is thinned; from 1 on it tells nothing.
 
         Raises:
             RuntimeError: Before :meth:`fit`.
@@ -553,7 +554,8 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         kept = f"{len(bank)} patches"
         if not bank.is_complete:
             kept = f"{len(bank)} of {bank.seen} patches"
-            kept += f", the others within a cosine distance of {self.covering_distance_:.3g}"
+            if self.covering_distance_ < 1:
+                kept += f", the others within a cosine distance of {self.covering_distance_:.3g}"
         return {**facts, "fitted on": f"{len(bank.images)} images", "bank": kept}
 
 

@@ -107,7 +107,7 @@ def _bank_line(facts: Mapping[str, Any]) -> str:
     if "patches" not in facts:
         return ""
     stored = f", {facts['patches']} stored patches"
-    if not facts["covering_distance"]:
+    if not 0 < facts["covering_distance"] < 1:  # all are stored, or the bound tells nothing
         return stored
     return (
         f"{stored}; each of the others is within a cosine distance of "
