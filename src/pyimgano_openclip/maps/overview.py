@@ -11,20 +11,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..arrays import Floats, Size
-from .spread import NOWHERE, spread
+from ..arrays import Floats
+from .spread import spread_known
 
 OVERVIEW = 0.2  # weight in a patch score; the rest is the details'
 POWER = 4  # of the soft maximum, a power of two; 1 would be the sum
 USUAL = 0.9  # share of normal images by whose highest score both are measured
-
-
-def spread_out(scores: Floats, size: Size, smoothing: float = 0.0) -> Floats:
-    """Interpolate scores (rows, cols) to a finer grid or to pixels; see :mod:`~.spread`."""
-    (rows, cols), (height, width) = scores.shape, size
-    # One axis after the other; the shorter product first.
-    wide = scores @ spread(cols, width, smoothing).T
-    return spread(rows, height, smoothing) @ wide
 
 
 def with_overview(details: Floats, overview: Floats) -> Floats:
@@ -39,12 +31,9 @@ def with_overview(details: Floats, overview: Floats) -> Floats:
         Shape (rows, cols), float32. Details beside which nothing of the overview is looked at have
         its mean.
     """
-    missing = np.isnan(overview)
-    found = spread_out(np.where(missing, np.float32(0), overview), details.shape)
-    if missing.any():
-        weight = spread_out((~missing).astype(np.float32), details.shape)
-        near = weight > NOWHERE
-        found = np.where(near, found / np.where(near, weight, 1), np.nanmean(overview))
+    found, seen = spread_known(overview, details.shape)
+    if not seen.all():
+        found[~seen] = np.nanmean(overview)
     both: Floats = (1 - OVERVIEW) * details + OVERVIEW * found.astype(np.float32)
     return both
 

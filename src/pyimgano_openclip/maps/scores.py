@@ -14,8 +14,8 @@ import numpy as np
 from ..arrays import Floats, Size
 from ..images.roi import resized
 from ..memory import out_of_memory_explained
-from .overview import spread_out, with_overview
-from .spread import NOWHERE, SMOOTHING
+from .overview import with_overview
+from .spread import SMOOTHING, spread_known, spread_out
 
 if TYPE_CHECKING:
     from ..encoder.tokens import PatchTokens
@@ -152,10 +152,7 @@ def anomaly_map(
     scores = np.asarray(patch_scores, dtype=np.float32)
     missing = np.isnan(scores)
     if missing.any() and not missing.all():
-        found = spread_out(np.where(missing, np.float32(0), scores), size, smoothing)
-        weight = spread_out((~missing).astype(np.float32), size, smoothing)
-        seen = weight > NOWHERE
-        np.divide(found, weight, out=found, where=seen)
+        found, seen = spread_known(scores, size, smoothing)
         inside = seen & (resized(~missing, size) if inside is None else inside)
     else:
         found = spread_out(scores, size, smoothing)

@@ -11,14 +11,12 @@ from functools import lru_cache
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Floats
+from ..arrays import Floats, Size
 
 SMOOTHING = 0.5  # patches; standard deviation of the Gaussian
 OVERSAMPLING = 8  # samples per patch at which the Gaussian is applied
 REACH = 4  # standard deviations at which the Gaussian ends
-NOWHERE = (
-    1e-3  # share of a place that comes from patches that are looked at, below which it has none
-)
+NOWHERE = 1e-3  # share of a place that comes from patches with a score, below which it has none
 KEPT = 64  # matrices; two for each size of image
 
 Doubles = npt.NDArray[np.float64]
@@ -48,6 +46,37 @@ def spread(patches: int, pixels: int, smoothing: float = SMOOTHING) -> Floats:
         matrix = _interpolation(patches, pixels).astype(np.float32)
     matrix.flags.writeable = False
     return matrix
+
+
+def spread_out(scores: Floats, size: Size, smoothing: float = 0.0) -> Floats:
+    """Spread scores (rows, cols) over a finer grid or pixels, of shape ``size``."""
+    (rows, cols), (height, width) = scores.shape, size
+    # One axis after the other; the shorter product first.
+    wide = scores @ spread(cols, width, smoothing).T
+    return spread(rows, height, smoothing) @ wide
+
+
+def spread_known(
+    scores: Floats, size: Size, smoothing: float = 0.0
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Spread scores of which some are NaN by the others.
+
+    Args:
+        scores: Shape (rows, cols).
+        size: (height, width) of the result.
+        smoothing: Standard deviation of the Gaussian in patches; 0 for none.
+
+    Returns:
+        The scores, and where they come from patches that have one; elsewhere they mean nothing.
+    """
+    missing = np.isnan(scores)
+    if not missing.any():
+        return spread_out(scores, size, smoothing), np.ones(size, dtype=bool)
+    found = spread_out(np.where(missing, np.float32(0), scores), size, smoothing)
+    weight = spread_out((~missing).astype(np.float32), size, smoothing)
+    seen = weight > NOWHERE
+    np.divide(found, weight, out=found, where=seen)
+    return found, seen
 
 
 def _interpolation(old: int, new: int) -> Doubles:
