@@ -40,7 +40,8 @@ def test_in_a_complete_bank_an_image_meets_the_patches_of_the_others(k):
 def test_how_many_rows_are_looked_at_first_changes_nothing(monkeypatch, k, related):
     images = alike(6)
     near = [np.array([0, 1, 2])] * 3 + [np.array([3, 4, 5])] * 3 if related else APART
-    bank = bank_of(*images, limit=60)
+    bank = bank_of(*images)
+    bank.thin(60)
     assert not bank.is_complete
     found = []
     for more in (1, 3, 59):
@@ -54,7 +55,8 @@ def test_in_a_thinned_bank_an_image_is_about_as_far_as_in_a_complete_one():
     """Without what would replace its rows it would be farther: others were dropped for them."""
     images = alike(6)
     complete = distances(bank_of(*images), images, APART).mean()
-    bank = bank_of(*images, limit=60)
+    bank = bank_of(*images)
+    bank.thin(60)
     thinned = distances(bank, images, APART).mean()
     bare = np.mean([bank.nearest_distance(im, leave_out=[n]) for n, im in enumerate(images)])
     assert complete <= thinned < bare

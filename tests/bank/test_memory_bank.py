@@ -6,12 +6,18 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from pyimgano_openclip.bank import coreset
-from pyimgano_openclip.bank.coreset import k_center, nearest_center, project
+from pyimgano_openclip.bank import coreset, memory_bank
+from pyimgano_openclip.bank.coreset import k_center, project
 from pyimgano_openclip.bank.memory_bank import MemoryBank
 from pyimgano_openclip.bank.origins import StoredImage
 
 from helpers.banks import bank_of, naive_distance, tokens
+
+
+@pytest.fixture
+def thinned_often(monkeypatch):
+    """Banks that exceed their limit by half at most, however small they are."""
+    monkeypatch.setattr(memory_bank, "ROOM", 0)
 
 
 def test_order_and_repetition_of_the_bank_change_nothing():
@@ -40,12 +46,12 @@ def test_turned_copies_are_left_out_with_their_image():
     np.testing.assert_array_equal(bank.tokens_of(0), first)
 
 
-def test_a_limited_bank_stays_within_its_limit_and_leaves_images_out():
+def test_a_limited_bank_stays_within_its_limit_and_leaves_images_out(thinned_often):
     images = [tokens(40, 8, seed=seed) for seed in range(10)]
     bank = MemoryBank(limit=100)
     for image in images:
         bank.add(StoredImage((1, 40), (8, 320)), image)
-        assert len(bank) <= 125
+        assert len(bank) <= 150
     bank.thin(100)
     assert (len(bank), bank.seen, bank.is_complete) == (100, 400, False)
     assert bank.origins[:, 0].tolist() == sorted(bank.origins[:, 0].tolist())
@@ -59,17 +65,19 @@ def test_a_limited_bank_stays_within_its_limit_and_leaves_images_out():
         assert turn == 0
 
 
-def test_the_covering_radius_holds_for_every_token_ever_added():
-    images = [tokens(40, 8, seed=seed) for seed in range(10)]
+def test_the_covering_radius_holds_for_every_token_ever_added(monkeypatch):
+    monkeypatch.setattr(memory_bank, "ROOM", 4 * 60)  # as many times the limit as by default
+    images = [tokens(40, 8, seed=seed) for seed in range(20)]
     bank = bank_of(*images, limit=60)
     bank.thin(60)
     everything = np.concatenate(images)
-    distance, _ = nearest_center(project(everything, 0), project(bank.tokens, 0))
+    away = project(everything, 0)[:, None] - project(bank.tokens, 0)
+    distance = np.linalg.norm(away, axis=2).min(axis=1)
     assert distance.max() <= bank.covering_radius + 1e-5
     assert 0 < bank.covering_radius < 3 * k_center(everything, 60, seed=0).radius
 
 
-def test_the_covering_radius_never_grows_with_the_limit():
+def test_the_covering_radius_never_grows_with_the_limit(thinned_often):
     images = [tokens(40, 8, seed=seed) for seed in range(10)]
     radii = []
     for limit in (20, 50, 100, 200, 400):
@@ -102,7 +110,7 @@ def test_building_a_bank_takes_the_memory_of_the_bank_and_an_image():
 
 
 @pytest.mark.slow
-def test_a_limited_bank_takes_half_as_much_again_at_most():
+def test_a_limited_bank_takes_as_much_again_at_most(thinned_often):
     images = [tokens(500, 512, seed=seed) for seed in range(30)]
     bank = MemoryBank(limit=4000)
     tracemalloc.start()
@@ -112,9 +120,9 @@ def test_a_limited_bank_takes_half_as_much_again_at_most():
     bank.thin(4000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    # The bank, a quarter of slack, the projection (another quarter), what is being compared.
-    work = 4 * coreset.BLOCK * coreset.CANDIDATES
-    assert peak < 1.9 * bank.tokens.nbytes + work
+    # The bank, half of it as slack, the projection (a quarter of both), what is being compared.
+    work = 2 * 4 * coreset.BLOCK * coreset.CANDIDATES  # and a copy of it, where all come nearer
+    assert peak < 2.2 * bank.tokens.nbytes + work
 
 
 def test_a_copy_grows_alone():

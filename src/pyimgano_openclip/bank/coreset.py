@@ -19,8 +19,7 @@ from ..progress import bar
 
 DIMENSION = 128  # of the random projection
 CANDIDATES = 512  # tokens among which the next ones are selected
-BLOCK = 8192  # tokens compared at once
-FEW = 1024  # tokens compared with a block of others
+BLOCK = 2048  # tokens compared at once
 
 
 class Coreset(NamedTuple):
@@ -91,30 +90,6 @@ def k_center(points: Floats, size: int, seed: int) -> Coreset:
             fresh = _next_farthest(cover, size - len(cover.chosen))
 
 
-def nearest_center(points: Floats, centers: Floats) -> tuple[Floats, Indices]:
-    """Euclidean distance from each point to its nearest center, and the index of the center."""
-    starts = range(0, max(1, len(points)), FEW)  # an image of 20 megapixels has many points
-    found = [_nearest_center(points[start : start + FEW], centers) for start in starts]
-    distance, owner = (np.concatenate(parts) for parts in zip(*found, strict=True))
-    return distance, owner
-
-
-def _nearest_center(points: Floats, centers: Floats) -> tuple[Floats, Indices]:
-    squared = np.full(len(points), np.inf, dtype=np.float32)
-    owner = np.zeros(len(points), dtype=np.int64)
-    twice, each = -2 * points, np.arange(len(points))
-    for start in range(0, len(centers), BLOCK):
-        part = centers[start : start + BLOCK]
-        away = twice @ part.T
-        away += _squared_length(part)
-        nearest = away.argmin(axis=1)
-        closer = away[each, nearest] < squared
-        squared[closer] = away[each, nearest][closer]
-        owner[closer] = nearest[closer] + start
-    squared += _squared_length(points)
-    return np.sqrt(np.maximum(squared, 0)), owner
-
-
 class _Cover:
     """Squared distances of all points to the nearest point chosen so far.
 
@@ -180,7 +155,7 @@ def _next_farthest(cover: _Cover, most: int) -> Indices:
             break
         taken.append(farthest)
         np.minimum(gap, between[farthest], out=gap)
-        gap[taken] = -np.inf
+        gap[farthest] = -np.inf
     return candidates[taken]
 
 
