@@ -82,7 +82,6 @@ def main(arguments: list[str] | None = None) -> None:
             openclip_model_name=options.tower,
             openclip_pretrained=options.pretrained,
             smallest_defect=smallest,
-            max_patches=5000,
             jitter=0,  # moved copies would take five times as long to fit
         ).fit(normal)
         said, maps = inspect(detector, pairs)

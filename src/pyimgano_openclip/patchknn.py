@@ -230,7 +230,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
     knn_backend: SearchBackend = "auto"
     memory_bank_dtype: RowType = "float32"
     coreset_sampling_ratio: float = 1.0
-    max_patches: int | None = 10_000
+    max_patches: int | None = 5_000
 
     registry_tags: ClassVar[tuple[str, ...]] = (
         *TAGS,

@@ -176,7 +176,7 @@ def _settings(parser: argparse.ArgumentParser) -> None:
         default=[],
         dest="settings",
         metavar="NAME=VALUE",
-        help="any other argument of the detector, with a JSON value, such as max_patches=5000",
+        help="any other argument of the detector, with a JSON value, such as max_patches=20000",
     )
 
 
