@@ -12,7 +12,7 @@ from pyimgano_openclip.bank.limits import FAR_OVER_MOST, Limits
 from pyimgano_openclip.bank.whole import REACH, Whole
 from pyimgano_openclip.encoder.tokens import PatchTokens
 from pyimgano_openclip.files.checkpoint import read_checkpoint
-from pyimgano_openclip.images.look import look_of
+from pyimgano_openclip.images.look import look_of, shrunk
 from pyimgano_openclip.images.roi import roi_of
 from pyimgano_openclip.runtime.network import LikenessInside
 
@@ -75,12 +75,15 @@ def test_a_noisy_half_is_named():
     assert found == "noise in its right half"
 
 
-def test_where_only_a_part_is_looked_at_halves_do_not_count(limits):
-    look = look_of(fading(60, np.s_[:, :60]))
-    assert limits.unlike(SIZE, look, 1.0, NOTHING) is not None
-    assert limits.unlike(SIZE, look.without_halves(), 1.0, NOTHING) is None
-    patches = PatchTokens(np.ones((4, 6, 3), np.float32), SIZE, None, look=look)
-    assert patches.within("part.png", roi_of((0.5, 0.0, 1.0, 1.0))).look == look.without_halves()
+def test_only_where_is_looked_at_has_a_look(limits):
+    image = fading(60, np.s_[:, :60])
+    given = PatchTokens(np.ones((4, 6, 3), np.float32), SIZE, None, small=shrunk(image))
+    right = given.within("part.png", roi_of((0.5, 0.0, 1.0, 1.0)))
+    assert limits.unlike(SIZE, given.look, 1.0, NOTHING) is not None
+    assert limits.unlike(SIZE, right.look, 1.0, NOTHING) is None
+    np.testing.assert_allclose(right.look, look_of(image[:, image.shape[1] // 2 :]), rtol=1e-5)
+    left = given.within("part.png", roi_of((0.0, 0.0, 0.5, 1.0)))
+    assert "blurred or empty" in limits.unlike(SIZE, left.look, 1.0, NOTHING)
 
 
 def test_a_smooth_image_out_of_focus_is_told_by_its_sharpest_edges():
@@ -133,7 +136,8 @@ def test_exported_limits_tell_the_same_and_older_ones_what_they_know(limits):
     read = Limits.of_json(limits.as_json())
     assert read == limits
     far, look = np.full((4, 6), 0.25, np.float32), look_of(texture(50, down=2, right=2))
-    found = PatchTokens(far[..., None], SIZE, None, pooled=np.array([0.3, 2.0]), look=look)
+    small, pooled = shrunk(texture(50, down=2, right=2)), np.array([0.3, 2.0])
+    found = PatchTokens(far[..., None], SIZE, None, pooled=pooled, small=small)
     assert LikenessInside(read).unlike(found, far) == limits.unlike(SIZE, look, 2.0, far)
     assert limits.unlike(SIZE, look, 2.0, far) is not None
     first = {"proportions", "sides", "distance", "detail", "red", "blue"}

@@ -136,6 +136,31 @@ def test_without_training_images_a_frame_that_shows_nothing_is_warned_of_and_fla
     assert scored.unlike is None
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["patchknn", "promptscore"])
+def test_a_frame_that_shows_nothing_is_not_learnt_without_a_word(kind):
+    normal = product("capsule", 3, size=(80, 100))
+    with pytest.warns(FlatFrameWarning, match="learnt as normal; .* is nearly black"):
+        on_bundled(kind).fit([*normal, np.zeros_like(normal[0])])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["patchknn", "promptscore"])
+def test_of_a_region_of_interest_alone_is_told_what_it_looks_like(kind):
+    left = [0.0, 0.0, 0.5, 1.0]
+    detector = on_bundled(kind, roi=left).fit(product("leather", 6, size=(120, 160)))
+    (image,) = product("leather", 1, first=50, size=(120, 160))
+    outside, inside, half = image.copy(), image.copy(), image.copy()
+    outside[:, 130:] = 0
+    inside[:, :80], half[60:, :80] = 0, 0
+    usual, without, dead, partly = (
+        scored.unlike for scored in detector.score_iter([image, outside, inside, half])
+    )
+    assert usual is without is None
+    assert dead == "unlike the training images: nearly black"
+    assert partly is not None
+
+
 def test_a_custom_embedder_is_judged_by_its_tokens_and_sizes():
     detector = patchknn().fit(red_images(8))
     green = np.zeros((40, 40, 3), np.uint8) + np.array([0, 200, 0], np.uint8)

@@ -23,7 +23,7 @@ from ..encoder.tokens import PatchTokens
 from ..files.checkpoint import Checkpoint, CheckpointError
 from ..files.tensor_file import Arrays
 from ..images.look import Look
-from ..images.roi import Inside
+from ..images.roi import Inside, around
 from ..maps.scores import ImageScores, raised
 from .copies import BLOCK, distances, signed_sums
 from .limits import LEAST, Limits, middle
@@ -66,12 +66,6 @@ def portrait(patches: PatchTokens) -> Portrait:
     described = ([_mean(tokens, inside), spread], [*halves, spread])
     sketches = [signed_sums(np.concatenate(parts), LENGTH) for parts in described]
     return Portrait(rounded(np.array(sketches), np.float16), patches.size, patches.look)
-
-
-def around(inside: Inside) -> tuple[slice, slice]:
-    """The smallest rectangle that holds all patches looked at."""
-    rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    return slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
 
 
 def quarters(plane: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:

@@ -22,7 +22,7 @@ from ..arrays import Floats, Size, unit
 from ..checks import check_choice, check_number
 from ..images.identity import Recall, Recalled, nothing_known
 from ..images.items import Item, as_items
-from ..images.look import look_of
+from ..images.look import shrunk
 from ..images.pixels import Pixels
 from ..images.read_ahead import ReadAhead
 from ..images.reading import Frame, image_size, read_frame
@@ -579,7 +579,7 @@ def _patch_tokens(
         windows={kind: tokens for kind, tokens in maps.items() if isinstance(kind, int)},
         pages=frame.pages,
         range_used=frame.range_used,
-        look=look_of(frame.pixels if frame.whole is None else frame.whole),
+        small=shrunk(frame.pixels if frame.whole is None else frame.whole),
     )
 
 

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
@@ -18,7 +18,7 @@ import numpy.typing as npt
 from ..arrays import Floats, Indices, Size, unit
 from ..images.identity import Recall, Recalled, nothing_known, of_item
 from ..images.items import Item, describe
-from ..images.look import Look
+from ..images.look import Look, look_of
 from ..images.once import DecodedOnce
 from ..images.roi import Area, Inside, MaskFolder, Roi, area_of, digest, patches_inside
 from ..images.unreadable import UnreadableError, attempt
@@ -49,7 +49,8 @@ class PatchTokens:
         pages: Number of pages or frames of the image's file, of which this is the first.
         range_used: Highest value as a share of the range of its type or file, in [0, 1]; None
             unless it is deeper than 8 bits.
-        look: What the image looks like; None with a custom embedder.
+        small: The image at the size at which its look is told, shape (H, W, 3); None with a custom
+            embedder.
         area: Where in the image to look; None for everywhere.
         inside: The patches that are looked at, shape (rows, cols); None for all.
         overview: The same image seen at once, where ``tokens`` are seen through windows alone; None
@@ -64,7 +65,7 @@ class PatchTokens:
     windows: Mapping[int, Floats] = field(default_factory=dict)
     pages: int = 1
     range_used: float | None = None
-    look: Look | None = None
+    small: npt.NDArray[np.uint8] | None = None
     area: Area | None = None
     inside: Inside | None = None
     overview: PatchTokens | None = None
@@ -73,6 +74,17 @@ class PatchTokens:
     def scales(self) -> tuple[PatchTokens, ...]:
         """The image through windows and at once, or the latter alone."""
         return (self,) if self.overview is None else (self, self.overview)
+
+    @cached_property
+    def look(self) -> Look | None:
+        """What the image looks like where it is looked at; None with a custom embedder."""
+        if self.small is None:
+            return None
+        rows, cols, _ = self.small.shape
+        area = self.area
+        return look_of(
+            self.small, None if area is None else patches_inside(area, (rows, cols), self.size)
+        )
 
     @property
     def grid(self) -> Size:
@@ -129,9 +141,8 @@ class PatchTokens:
         image = self.identity
         if image is not None and isinstance(roi, MaskFolder):  # it may have another mask elsewhere
             image = f"{image} {digest(area)}"
-        look = None if self.look is None else self.look.without_halves()
         partly = None if inside.all() else inside
-        return replace(self, area=area, inside=partly, identity=image, look=look, overview=overview)
+        return replace(self, area=area, inside=partly, identity=image, overview=overview)
 
 
 def on_grid(scores: Floats, places: Indices, grid: Size) -> Floats:

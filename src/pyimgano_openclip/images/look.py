@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats
+from .roi import Inside, around
 
 SIDE = 224  # pixels of the longer side, at which images are looked at
 BLACK, WHITE = 12, 245  # grey levels beyond which a frame of little contrast is black or white
@@ -62,10 +63,6 @@ class Look(NamedTuple):
         """The detail of each half, by its name."""
         return {name: getattr(self, name) for name in HALVES}
 
-    def without_halves(self) -> Look:
-        """The same with halves that look like the whole, where only a part is looked at."""
-        return self._replace(**dict.fromkeys(HALVES, self.detail))
-
     @property
     def flat(self) -> str | None:
         """What a frame is on which nothing can be seen; None for others."""
@@ -76,28 +73,43 @@ class Look(NamedTuple):
         return "nearly one colour" if self.contrast < NONE else None
 
 
-def look_of(pixels: npt.NDArray[np.uint8]) -> Look:
-    """The look of an RGB image, shape (H, W, 3)."""
+def shrunk(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """An RGB image (H, W, 3) at the size at which it is looked at, of at most 224 pixels."""
     from PIL import Image  # listing models does not need it
 
     height, width = pixels.shape[:2]
     scale = min(1, SIDE / max(height, width))
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX), np.float32)
-    grey = small @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    red, green, blue = np.log(small.mean(axis=(0, 1)) + DARK)
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
+
+
+def look_of(small: npt.NDArray[np.uint8], inside: Inside | None = None) -> Look:
+    """The look of an image, or of a part of it.
+
+    Args:
+        small: The image as :func:`shrunk` gives it, shape (H, W, 3).
+        inside: The pixels that are looked at, shape (H, W); None for all. Halves are then those of
+            the smallest rectangle that holds them.
+    """
+    seen = small.astype(np.float32)
+    if inside is not None:
+        seen = np.where(inside[..., None], seen, np.float32(np.nan))[around(inside)]
+    grey = seen @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    red, green, blue = np.log(np.nanmean(seen, axis=(0, 1)) + DARK)
     (down, right), detail = (_steps(grey, axis) for axis in (0, 1)), _detail(grey)
-    edge = np.quantile(np.concatenate([down, right]), SHARPEST) if grey.size > 1 else 0.0
+    steps = np.concatenate([down, right])
+    edge = np.quantile(steps, SHARPEST) if steps.size else 0.0
     rows, cols = (side // 2 for side in grey.shape)
     halves = grey[:, :cols], grey[:, cols:], grey[:rows], grey[rows:]
-    found = [grey.mean(), grey.std(), detail, red - green, blue - green]
+    found = [np.nanmean(grey), np.nanstd(grey), detail, red - green, blue - green]
     found += [_log(edge), detail - _detail(_in_blocks(grey)), _of_mean(down) - _of_mean(right)]
     return Look(*(float(number) for number in (*found, *map(_detail, halves))))
 
 
 def _steps(grey: Floats, axis: int) -> Floats:
-    """Differences of neighbouring pixels along an axis."""
-    return np.abs(np.diff(grey, axis=axis)).ravel()
+    """Differences of neighbouring pixels along an axis, of those that are looked at."""
+    steps: Floats = np.abs(np.diff(grey, axis=axis)).ravel()
+    return steps[~np.isnan(steps)]
 
 
 def _detail(grey: Floats) -> float:

@@ -14,6 +14,7 @@ from .items import Item, describe
 NAMED = 3  # maximum number of images that a warning names
 HARDLY = 1 / 4  # of the range, up to which it counts as hardly used: 14 bits of 16
 BITS = 16  # of the range
+LEARNT = "which are learnt as normal; unless parts look like that, leave them out"
 
 
 class SeveralPagesWarning(UserWarning):
@@ -25,13 +26,18 @@ class UnusedRangeWarning(UserWarning):
 
 
 class FlatFrameWarning(UserWarning):
-    """Nothing can be seen on some images; their labels are 1."""
+    """Nothing can be seen on some images; unless they are to be learnt, their labels are 1."""
 
 
 class FlatFrames:
-    """Counts the images of one call on which nothing can be seen."""
+    """Counts the images of one call on which nothing can be seen.
 
-    def __init__(self) -> None:
+    Args:
+        fate: What becomes of them.
+    """
+
+    def __init__(self, fate: str = "which are scored above all thresholds") -> None:
+        self._fate = fate
         self._count = 0
         self._named: list[str] = []
 
@@ -47,8 +53,7 @@ class FlatFrames:
             return
         more = f"; and {self._count - NAMED} more" if self._count > NAMED else ""
         warnings.warn(
-            "Nothing can be seen on some images, which are scored above all thresholds: "
-            f"{'; '.join(self._named)}{more}",
+            f"Nothing can be seen on some images, {self._fate}: {'; '.join(self._named)}{more}",
             FlatFrameWarning,
             stacklevel=callers_level(),
         )
@@ -119,15 +124,17 @@ def noticed(
         outcomes: The tokens of images, and of copies that were made from their pixels.
         items: The images; None for each copy.
     """
-    pages, ranges = Pages(), Ranges()
+    pages, ranges, flat = Pages(), Ranges(), FlatFrames(LEARNT)
     with closing(outcomes):
         for item, patches in zip(items, outcomes, strict=True):
             if item is not None:
                 pages.add(item, patches.pages)
                 ranges.add(patches.range_used)
+                if patches.look and patches.look.flat:
+                    flat.add(item, patches.look.flat)
             yield patches
-    pages.warn()
-    ranges.warn()
+    for notice in (pages, ranges, flat):
+        notice.warn()
 
 
 def callers_level() -> int:

@@ -257,6 +257,12 @@ def digest(roi: Roi) -> str:
     return of_bytes(repr(told).encode())
 
 
+def around(inside: Inside) -> tuple[slice, slice]:
+    """The smallest rectangle that holds all that is looked at."""
+    rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    return slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
+
+
 def resized(mask: Inside, size: Size) -> Inside:
     """A mask at another size: of the nearest pixel or patch."""
     rows, cols = (

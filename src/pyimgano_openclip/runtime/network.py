@@ -15,7 +15,7 @@ from ..bank.limits import Limits
 from ..encoder.tokens import PatchTokens
 from ..images.identity import Recall, Recalled, nothing_known
 from ..images.items import Item, describe
-from ..images.look import look_of
+from ..images.look import shrunk
 from ..images.pixels import Pixels
 from ..images.read_ahead import ReadAhead
 from ..images.reading import Frame, read_frame
@@ -100,7 +100,6 @@ class OnnxNetwork:
         logits = told.get(DEFECTS, np.zeros((len(score), 0), np.float32))
         pooled = np.concatenate([score[:, None], distance[:, None], logits], axis=1)
         for index, frame in enumerate(frames):
-            look = look_of(frame.pixels if frame.whole is None else frame.whole)
             yield PatchTokens(
                 patches[index][..., None],
                 frame.size,
@@ -108,7 +107,7 @@ class OnnxNetwork:
                 pooled=pooled[index],
                 pages=frame.pages,
                 range_used=frame.range_used,
-                look=look.without_halves() if self.facts.roi else look,
+                small=shrunk(frame.pixels if frame.whole is None else frame.whole),
                 area=self.facts.area,
             )
 
