@@ -113,6 +113,22 @@ def test_another_texture_of_the_same_detail_is_named(limits):
         assert reason(limits, image) == "another texture"
 
 
+@pytest.mark.parametrize("where", [np.s_[45:], np.s_[:45]])
+def test_repeated_rows_are_named(where):
+    looks = [look_of(texture(n, down=1 + n % 2, right=2 - n % 2)) for n in range(8)]
+    image = texture(90)
+    assert reason(Limits.of([SIZE] * 8, looks, 0.1), image) is None
+    image[where] = image[45]
+    assert reason(Limits.of([SIZE] * 8, looks, 0.1), image) == "repeated rows or columns"
+
+
+def test_a_dark_frame_is_called_black_whatever_else_is_strange_about_it(limits):
+    grey = np.random.default_rng(0).normal(6, 8, (*SIZE, 1)).clip(0, 255).astype(np.uint8)
+    noise = np.repeat(grey, 3, axis=2)
+    assert look_of(noise).flat is None
+    assert reason(limits, noise) == "nearly black"
+
+
 def test_a_slightly_smaller_image_is_not_refused_for_its_coarser_grain(limits):
     image = texture(80, down=2, right=2)
     small = cv2.resize(image, (90, 68), interpolation=cv2.INTER_AREA)

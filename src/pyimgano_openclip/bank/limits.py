@@ -32,6 +32,7 @@ MARGINS = {
     "edges": (math.log(2.5), math.log(4)),
     "grain": (math.log(1.6), math.log(2)),
     "slant": (math.log(1.8), math.log(2.5)),
+    "repeats": (math.log(2.5), math.log(4)),
     "red": (math.log(1.35), math.log(1.7)),
     "blue": (math.log(1.35), math.log(1.7)),
 }
@@ -47,8 +48,8 @@ class Limits:
             height; ``sides``, that of the square root of the number of pixels; ``distance``, see
             :meth:`~.whole.Whole.distance`; ``most``, that times the median of the patch scores, if
             those of training images are known; and, as far as their looks are, ``half``, the detail
-            of any half, and ``detail``, ``edges``, ``grain``, ``slant``, ``red`` and ``blue`` of
-            :class:`~..images.look.Look`.
+            of any half, and ``detail``, ``edges``, ``grain``, ``slant``, ``repeats``, ``red`` and
+            ``blue`` of :class:`~..images.look.Look`.
     """
 
     ranges: Mapping[str, tuple[float, float]]
@@ -111,11 +112,14 @@ class Limits:
             distance: See :meth:`~.whole.Whole.distance`.
             scores: Its patch scores; NaN for patches that are not looked at.
         """
-        reason = self._other_size(size) or self._other_look(look)
+        reason = None if look is None else self._other_look(look)
         if reason is None and self._beyond("distance", distance):
-            reason = (look.flat if look else None) or "as a whole"
+            reason = "as a whole"
         if reason is None and self._beyond("most", distance * middle(scores)):
             reason = "over most of it"
+        if reason is not None and look is not None:
+            reason = look.flat or look.shade or reason
+        reason = self._other_size(size) or reason
         return None if reason is None else f"unlike the training images: {reason}"
 
     def _other_size(self, size: Size) -> str | None:
@@ -126,11 +130,9 @@ class Limits:
         far = self._beyond("sides", math.log(height * width) / 2)
         return f"another size, {by}" if far else None
 
-    def _other_look(self, look: Look | None) -> str | None:
-        if look is None:
-            return None
+    def _other_look(self, look: Look) -> str | None:
         if detail := self._beyond("detail", look.detail):
-            return look.flat or ("noise" if detail > 0 else "blurred or empty")
+            return "noise" if detail > 0 else "blurred or empty"
         if self._beyond("edges", look.edges) < 0:  # a defect may have the sharpest ones
             return "blurred or empty"
         apart = {name: self._beyond("half", detail) for name, detail in look.halves.items()}
@@ -140,6 +142,8 @@ class Limits:
         # Of low grain is what is a little smaller or out of focus, too, which may be scored.
         if self._beyond("grain", look.grain) > 0 or self._beyond("slant", look.slant):
             return "another texture"
+        if self._beyond("repeats", look.repeats) < 0:
+            return "repeated rows or columns"
         colour = self._beyond("red", look.red) or self._beyond("blue", look.blue)
         return "other colours" if colour else None
 

@@ -43,6 +43,8 @@ class Look(NamedTuple):
         right: That of the right half.
         upper: That of the upper half.
         lower: That of the lower half.
+        repeats: Of the half and the direction in which pixels differ least, the logarithm of their
+            mean difference less the detail of that half: low where rows or columns are repeated.
     """
 
     brightness: float
@@ -57,6 +59,7 @@ class Look(NamedTuple):
     right: float = math.nan
     upper: float = math.nan
     lower: float = math.nan
+    repeats: float = math.nan
 
     @property
     def halves(self) -> dict[str, float]:
@@ -64,13 +67,18 @@ class Look(NamedTuple):
         return {name: getattr(self, name) for name in HALVES}
 
     @property
+    def shade(self) -> str | None:
+        """What a very dark or bright image is; None for others."""
+        if BLACK <= self.brightness <= WHITE:
+            return None
+        return "nearly black" if self.brightness < BLACK else "nearly white"
+
+    @property
     def flat(self) -> str | None:
         """What a frame is on which nothing can be seen; None for others."""
-        if self.brightness < BLACK and self.contrast < LITTLE:
-            return "nearly black"
-        if self.brightness > WHITE and self.contrast < LITTLE:
-            return "nearly white"
-        return "nearly one colour" if self.contrast < NONE else None
+        if self.contrast >= LITTLE:
+            return None
+        return self.shade or ("nearly one colour" if self.contrast < NONE else None)
 
 
 def shrunk(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -103,7 +111,8 @@ def look_of(small: npt.NDArray[np.uint8], inside: Inside | None = None) -> Look:
     halves = grey[:, :cols], grey[:, cols:], grey[:rows], grey[rows:]
     found = [np.nanmean(grey), np.nanstd(grey), detail, red - green, blue - green]
     found += [_log(edge), detail - _detail(_in_blocks(grey)), _of_mean(down) - _of_mean(right)]
-    return Look(*(float(number) for number in (*found, *map(_detail, halves))))
+    found += [*map(_detail, halves), min(map(_least_direction, halves))]
+    return Look(*(float(number) for number in found))
 
 
 def _steps(grey: Floats, axis: int) -> Floats:
@@ -115,6 +124,11 @@ def _steps(grey: Floats, axis: int) -> Floats:
 def _detail(grey: Floats) -> float:
     """Logarithm of the mean difference of neighbouring pixels; see :class:`Look`."""
     return _of_mean(np.concatenate([_steps(grey, axis) for axis in (0, 1)]))
+
+
+def _least_direction(grey: Floats) -> float:
+    """Detail in the direction in which there is less, less that in both."""
+    return min(_of_mean(_steps(grey, axis)) for axis in (0, 1)) - _detail(grey)
 
 
 def _of_mean(steps: Floats) -> float:
