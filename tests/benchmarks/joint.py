@@ -68,7 +68,7 @@ class Bank:
     tokens: Tokens = Tokens()
     views: tuple[View, ...] = views_of(1, 0.02)
     copies: int = COPIES
-    rows: int = 10_000
+    rows: int = 5_000
 
     def plan(self, count: int) -> list[tuple[int, View]]:
         """The copies of so many images."""
@@ -108,7 +108,8 @@ CHOICES = {
     "the hottest patch alone": Choice(hottest=1),
     "the 4 hottest": Choice(hottest=4),
     "the 8 hottest": Choice(hottest=8),
-    "max_patches=5,000": Choice(Bank(rows=5_000)),
+    "max_patches=3,000": Choice(Bank(rows=3_000)),
+    "max_patches=10,000": Choice(Bank(rows=10_000)),
     "max_patches=20,000": Choice(Bank(rows=20_000)),
 }
 

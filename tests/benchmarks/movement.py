@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--train", nargs="+", type=int, default=[1, 5, 50])
     parser.add_argument("--test", type=int, default=40)
     parser.add_argument("--jitter", nargs="+", type=float, default=[0, 0.02])
-    parser.add_argument("--max-patches", nargs="+", type=int, default=[10_000])
+    parser.add_argument("--max-patches", nargs="+", type=int, default=[5_000])
     parser.add_argument("--seeds", type=int, default=1)
     options = parser.parse_args()
     print(f"{'':14}{'images':>7}{'jitter':>8}{'rows':>8}   in place          moved           fit")
