@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -17,12 +18,20 @@ from .bank.matches import Match
 from .checks import check_choice, check_count, one_of
 from .detector.base import METADATA, TAGS, OpenCLIPDetector, items_of
 from .detector.learnt import Calibration, Learnt, Lesson, Scores
+from .detector.promises import FewImagesWarning
 from .detector.saving import TRAINING_SCORES
-from .detector.thresholds import outlier_threshold, share_threshold, threshold_from
+from .detector.thresholds import (
+    below,
+    by_patches,
+    outlier_threshold,
+    share_threshold,
+    threshold_from,
+)
 from .encoder.settings import check_layers, check_neighbourhoods
 from .encoder.tokens import InjectedEmbedder, outcomes_within
 from .files.checkpoint import Checkpoint, CheckpointError
 from .images.items import Item, as_items, in_rgb
+from .images.notices import callers_level
 from .images.roi import area_of
 from .images.unreadable import UnreadableError
 from .maps.gaps import Gaps, gap
@@ -32,6 +41,7 @@ from .pool.nearest import least_and_most
 from .pool.products import Product, product_on
 from .pool.recipes import KNOWN, RECIPES, Recipe, RecipeName
 from .pool.scorer import PoolScorer
+from .pool.shares import SPAN
 from .pool.state import Pool, restored_pool
 
 if TYPE_CHECKING:
@@ -52,6 +62,7 @@ class Met(NamedTuple):
 
 ThresholdRule = Literal["share", "outliers"]
 MOST = 200  # images that each is compared with, by default
+FEWEST = 4  # images, of which one can stand out
 
 
 @dataclass(frozen=True)
@@ -142,7 +153,8 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             does it, ``"topk_mean"`` or ``"mean"``.
         aggregation_topk: Share of the patches that ``"topk_mean"`` averages, in (0, 1]; None for
             the 2 hottest, whatever the grid.
-        contamination: Share of anomalous images expected in the pool, in (0, 0.5].
+        contamination: Share of anomalous images expected in the pool, in (0, 0.5]; those on which
+            nothing can be seen are among them.
         batch_size: Maximum number of images per pass; None to choose by device. On a CPU in
             float32, scores differ by less than 1e-6 between batches of different sizes, since
             matrix products of different shapes are summed in a different order.
@@ -169,6 +181,7 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
     threshold_rule: ThresholdRule = "share"
     aggregation_method: Aggregation = "max"
 
+    _refused_from: ClassVar[float] = SPAN
     registry_tags: ClassVar[tuple[str, ...]] = (*TAGS, "unsupervised", "neighbors")
     registry_metadata: ClassVar[Mapping[str, Any]] = {
         **METADATA,
@@ -279,9 +292,10 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
     ) -> VisionOpenCLIPMutual:
         """Compare the images of an unlabelled pool with each other and set the threshold.
 
-        The threshold follows from ``contamination`` or from the scores; see ``threshold_rule``. If
-        anything fails or is interrupted, the detector is left unchanged. Tokens are kept as for
-        patch-kNN, with 2 bytes per number (4 with ``recipe="musc"``).
+        The threshold follows from ``contamination`` or from the scores; see ``threshold_rule``.
+        Images on which nothing can be seen always exceed it, and those that can be judged do not
+        depend on them. If anything fails or is interrupted, the detector is left unchanged. Tokens
+        are kept as for patch-kNN, with 2 bytes per number (4 with ``recipe="musc"``).
 
         Args:
             x: Paths, RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3); most of the
@@ -324,11 +338,18 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         return PoolScorer(pool, self._recipe, self._parts, canvas, method, topk, product)
 
     def _threshold(self, calibration: Calibration) -> tuple[float, Any]:
+        scores = by_patches(calibration.scores, SPAN)
         if self.threshold_rule == "outliers":
-            return outlier_threshold(calibration.scores), None
+            return below(outlier_threshold(scores), SPAN), None
         if self.threshold_method in ("quantile", "percentile"):
-            return share_threshold(calibration.scores, self.contamination), None
-        return threshold_from(self, calibration)
+            return share_threshold(calibration.scores, self.contamination, SPAN), None
+        threshold, facts = threshold_from(self, Calibration.of(scores))
+        return below(threshold, SPAN), facts
+
+    def _take_over(self, lesson: Lesson) -> None:
+        if lesson.calibration is not None and self.threshold_rule == "outliers":
+            _tell_few(int((lesson.calibration.scores < SPAN).sum()))
+        super()._take_over(lesson)
 
     def _score(
         self, items: Iterable[Item], *, at_first: int, with_tokens: bool = False
@@ -399,3 +420,16 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         pool = scorer.pool
         compared = f"{len(pool.kept)} of {len(pool.images)} images"
         return {**facts, "pool": f"{len(pool.images)} images", "new ones meet": compared}
+
+
+def _tell_few(count: int) -> None:
+    """Warn if too few images can be judged for one to stand out."""
+    if count >= FEWEST:
+        return
+    warnings.warn(
+        f"threshold_rule='outliers' looks for what stands out, but the pool has {count} different "
+        f"images that can be judged, and fewer than {FEWEST} do not tell what is usual; the "
+        "threshold is a guess. Pass more images, better twenty, or set threshold_.",
+        FewImagesWarning,
+        stacklevel=callers_level(),
+    )

@@ -5,6 +5,9 @@ import pytest
 
 from pyimgano_openclip import VisionOpenCLIPMutual, load_detector
 from pyimgano_openclip.bank.copies import CopiesWarning
+from pyimgano_openclip.detector.learnt import Calibration
+from pyimgano_openclip.detector.promises import FewImagesWarning
+from pyimgano_openclip.images.notices import FlatFrameWarning
 from pyimgano_openclip.maps.gaps import UnreadableImageWarning
 from pyimgano_openclip.samples import make_sample
 
@@ -96,6 +99,56 @@ def test_outliers_need_no_share(images):
     detector = mutual(threshold_rule="outliers", contamination=0.5).fit(pool)
     assert detector.labels_[ODD] == 1
     assert detector.labels_.sum() <= 3
+
+
+@pytest.mark.parametrize("rule", ["share", "outliers"])
+@pytest.mark.parametrize(("judged", "dead"), [(19, 1), (17, 3), (15, 5), (20, 30), (0, 20)])
+def test_dead_frames_do_not_move_the_threshold(rule, judged, dead):
+    scores = np.linspace(0.05, 0.1, 20)[:judged]
+    refused = 2 + np.linspace(0.1, 0.5, dead)
+    detector = mutual(threshold_rule=rule, contamination=0.2)
+
+    def threshold(*parts):
+        return detector._threshold(Calibration.of(np.concatenate(parts)))[0]
+
+    found = threshold(scores, refused)
+    assert found < refused.min()
+    if rule == "outliers" and judged:
+        assert found == threshold(scores)
+    elif judged:  # the share of anomalous images includes those that are refused
+        expected = max(0, round(0.2 * (judged + dead)) - dead)
+        assert (scores > found).sum() == expected
+
+
+def test_an_outlier_rule_of_few_images_warns_and_still_flags_what_is_refused(images):
+    detector = mutual(threshold_rule="outliers")
+    spread = Calibration.of(np.array([0.001, 0.02, 0.9]))
+    assert detector._threshold(spread)[0] < 2
+    with pytest.warns(FewImagesWarning, match="3 different images .* better twenty"):
+        detector.fit(images[:3])
+    assert mutual(threshold_rule="outliers").fit(images[:4]).threshold_ > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["share", "outliers"])
+def test_dead_frames_of_a_pool_are_labelled_and_defects_beside_them_too(rule, tmp_path):
+    size = (64, 64)
+    pool = [make_sample("leather", seed=seed, size=size).image for seed in range(12)]
+    pool += [make_sample("leather", seed=90 + n, size=size, defect="hole").image for n in range(3)]
+    noise = np.random.default_rng(0)
+    dead = [noise.integers(0, 3, (*size, 3), dtype=np.uint8) for _ in range(4)]
+    detector = VisionOpenCLIPMutual(**BUNDLED, threshold_rule=rule, contamination=0.37)
+    with pytest.warns(FlatFrameWarning):
+        detector.fit([*pool, *dead])
+    assert detector.labels_[12:].all()
+    assert {found.image for found in detector.suspects()} >= set(range(12, 19))
+    new = noise.integers(0, 3, (*size, 3), dtype=np.uint8)
+    with pytest.warns(FlatFrameWarning):
+        assert detector.predict([new]).tolist() == [1]
+    file = detector.save_checkpoint(tmp_path / "pool.safetensors")
+    loaded = load_detector(file, device="cpu", threshold_rule=rule)
+    assert loaded._process_decision_scores().threshold_ == detector.threshold_
+    assert loaded.labels_.tolist() == detector.labels_.tolist()
 
 
 def test_unreadable_images_of_a_pool_get_nan_or_raise(images, tmp_path):

@@ -15,6 +15,7 @@ from ..maps.scores import Aggregation, ImageScores, image_score, raised
 from .neighbours import Scores, averaged
 from .products import AT_ONCE, Block, Product, nearest_between
 from .recipes import Recipe, highest_of_map
+from .shares import SPAN
 from .state import Pool
 
 
@@ -43,7 +44,7 @@ class PoolScorer:
     @property
     def span(self) -> float:
         """That of a cosine distance."""
-        return 2.0
+        return SPAN
 
     @property
     def with_features(self) -> bool:
