@@ -100,8 +100,8 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
     The images of an unlabelled pool, most of them normal, are compared with each other (MuSc, Li et
     al., ICLR 2024). The score of a patch is the harmonic mean, over all other images, of its cosine
     distance to the nearest patch of that image. An image is never compared with itself, nor with
-    copies of itself. :meth:`fit` takes the pool; new images are then compared with it, and its own
-    keep their scores. Without ``fit``, the images of one call are the pool.
+    near copies of itself. :meth:`fit` takes the pool; new images are then compared with it, and its
+    own keep their scores. Without ``fit``, the images of one call are the pool.
 
     Args:
         embedder: Object with ``embed(image) -> (patches (N, D), (rows, cols), (H, W))`` to use
@@ -233,8 +233,9 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
 
         Returns:
             For each of these images, most similar first, the image's hottest patch and the patch
-            most like it there. An image of the pool is not compared with itself, nor with its
-            copies. An unreadable image gives an empty list and a warning with ``on_error="nan"``.
+            most like it there. An image is not compared with itself, nor with its near copies,
+            unless all images of the pool are. An unreadable image gives an empty list and a warning
+            with ``on_error="nan"``.
 
         Raises:
             RuntimeError: Before :meth:`fit`.

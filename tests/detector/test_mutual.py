@@ -77,6 +77,34 @@ def test_copies_do_not_hide_a_defect(images):
     np.testing.assert_allclose(beside[[ODD, 9]], alone[ODD], rtol=0.05)
 
 
+@pytest.mark.parametrize("most", [200, 7])
+def test_another_picture_of_a_defective_image_of_the_pool_does_not_pass(images, most, tmp_path):
+    pool = [*images, *red_images(12, first=20)]
+    detector = mutual(max_comparisons=most).fit(pool)
+    again = pool[ODD].copy()
+    again[0, 0] ^= 1
+    brighter = np.clip(pool[ODD] * 1.03, 0, 255).astype(np.uint8)
+    file = detector.save_checkpoint(tmp_path / "pool.safetensors")
+    for found in (detector, load_detector(file, embedder=ColourEmbedder())):
+        scores = found.decision_function([again, brighter])
+        np.testing.assert_allclose(scores, detector.decision_scores_[ODD], rtol=0.1)
+        assert ODD not in {match.training_image for match in found.nearest(again, 20)}
+        assert next(found.score_iter([again])).anomaly_map().max() > detector.threshold_
+
+
+@pytest.mark.slow
+def test_the_recipe_musc_leaves_out_near_copies_and_takes_two_images():
+    pool = [make_sample("tile", seed=seed, size=(64, 64)).image for seed in range(6)]
+    pool += [make_sample("tile", seed=9, size=(64, 64), defect="hole").image]
+    detector = VisionOpenCLIPMutual(**BUNDLED, recipe="musc").fit(pool)
+    again = pool[-1].copy()
+    again[0, 0] ^= 1
+    score = detector.decision_function([again])[0]
+    assert score == pytest.approx(detector.decision_scores_[-1], rel=0.01)
+    two = VisionOpenCLIPMutual(**BUNDLED, recipe="musc").fit(pool[:2])
+    assert np.isfinite(two.decision_scores_).all()
+
+
 @pytest.mark.slow
 def test_a_defect_on_a_third_of_the_images_does_not_hide_itself():
     pool = [make_sample("leather", seed=seed, size=(96, 96)).image for seed in range(16)]
