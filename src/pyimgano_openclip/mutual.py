@@ -138,8 +138,8 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             published method: four depths and three windows compared apart, the mean distance to the
             nearest 30 % of the images, the maximum of the map as image score, averaged over images
             with similar class tokens (RsCIN). It costs 24 times as much, needs a tower, and ignores
-            ``aggregation_method`` and ``aggregation_topk``. It looks at whole images: not with
-            ``roi``.
+            ``aggregation_method`` and ``aggregation_topk``. It looks at whole images, at once: not
+            with ``roi`` or ``smallest_defect``.
         layers: Relative depths of the feature tokens, each in (0, 1]; None for those of the recipe:
             (0.25, 0.5, 0.75), or (0.25, 0.5, 0.75, 1).
         neighbourhoods: Odd window sizes in patches over which feature tokens are averaged; None for
@@ -205,6 +205,11 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             raise ValueError(
                 "recipe='musc' needs the class token and four depths of a tower, which a custom "
                 "embedder does not return; use recipe='fused'."
+            )
+        if self.smallest_defect is not None and self._recipe.published:
+            raise ValueError(
+                f"smallest_defect={self.smallest_defect!r} contradicts recipe='musc', which shows "
+                "each image to the tower at once; use recipe='fused', or set force_image_size."
             )
         if self.roi is not None and self._recipe.published:
             raise ValueError(

@@ -266,6 +266,12 @@ def test_wrong_settings_are_refused(settings, message):
         mutual(**settings)
 
 
+def test_the_published_recipe_refuses_what_it_does_not_have():
+    for name, value in (("smallest_defect", 8), ("roi", (0.0, 0.0, 0.5, 1.0))):
+        with pytest.raises(ValueError, match=f"recipe='musc'.*{name}|{name}.*recipe='musc'"):
+            VisionOpenCLIPMutual(**BUNDLED, recipe="musc", **{name: value})
+
+
 @pytest.mark.slow
 def test_the_aspect_of_the_pool_decides_the_canvas():
     pool = [make_sample("tile", seed=seed, size=(64, 128)).image for seed in range(3)]
