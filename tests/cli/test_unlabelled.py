@@ -75,6 +75,18 @@ def test_another_pool_does_not_go_on_with_the_results_of_the_first(folder, tmp_p
     assert main([*command, "--overwrite"]) == 0
 
 
+def test_a_share_that_is_given_sets_the_threshold_without_scoring_again(folder, tmp_path, capsys):
+    command = ["score", str(folder), "--out", str(tmp_path / "out"), *MODEL]
+    assert main(command) == 0
+    capsys.readouterr()
+    assert main([*command, "--set", "contamination=0.3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kept"] == 10
+    assert sum(record["label"] for record in lines_of(tmp_path / "out")) == 3
+    more = ["--set", "contamination=0.3", "--set", 'threshold_rule="outliers"']
+    assert main([*command, *more]) == 0
+    assert sum(record["label"] for record in lines_of(tmp_path / "out")) == 1
+
+
 def test_an_unreadable_image_is_reported_and_the_others_are_compared(folder, tmp_path, capsys):
     (folder / "5.png").write_bytes(b"no image")
     command = ["score", str(folder), "--out", str(tmp_path / "out"), *MODEL]
