@@ -36,7 +36,7 @@ from .images.roi import area_of
 from .images.unreadable import UnreadableError
 from .maps.gaps import Gaps, gap
 from .maps.scores import Aggregation, ImageScores
-from .pool.gathering import Gathering, readable
+from .pool.gathering import Gathering, TooFewError, readable
 from .pool.nearest import least_and_most
 from .pool.products import Product, product_on
 from .pool.recipes import KNOWN, RECIPES, Recipe, RecipeName
@@ -324,9 +324,10 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
 
     def _lesson(self, items: Sequence[Item], *, skip_unreadable: bool) -> Lesson:
         canvas = self._embedder.choose_canvas(items, skip_unreadable=skip_unreadable)
-        met = self._compare(items, canvas, skip_unreadable=skip_unreadable)
+        gaps = Gaps("left out")
+        met = self._compare(items, canvas, gaps, skip_unreadable=skip_unreadable)
         if met.pool is None:
-            raise ValueError(f"None of the {len(items)} images can be read.")
+            raise ValueError(f"None of the {len(items)} images can be read: {gaps.named}")
         found = [item for place, item in enumerate(items) if place not in met.missing]
         tell_copies(found, met.pool.numbers)
         scorer = self._scorer_of(met.pool, canvas)
@@ -373,7 +374,11 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             ValueError: If fewer than two different images can be read.
         """
         canvas = self._learnt.canvas or self._embedder.choose_canvas(items, skip_unreadable=True)
-        met = self._compare(items, canvas, skip_unreadable=self.on_error == "nan")
+        try:
+            met = self._compare(items, canvas, Gaps(), skip_unreadable=self.on_error == "nan")
+        except TooFewError as error:
+            remedy = "Call fit() with a pool to score single images against it."
+            raise ValueError(f"{error}\n{remedy}") from error
         scored: Iterator[ImageScores] = iter(())
         if met.pool is not None:
             found = self._scorer_of(met.pool, canvas).training
@@ -385,11 +390,14 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             else:
                 yield replace(next(scored), area=area_of(self._roi, item))
 
-    def _compare(self, items: Sequence[Item], canvas: Size | None, *, skip_unreadable: bool) -> Met:
-        """Compare those images with each other that can be read.
+    def _compare(
+        self, items: Sequence[Item], canvas: Size | None, gaps: Gaps, *, skip_unreadable: bool
+    ) -> Met:
+        """Compare those images with each other that can be read, and warn of the others.
 
         Raises:
             UnreadableError: If an image cannot be read, unless they are skipped.
+            TooFewError: If an image, but no two different ones can be read; it names the others.
         """
         in_order = [in_rgb(item, self.channel_order) for item in items]
         published = self._recipe.published
@@ -398,11 +406,16 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         )
         missing: dict[int, UnreadableError] = {}
         with closing(readable(outcomes, items, missing, skip=skip_unreadable)) as read:
-            first = next(read, None)
-            pool = None if first is None else self._gathering(chain([first], read), len(items))
-        gaps = Gaps()
-        for error in missing.values():
-            gaps.add(error)
+            first, pool = next(read, None), None
+            try:
+                if first is not None:
+                    pool = self._gathering(chain([first], read), len(items))
+            except TooFewError as error:
+                if not missing:
+                    raise
+                _add(gaps, missing)
+                raise TooFewError(f"{error} Not read: {gaps.named}") from error
+        _add(gaps, missing)
         gaps.warn()
         return Met(pool, missing)
 
@@ -426,6 +439,11 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         pool = scorer.pool
         compared = f"{len(pool.kept)} of {len(pool.images)} images"
         return {**facts, "pool": f"{len(pool.images)} images", "new ones meet": compared}
+
+
+def _add(gaps: Gaps, missing: Mapping[int, UnreadableError]) -> None:
+    for error in missing.values():
+        gaps.add(error)
 
 
 def _tell_few(count: int) -> None:

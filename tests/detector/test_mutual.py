@@ -196,6 +196,20 @@ def test_unreadable_images_of_a_pool_get_nan_or_raise(images, tmp_path):
     assert np.isnan(scores).all()
 
 
+def test_what_cannot_be_read_is_left_out_of_a_pool_and_named_with_the_reason(images, tmp_path):
+    paths = save_all(images, tmp_path)
+    paths[0].write_bytes(b"no image")
+    reason = r"x\[0\].*0\.png.*cannot identify image"
+    with pytest.warns(UnreadableImageWarning, match=f"1 image could not.*left out: {reason}"):
+        mutual(embedder=FileEmbedder()).fit(paths, skip_unreadable=True)
+    with pytest.raises(ValueError, match=f"2 images, of which 1 .*{reason}") as raised:
+        mutual(embedder=FileEmbedder()).fit(paths[:2], skip_unreadable=True)
+    assert "Call fit()" not in str(raised.value)
+    detector = mutual(embedder=FileEmbedder(), on_error="nan")
+    with pytest.raises(ValueError, match=rf"{reason}[^\n]*\nCall fit\(\) with a pool"):
+        detector.decision_function(paths[:2])
+
+
 @pytest.mark.parametrize("settings", [{}, {"roi": (0.0, 0.0, 1.0, 0.5)}])
 def test_the_tokens_of_images_of_the_pool_are_those_they_were_compared_by(images, settings):
     detector = mutual(**settings).fit(images)
