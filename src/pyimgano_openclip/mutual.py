@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -17,21 +18,30 @@ from .bank.matches import Match
 from .checks import check_choice, check_count, one_of
 from .detector.base import METADATA, TAGS, OpenCLIPDetector, items_of
 from .detector.learnt import Calibration, Learnt, Lesson, Scores
+from .detector.promises import FewImagesWarning
 from .detector.saving import TRAINING_SCORES
-from .detector.thresholds import outlier_threshold, share_threshold, threshold_from
+from .detector.thresholds import (
+    below,
+    by_patches,
+    outlier_threshold,
+    share_threshold,
+    threshold_from,
+)
 from .encoder.settings import check_layers, check_neighbourhoods
 from .encoder.tokens import InjectedEmbedder, outcomes_within
 from .files.checkpoint import Checkpoint, CheckpointError
 from .images.items import Item, as_items, in_rgb
+from .images.notices import callers_level
 from .images.roi import area_of
 from .images.unreadable import UnreadableError
 from .maps.gaps import Gaps, gap
 from .maps.scores import Aggregation, ImageScores
-from .pool.gathering import Gathering, readable
+from .pool.gathering import Gathering, TooFewError, readable
 from .pool.nearest import least_and_most
 from .pool.products import Product, product_on
 from .pool.recipes import KNOWN, RECIPES, Recipe, RecipeName
 from .pool.scorer import PoolScorer
+from .pool.shares import SPAN
 from .pool.state import Pool, restored_pool
 
 if TYPE_CHECKING:
@@ -52,6 +62,7 @@ class Met(NamedTuple):
 
 ThresholdRule = Literal["share", "outliers"]
 MOST = 200  # images that each is compared with, by default
+FEWEST = 4  # images, of which one can stand out
 
 
 @dataclass(frozen=True)
@@ -89,8 +100,8 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
     The images of an unlabelled pool, most of them normal, are compared with each other (MuSc, Li et
     al., ICLR 2024). The score of a patch is the harmonic mean, over all other images, of its cosine
     distance to the nearest patch of that image. An image is never compared with itself, nor with
-    copies of itself. :meth:`fit` takes the pool; new images are then compared with it, and its own
-    keep their scores. Without ``fit``, the images of one call are the pool.
+    near copies of itself. :meth:`fit` takes the pool; new images are then compared with it, and its
+    own keep their scores. Without ``fit``, the images of one call are the pool.
 
     Args:
         embedder: Object with ``embed(image) -> (patches (N, D), (rows, cols), (H, W))`` to use
@@ -127,8 +138,8 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             published method: four depths and three windows compared apart, the mean distance to the
             nearest 30 % of the images, the maximum of the map as image score, averaged over images
             with similar class tokens (RsCIN). It costs 24 times as much, needs a tower, and ignores
-            ``aggregation_method`` and ``aggregation_topk``. It looks at whole images: not with
-            ``roi``.
+            ``aggregation_method`` and ``aggregation_topk``. It looks at whole images, at once: not
+            with ``roi`` or ``smallest_defect``.
         layers: Relative depths of the feature tokens, each in (0, 1]; None for those of the recipe:
             (0.25, 0.5, 0.75), or (0.25, 0.5, 0.75, 1).
         neighbourhoods: Odd window sizes in patches over which feature tokens are averaged; None for
@@ -142,7 +153,8 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             does it, ``"topk_mean"`` or ``"mean"``.
         aggregation_topk: Share of the patches that ``"topk_mean"`` averages, in (0, 1]; None for
             the 2 hottest, whatever the grid.
-        contamination: Share of anomalous images expected in the pool, in (0, 0.5].
+        contamination: Share of anomalous images expected in the pool, in (0, 0.5]; those on which
+            nothing can be seen are among them.
         batch_size: Maximum number of images per pass; None to choose by device. On a CPU in
             float32, scores differ by less than 1e-6 between batches of different sizes, since
             matrix products of different shapes are summed in a different order.
@@ -169,6 +181,7 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
     threshold_rule: ThresholdRule = "share"
     aggregation_method: Aggregation = "max"
 
+    _refused_from: ClassVar[float] = SPAN
     registry_tags: ClassVar[tuple[str, ...]] = (*TAGS, "unsupervised", "neighbors")
     registry_metadata: ClassVar[Mapping[str, Any]] = {
         **METADATA,
@@ -192,6 +205,11 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             raise ValueError(
                 "recipe='musc' needs the class token and four depths of a tower, which a custom "
                 "embedder does not return; use recipe='fused'."
+            )
+        if self.smallest_defect is not None and self._recipe.published:
+            raise ValueError(
+                f"smallest_defect={self.smallest_defect!r} contradicts recipe='musc', which shows "
+                "each image to the tower at once; use recipe='fused', or set force_image_size."
             )
         if self.roi is not None and self._recipe.published:
             raise ValueError(
@@ -220,8 +238,9 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
 
         Returns:
             For each of these images, most similar first, the image's hottest patch and the patch
-            most like it there. An image of the pool is not compared with itself, nor with its
-            copies. An unreadable image gives an empty list and a warning with ``on_error="nan"``.
+            most like it there. An image is not compared with itself, nor with its near copies,
+            unless all images of the pool are. An unreadable image gives an empty list and a warning
+            with ``on_error="nan"``.
 
         Raises:
             RuntimeError: Before :meth:`fit`.
@@ -279,9 +298,10 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
     ) -> VisionOpenCLIPMutual:
         """Compare the images of an unlabelled pool with each other and set the threshold.
 
-        The threshold follows from ``contamination`` or from the scores; see ``threshold_rule``. If
-        anything fails or is interrupted, the detector is left unchanged. Tokens are kept as for
-        patch-kNN, with 2 bytes per number (4 with ``recipe="musc"``).
+        The threshold follows from ``contamination`` or from the scores; see ``threshold_rule``.
+        Images on which nothing can be seen always exceed it, and those that can be judged do not
+        depend on them. If anything fails or is interrupted, the detector is left unchanged. Tokens
+        are kept as for patch-kNN, with 2 bytes per number (4 with ``recipe="musc"``).
 
         Args:
             x: Paths, RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3); most of the
@@ -304,9 +324,10 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
 
     def _lesson(self, items: Sequence[Item], *, skip_unreadable: bool) -> Lesson:
         canvas = self._embedder.choose_canvas(items, skip_unreadable=skip_unreadable)
-        met = self._compare(items, canvas, skip_unreadable=skip_unreadable)
+        gaps = Gaps("left out")
+        met = self._compare(items, canvas, gaps, skip_unreadable=skip_unreadable)
         if met.pool is None:
-            raise ValueError(f"None of the {len(items)} images can be read.")
+            raise ValueError(f"None of the {len(items)} images can be read: {gaps.named}")
         found = [item for place, item in enumerate(items) if place not in met.missing]
         tell_copies(found, met.pool.numbers)
         scorer = self._scorer_of(met.pool, canvas)
@@ -324,11 +345,18 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         return PoolScorer(pool, self._recipe, self._parts, canvas, method, topk, product)
 
     def _threshold(self, calibration: Calibration) -> tuple[float, Any]:
+        scores = by_patches(calibration.scores, SPAN)
         if self.threshold_rule == "outliers":
-            return outlier_threshold(calibration.scores), None
+            return below(outlier_threshold(scores), SPAN), None
         if self.threshold_method in ("quantile", "percentile"):
-            return share_threshold(calibration.scores, self.contamination), None
-        return threshold_from(self, calibration)
+            return share_threshold(calibration.scores, self.contamination, SPAN), None
+        threshold, facts = threshold_from(self, Calibration.of(scores))
+        return below(threshold, SPAN), facts
+
+    def _take_over(self, lesson: Lesson) -> None:
+        if lesson.calibration is not None and self.threshold_rule == "outliers":
+            _tell_few(int((lesson.calibration.scores < SPAN).sum()))
+        super()._take_over(lesson)
 
     def _score(
         self, items: Iterable[Item], *, at_first: int, with_tokens: bool = False
@@ -346,7 +374,11 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             ValueError: If fewer than two different images can be read.
         """
         canvas = self._learnt.canvas or self._embedder.choose_canvas(items, skip_unreadable=True)
-        met = self._compare(items, canvas, skip_unreadable=self.on_error == "nan")
+        try:
+            met = self._compare(items, canvas, Gaps(), skip_unreadable=self.on_error == "nan")
+        except TooFewError as error:
+            remedy = "Call fit() with a pool to score single images against it."
+            raise ValueError(f"{error}\n{remedy}") from error
         scored: Iterator[ImageScores] = iter(())
         if met.pool is not None:
             found = self._scorer_of(met.pool, canvas).training
@@ -358,11 +390,14 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             else:
                 yield replace(next(scored), area=area_of(self._roi, item))
 
-    def _compare(self, items: Sequence[Item], canvas: Size | None, *, skip_unreadable: bool) -> Met:
-        """Compare those images with each other that can be read.
+    def _compare(
+        self, items: Sequence[Item], canvas: Size | None, gaps: Gaps, *, skip_unreadable: bool
+    ) -> Met:
+        """Compare those images with each other that can be read, and warn of the others.
 
         Raises:
             UnreadableError: If an image cannot be read, unless they are skipped.
+            TooFewError: If an image, but no two different ones can be read; it names the others.
         """
         in_order = [in_rgb(item, self.channel_order) for item in items]
         published = self._recipe.published
@@ -371,11 +406,16 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         )
         missing: dict[int, UnreadableError] = {}
         with closing(readable(outcomes, items, missing, skip=skip_unreadable)) as read:
-            first = next(read, None)
-            pool = None if first is None else self._gathering(chain([first], read), len(items))
-        gaps = Gaps()
-        for error in missing.values():
-            gaps.add(error)
+            first, pool = next(read, None), None
+            try:
+                if first is not None:
+                    pool = self._gathering(chain([first], read), len(items))
+            except TooFewError as error:
+                if not missing:
+                    raise
+                _add(gaps, missing)
+                raise TooFewError(f"{error} Not read: {gaps.named}") from error
+        _add(gaps, missing)
         gaps.warn()
         return Met(pool, missing)
 
@@ -399,3 +439,21 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         pool = scorer.pool
         compared = f"{len(pool.kept)} of {len(pool.images)} images"
         return {**facts, "pool": f"{len(pool.images)} images", "new ones meet": compared}
+
+
+def _add(gaps: Gaps, missing: Mapping[int, UnreadableError]) -> None:
+    for error in missing.values():
+        gaps.add(error)
+
+
+def _tell_few(count: int) -> None:
+    """Warn if too few images can be judged for one to stand out."""
+    if count >= FEWEST:
+        return
+    warnings.warn(
+        f"threshold_rule='outliers' looks for what stands out, but the pool has {count} different "
+        f"images that can be judged, and fewer than {FEWEST} do not tell what is usual; the "
+        "threshold is a guess. Pass more images, better twenty, or set threshold_.",
+        FewImagesWarning,
+        stacklevel=callers_level(),
+    )

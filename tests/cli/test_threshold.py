@@ -7,7 +7,7 @@ import pytest
 from pyimgano_openclip import load_detector
 from pyimgano_openclip.cli import main
 
-from helpers.detectors import patchknn, promptscore
+from helpers.detectors import mutual, patchknn, promptscore
 from helpers.embedders import ColourEmbedder, red_images
 
 
@@ -46,6 +46,14 @@ def test_a_contamination_gives_the_threshold_that_fit_would_have_given(saved, ca
     asked(capsys, saved, "--contamination", 0.3)
     assert loaded(saved).threshold_ == other.threshold_
     assert loaded(saved).contamination == 0.3
+
+
+def test_a_contamination_gives_the_threshold_of_a_pool_that_fit_would_have_given(tmp_path, capsys):
+    pool = red_images(10)
+    file = mutual().fit(pool).save_checkpoint(tmp_path / "pool.safetensors")
+    asked(capsys, file, "--contamination", 0.3)
+    expected = mutual(contamination=0.3).fit(pool).threshold_
+    assert load_detector(file, embedder=ColourEmbedder()).threshold_ == expected
 
 
 def test_the_threshold_of_a_report_is_taken_from_its_file(saved, tmp_path, capsys):

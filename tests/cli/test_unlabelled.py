@@ -71,8 +71,23 @@ def test_another_pool_does_not_go_on_with_the_results_of_the_first(folder, tmp_p
     assert main(command) == 0
     (folder / "9.png").unlink()
     assert main(command) == 1
-    assert "different: pool" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "results of other images" in said
+    assert "added, deleted or changed" in said
+    assert "--overwrite" in said
     assert main([*command, "--overwrite"]) == 0
+
+
+def test_a_share_that_is_given_sets_the_threshold_without_scoring_again(folder, tmp_path, capsys):
+    command = ["score", str(folder), "--out", str(tmp_path / "out"), *MODEL]
+    assert main(command) == 0
+    capsys.readouterr()
+    assert main([*command, "--set", "contamination=0.3", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kept"] == 10
+    assert sum(record["label"] for record in lines_of(tmp_path / "out")) == 3
+    more = ["--set", "contamination=0.3", "--set", 'threshold_rule="outliers"']
+    assert main([*command, *more]) == 0
+    assert sum(record["label"] for record in lines_of(tmp_path / "out")) == 1
 
 
 def test_an_unreadable_image_is_reported_and_the_others_are_compared(folder, tmp_path, capsys):
@@ -82,6 +97,16 @@ def test_an_unreadable_image_is_reported_and_the_others_are_compared(folder, tmp
     facts = json.loads(capsys.readouterr().out)
     assert (facts["images"], facts["unreadable"]) == (10, ["5.png"])
     assert main([*command, "--on-error", "raise", "--overwrite"]) == 1
+
+
+def test_a_pool_of_which_one_image_can_be_read_names_the_others(folder, tmp_path, capsys):
+    places = [str(folder / name) for name in ("5.png", "6.png")]
+    (folder / "5.png").write_bytes(b"no image")
+    assert main(["score", *places, "--out", str(tmp_path / "out"), *MODEL]) == 1
+    said = capsys.readouterr().err
+    assert "5.png" in said
+    assert "cannot be opened as an image" in said
+    assert "fit()" not in said
 
 
 def test_one_image_alone_is_an_error_that_says_what_to_do(folder, tmp_path, capsys):

@@ -5,6 +5,9 @@ import pytest
 
 from pyimgano_openclip import VisionOpenCLIPMutual, load_detector
 from pyimgano_openclip.bank.copies import CopiesWarning
+from pyimgano_openclip.detector.learnt import Calibration
+from pyimgano_openclip.detector.promises import FewImagesWarning
+from pyimgano_openclip.images.notices import FlatFrameWarning
 from pyimgano_openclip.maps.gaps import UnreadableImageWarning
 from pyimgano_openclip.samples import make_sample
 
@@ -74,6 +77,34 @@ def test_copies_do_not_hide_a_defect(images):
     np.testing.assert_allclose(beside[[ODD, 9]], alone[ODD], rtol=0.05)
 
 
+@pytest.mark.parametrize("most", [200, 7])
+def test_another_picture_of_a_defective_image_of_the_pool_does_not_pass(images, most, tmp_path):
+    pool = [*images, *red_images(12, first=20)]
+    detector = mutual(max_comparisons=most).fit(pool)
+    again = pool[ODD].copy()
+    again[0, 0] ^= 1
+    brighter = np.clip(pool[ODD] * 1.03, 0, 255).astype(np.uint8)
+    file = detector.save_checkpoint(tmp_path / "pool.safetensors")
+    for found in (detector, load_detector(file, embedder=ColourEmbedder())):
+        scores = found.decision_function([again, brighter])
+        np.testing.assert_allclose(scores, detector.decision_scores_[ODD], rtol=0.1)
+        assert ODD not in {match.training_image for match in found.nearest(again, 20)}
+        assert next(found.score_iter([again])).anomaly_map().max() > detector.threshold_
+
+
+@pytest.mark.slow
+def test_the_recipe_musc_leaves_out_near_copies_and_takes_two_images():
+    pool = [make_sample("tile", seed=seed, size=(64, 64)).image for seed in range(6)]
+    pool += [make_sample("tile", seed=9, size=(64, 64), defect="hole").image]
+    detector = VisionOpenCLIPMutual(**BUNDLED, recipe="musc").fit(pool)
+    again = pool[-1].copy()
+    again[0, 0] ^= 1
+    score = detector.decision_function([again])[0]
+    assert score == pytest.approx(detector.decision_scores_[-1], rel=0.01)
+    two = VisionOpenCLIPMutual(**BUNDLED, recipe="musc").fit(pool[:2])
+    assert np.isfinite(two.decision_scores_).all()
+
+
 @pytest.mark.slow
 def test_a_defect_on_a_third_of_the_images_does_not_hide_itself():
     pool = [make_sample("leather", seed=seed, size=(96, 96)).image for seed in range(16)]
@@ -98,6 +129,56 @@ def test_outliers_need_no_share(images):
     assert detector.labels_.sum() <= 3
 
 
+@pytest.mark.parametrize("rule", ["share", "outliers"])
+@pytest.mark.parametrize(("judged", "dead"), [(19, 1), (17, 3), (15, 5), (20, 30), (0, 20)])
+def test_dead_frames_do_not_move_the_threshold(rule, judged, dead):
+    scores = np.linspace(0.05, 0.1, 20)[:judged]
+    refused = 2 + np.linspace(0.1, 0.5, dead)
+    detector = mutual(threshold_rule=rule, contamination=0.2)
+
+    def threshold(*parts):
+        return detector._threshold(Calibration.of(np.concatenate(parts)))[0]
+
+    found = threshold(scores, refused)
+    assert found < refused.min()
+    if rule == "outliers" and judged:
+        assert found == threshold(scores)
+    elif judged:  # the share of anomalous images includes those that are refused
+        expected = max(0, round(0.2 * (judged + dead)) - dead)
+        assert (scores > found).sum() == expected
+
+
+def test_an_outlier_rule_of_few_images_warns_and_still_flags_what_is_refused(images):
+    detector = mutual(threshold_rule="outliers")
+    spread = Calibration.of(np.array([0.001, 0.02, 0.9]))
+    assert detector._threshold(spread)[0] < 2
+    with pytest.warns(FewImagesWarning, match="3 different images .* better twenty"):
+        detector.fit(images[:3])
+    assert mutual(threshold_rule="outliers").fit(images[:4]).threshold_ > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rule", ["share", "outliers"])
+def test_dead_frames_of_a_pool_are_labelled_and_defects_beside_them_too(rule, tmp_path):
+    size = (64, 64)
+    pool = [make_sample("leather", seed=seed, size=size).image for seed in range(12)]
+    pool += [make_sample("leather", seed=90 + n, size=size, defect="hole").image for n in range(3)]
+    noise = np.random.default_rng(0)
+    dead = [noise.integers(0, 3, (*size, 3), dtype=np.uint8) for _ in range(4)]
+    detector = VisionOpenCLIPMutual(**BUNDLED, threshold_rule=rule, contamination=0.37)
+    with pytest.warns(FlatFrameWarning):
+        detector.fit([*pool, *dead])
+    assert detector.labels_[12:].all()
+    assert {found.image for found in detector.suspects()} >= set(range(12, 19))
+    new = noise.integers(0, 3, (*size, 3), dtype=np.uint8)
+    with pytest.warns(FlatFrameWarning):
+        assert detector.predict([new]).tolist() == [1]
+    file = detector.save_checkpoint(tmp_path / "pool.safetensors")
+    loaded = load_detector(file, device="cpu", threshold_rule=rule)
+    assert loaded._process_decision_scores().threshold_ == detector.threshold_
+    assert loaded.labels_.tolist() == detector.labels_.tolist()
+
+
 def test_unreadable_images_of_a_pool_get_nan_or_raise(images, tmp_path):
     paths = save_all(images, tmp_path)
     paths[2].write_bytes(b"no image")
@@ -113,6 +194,20 @@ def test_unreadable_images_of_a_pool_get_nan_or_raise(images, tmp_path):
     with pytest.warns(UnreadableImageWarning, match="8 images"):
         scores = mutual(embedder=FileEmbedder(), on_error="nan").decision_function(paths)
     assert np.isnan(scores).all()
+
+
+def test_what_cannot_be_read_is_left_out_of_a_pool_and_named_with_the_reason(images, tmp_path):
+    paths = save_all(images, tmp_path)
+    paths[0].write_bytes(b"no image")
+    reason = r"x\[0\].*0\.png.*cannot identify image"
+    with pytest.warns(UnreadableImageWarning, match=f"1 image could not.*left out: {reason}"):
+        mutual(embedder=FileEmbedder()).fit(paths, skip_unreadable=True)
+    with pytest.raises(ValueError, match=f"2 images, of which 1 .*{reason}") as raised:
+        mutual(embedder=FileEmbedder()).fit(paths[:2], skip_unreadable=True)
+    assert "Call fit()" not in str(raised.value)
+    detector = mutual(embedder=FileEmbedder(), on_error="nan")
+    with pytest.raises(ValueError, match=rf"{reason}[^\n]*\nCall fit\(\) with a pool"):
+        detector.decision_function(paths[:2])
 
 
 @pytest.mark.parametrize("settings", [{}, {"roi": (0.0, 0.0, 1.0, 0.5)}])
@@ -183,6 +278,12 @@ def test_nearest_names_the_images_it_resembles_most_and_least(tmp_path):
 def test_wrong_settings_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         mutual(**settings)
+
+
+def test_the_published_recipe_refuses_what_it_does_not_have():
+    for name, value in (("smallest_defect", 8), ("roi", (0.0, 0.0, 0.5, 1.0))):
+        with pytest.raises(ValueError, match=f"recipe='musc'.*{name}|{name}.*recipe='musc'"):
+            VisionOpenCLIPMutual(**BUNDLED, recipe="musc", **{name: value})
 
 
 @pytest.mark.slow

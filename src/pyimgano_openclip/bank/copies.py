@@ -85,13 +85,10 @@ def near_copies(
         grids: (rows, cols) of each image's patches; only equal ones can be compared.
         within: Shares of distances below which they are copies, ``SURELY`` or ``LIKELY``.
     """
-    places, spread = sketches[:, :LENGTH], sketches[:, LENGTH]
-    shapes, found = np.array(grids), list[Indices]()
-    share, usual = within[0], within[1] * _median_distance(places)
-    for start in range(0, len(places), BLOCK):
+    shapes, found, usual = np.array(grids), list[Indices](), usual_distance(sketches)
+    for start in range(0, len(sketches), BLOCK):
         part = slice(start, start + BLOCK)
-        inside = np.minimum(spread[part, None], spread)
-        close = distances(places[part], places) < np.maximum(share * inside, usual)
+        close = _close(sketches[part], sketches, within, usual)
         close &= (shapes[part, None] == shapes).all(axis=2)
         for image, row in enumerate(close, start=start):
             row[image] = True
@@ -100,6 +97,28 @@ def near_copies(
         return found
     # An image that is near all others, which are not near each other, leaves out itself.
     return [near if len(near) < len(found) else np.array([n]) for n, near in enumerate(found)]
+
+
+def copies_among(
+    sketch: Floats,
+    grid: Size,
+    sketches: Floats,
+    grids: Sequence[Size],
+    within: tuple[float, float],
+    usual: float,
+) -> Indices:
+    """Of known images, the near copies of one that is not among them.
+
+    Args:
+        sketch: Of that image, shape (257,).
+        grid: (rows, cols) of its patches.
+        sketches: Of the known images, shape (N, 257).
+        grids: (rows, cols) of the patches of each of these.
+        within: As for :func:`near_copies`.
+        usual: The :func:`usual_distance` of the known images.
+    """
+    close = _close(sketch[None], sketches, within, usual)[0]
+    return np.flatnonzero(close & (np.array(grids) == grid).all(axis=1))
 
 
 def distinct(near: Sequence[Indices]) -> Indices:
@@ -139,7 +158,19 @@ def tell_copies(
     )
 
 
-def _median_distance(places: Floats) -> float:
+def _close(
+    some: Floats, others: Floats, within: tuple[float, float], usual: float
+) -> npt.NDArray[np.bool_]:
+    """Whether images are so close to others that they are copies if their grids are equal."""
+    inside = np.minimum(some[:, None, LENGTH], others[:, LENGTH])
+    apart = distances(some[:, :LENGTH], others[:, :LENGTH])
+    close: npt.NDArray[np.bool_] = apart < np.maximum(within[0] * inside, within[1] * usual)
+    return close
+
+
+def usual_distance(sketches: Floats) -> float:
+    """The median distance of pairs of images, by their sketches; 0 for fewer than three images."""
+    places = sketches[:, :LENGTH]
     few = places[:: -(-len(places) // COMPARED)]
     pairs = distances(few, few)[np.triu_indices(len(few), 1)]
     return float(np.median(pairs)) if len(pairs) > 1 else 0.0

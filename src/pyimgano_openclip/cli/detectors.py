@@ -39,13 +39,17 @@ def new_detector(options: argparse.Namespace, **more: Any) -> CalibratedDetector
 def pool_detector(options: argparse.Namespace) -> VisionOpenCLIPMutual:
     """Build a detector that compares the images to score with each other.
 
+    With a ``contamination`` the threshold follows from that share, otherwise from the scores.
+
     Raises:
         UsageError: If an option or a setting is invalid.
     """
     if options.defects:
         raise UsageError("--defects needs --class-name.")
     arguments = {**_model(options), **_working(options), **_looking(options)}
-    arguments |= {"threshold_rule": "outliers", **dict(options.settings)}
+    settings = dict(options.settings)
+    rule = "share" if "contamination" in settings else "outliers"
+    arguments |= {"threshold_rule": rule, **settings}
     return _made(VisionOpenCLIPMutual, arguments)
 
 

@@ -238,11 +238,17 @@ class Results:
             if earlier.get(name) != self._identity.get(name)
         )
         if changed:
+            remedy = "Choose another folder with --out, or discard them with --overwrite."
+            if changed == ["pool"]:
+                raise ValueError(
+                    f"{self.folder} holds results of other images: all images are compared with "
+                    "each other, and since then some were added, deleted or changed, so that all "
+                    f"scores change. {remedy}"
+                )
             # Of another detector nearly everything differs.
             names = "detector" if "detector" in changed else ", ".join(changed)
             raise ValueError(
-                f"{self.folder} holds results of other settings (different: {names}). Choose "
-                "another folder with --out, or discard them with --overwrite."
+                f"{self.folder} holds results of other settings (different: {names}). {remedy}"
             )
 
     def _discard(self) -> None:

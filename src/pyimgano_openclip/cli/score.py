@@ -159,6 +159,7 @@ def _identity(
         "batch_size",
         "contamination",
         "confidence",
+        "threshold_rule",
         "pretrained",
         "on_error",
     }

@@ -12,7 +12,9 @@ from ..checks import check_number
 from ..detector.learnt import Calibration
 from ..detector.promises import upper_quantile
 from ..detector.saving import TRAINING_SCORES, saved_calibration
+from ..detector.thresholds import share_threshold
 from ..files.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from ..pool.shares import SPAN
 from .answer import Answer
 from .marks import read_marks
 from .messages import UsageError, counted
@@ -62,7 +64,10 @@ def _changed(options: argparse.Namespace, found: Checkpoint) -> Header:
             f"{found.path} has no training scores; pass the threshold itself, or fit again."
         )
     known = saved_calibration(found) or Calibration.of(scores)
-    threshold = upper_quantile(known, share, found.header.get("confidence"))
+    if found.header["detector"] == "VisionOpenCLIPMutual":
+        threshold = share_threshold(known.scores, share, SPAN)
+    else:
+        threshold = upper_quantile(known, share, found.header.get("confidence"))
     return {**found.header, "threshold": threshold, "contamination": share}
 
 

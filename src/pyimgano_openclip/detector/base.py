@@ -98,6 +98,8 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
     registry_tags: ClassVar[tuple[str, ...]]
     registry_metadata: ClassVar[Mapping[str, Any]]
     _lock: ClassVar[Any]
+    # Training scores from which on an image is refused as a whole.
+    _refused_from: ClassVar[float] = math.inf
 
     def __post_init__(self) -> None:
         check_number("contamination", self.contamination, above=0, most=0.5)
@@ -225,7 +227,7 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
             RuntimeError: Before :meth:`fit`.
         """
         with self._lock:
-            return stand_out(self._standing())
+            return stand_out(self._standing(), self._refused_from)
 
     def _standing(self) -> Scores:
         """How little each training image resembles normal ones, shape (N,)."""

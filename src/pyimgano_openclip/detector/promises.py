@@ -22,7 +22,7 @@ HALVINGS = 50  # of an interval, down to the precision of floats
 
 
 class FewImagesWarning(UserWarning):
-    """There are too few images to learn from for the confidence that is asked for."""
+    """There are too few images to learn from for the threshold that is asked for."""
 
 
 @dataclass(frozen=True)

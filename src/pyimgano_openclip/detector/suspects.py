@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 
 from .learnt import Scores
-from .thresholds import outlier_threshold
+from .thresholds import by_patches, outlier_threshold
 
 FEWEST = 5  # images, of which one can stand out
 DEVIATIONS = 2.0  # standard deviations; see "Training images that stand out" in the benchmarks
@@ -27,16 +28,16 @@ class Suspect(NamedTuple):
     times: float
 
 
-def stand_out(scores: Scores) -> list[Suspect]:
+def stand_out(scores: Scores, span: float = math.inf) -> list[Suspect]:
     """The scores that stand out, highest first; see :func:`~.thresholds.outlier_threshold`.
 
     Args:
         scores: Positive scores of training images, shape (N,).
+        span: See :func:`~.thresholds.by_patches`; images that are refused as a whole stand out.
     """
     if len(scores) < FEWEST:
         return []
-    limit = outlier_threshold(scores, DEVIATIONS)
-    above = scores > limit
-    usual = float(scores[~above].max())
-    order = np.argsort(-scores, kind="stable")[: above.sum()]
+    judged = by_patches(scores, span)
+    usual = float(judged[judged <= outlier_threshold(judged, DEVIATIONS)].max())
+    order = np.argsort(-scores, kind="stable")[: (scores > usual).sum()]
     return [Suspect(int(n), float(scores[n]), float(scores[n]) / usual) for n in order]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,17 +39,37 @@ def threshold_from(
     return apart.threshold_, getattr(apart, "pot_info_", None)
 
 
-def share_threshold(scores: Scores, share: float) -> float:
+def share_threshold(scores: Scores, share: float, span: float = math.inf) -> float:
     """The score that a share of some scores exceeds: the geometric mean of the two it separates.
 
     Args:
         scores: Shape (N,), not negative.
         share: In (0, 0.5]; less than half a score gives the highest.
+        span: See :func:`by_patches`; images that are refused as a whole are among the share, so
+            that only the rest of it is expected among the others.
     """
-    ranked = np.sort(scores)
-    count = round(share * len(ranked))
+    ranked = np.sort(by_patches(scores, span))
+    refused = len(scores) - len(ranked)
+    count = max(0, round(share * len(scores)) - refused)
     first = len(ranked) - count
-    return float(np.sqrt(ranked[first - 1 :][:2].prod())) if count else float(ranked[-1])
+    found = np.sqrt(ranked[first - 1 :][:2].prod()) if count else ranked[-1]
+    return below(float(found), span)
+
+
+def by_patches(scores: Scores, span: float) -> Scores:
+    """The scores of images that are not refused as a whole; all if there are no others.
+
+    Args:
+        scores: Shape (N,).
+        span: Width of the range of scores, by which those of refused images are raised.
+    """
+    judged = scores[scores < span]
+    return judged if len(judged) else scores
+
+
+def below(threshold: float, span: float) -> float:
+    """A threshold that the scores of all refused images exceed; see :func:`by_patches`."""
+    return min(threshold, float(np.nextafter(span, 0))) if span < math.inf else threshold
 
 
 def outlier_threshold(scores: Scores, deviations: float = STANDING_OUT) -> float:

@@ -16,6 +16,7 @@ from ..encoder.tokens import PatchTokens, outcomes_within
 from ..images.items import Item, describe, in_rgb
 from ..images.unreadable import or_raise
 from ..maps.scores import ImageScores
+from ..pool.scorer import PoolScorer
 from ..runtime.detector import OnnxDetector
 from ..runtime.network import distance_of
 
@@ -89,6 +90,8 @@ def _worse(known: float, found: float) -> float:
 def _as_new(scoring: Scoring, items: Sequence[Item]) -> Generator[ImageScores, None, None]:
     """Scores as of images that were never learnt from, of which the file knows nothing."""
     scorer = scoring.scorer
+    if isinstance(scorer, PoolScorer):
+        scorer = replace(scorer, with_copies=True)
     in_order = [in_rgb(item, scoring.channel_order) for item in items]
     outcomes = outcomes_within(
         scoring.embedder,

@@ -21,7 +21,7 @@ UNKNOWN: Size = (1, 1)  # for an image of unknown size
 
 
 class UnreadableImageWarning(RuntimeWarning):
-    """Some images could not be read; their score is NaN."""
+    """Some images could not be read; their score is NaN, or they were not learnt from."""
 
 
 def gap(item: Item, error: UnreadableError) -> ImageScores:
@@ -42,15 +42,19 @@ def gap(item: Item, error: UnreadableError) -> ImageScores:
 class Gaps:
     """Counts the unreadable images of one call.
 
+    Args:
+        fate: What became of them.
+
     Attributes:
         seen: Number of images seen so far, readable or not.
         count: Number of unreadable ones.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, fate: str = "scored NaN") -> None:
         self.seen = 0
         self.count = 0
         self._named: list[str] = []
+        self._fate = fate
 
     def add(self, error: UnreadableError) -> None:
         """Record an image by its error, which includes its index."""
@@ -58,15 +62,19 @@ class Gaps:
         if len(self._named) < NAMED:
             self._named.append(str(error))
 
+    @property
+    def named(self) -> str:
+        """The first of them, each with the reason, and how many more there are."""
+        more = self.count - len(self._named)
+        return "; ".join(self._named) + (f"; and {more} more" if more else "")
+
     def warn(self) -> None:
         """Issue one warning about all recorded images, if there are any."""
         if not self.count:
             return
-        more = self.count - len(self._named)
-        named = "; ".join(self._named) + (f"; and {more} more" if more else "")
         what = "1 image" if self.count == 1 else f"{self.count} images"
         warnings.warn(
-            f"{what} could not be read and scored NaN: {named}",
+            f"{what} could not be read and {self._fate}: {self.named}",
             UnreadableImageWarning,
             stacklevel=callers_level(),
         )

@@ -25,6 +25,10 @@ from .recipes import Recipe
 from .state import Pool
 
 
+class TooFewError(ValueError):
+    """There are not two different images that can be compared with each other."""
+
+
 class Gathering(NamedTuple):
     """How images become a pool.
 
@@ -50,15 +54,15 @@ class Gathering(NamedTuple):
             count: Number of images, for the progress bar.
 
         Raises:
-            ValueError: If there are not two different images.
+            TooFewError: If there are not two different images.
         """
         with TokenSpool(self._dtype) as spool:
             images, numbers, places, sketches, embeddings, flat = self._encode(read, count, spool)
             if len(images) < 2:
-                raise ValueError(
+                raise TooFewError(
                     f"{count} images, of which {len(images)} can be read and differ: those of a "
                     "pool are compared with each other, so it needs at least two different ones, "
-                    "better twenty. Call fit() with a pool to score single images against it."
+                    "better twenty."
                 )
             near = near_copies(np.array(sketches), [image.grid for image in images], LIKELY)
             scores = self._scores(images, near, places, spool)

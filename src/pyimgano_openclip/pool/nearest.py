@@ -25,9 +25,7 @@ def least_and_most(scorer: PoolScorer, scored: ImageScores, count: int) -> list[
         count: Number of images of either kind.
     """
     pool, patches = scorer.pool, cast(PatchTokens, scored.tokens)
-    own = pool.number_of(patches.identity)
-    left_out = set() if own is None else set(pool.near[own].tolist())
-    places = [place for place, number in enumerate(pool.kept) if number not in left_out]
+    places = pool.places_but(pool.copies_of(patches))
     if not places:  # all kept images are copies of it
         return []
     distances = scorer.distances(patches, places).mean(axis=0)

@@ -21,7 +21,7 @@ def averaged(
 
     Args:
         similarity: Cosines of the class tokens of N images with those of M others, an image not
-            being among its others, shape (N, M).
+            being among its others, shape (N, M); -inf for others that do not count.
         own: Scores of the N images.
         others: Scores of the M others.
         counts: Numbers of images over which to average, the image itself included; the result is
@@ -32,6 +32,7 @@ def averaged(
     """
     order = np.argsort(-similarity, axis=1, kind="stable")[:, : max(counts) - 1]
     weights = np.take_along_axis(similarity, order, axis=1).astype(np.float64)
+    weights[np.isneginf(weights)] = 0
     known = others[order]
     means = []
     for count in counts:

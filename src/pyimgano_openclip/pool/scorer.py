@@ -15,6 +15,7 @@ from ..maps.scores import Aggregation, ImageScores, image_score, raised
 from .neighbours import Scores, averaged
 from .products import AT_ONCE, Block, Product, nearest_between
 from .recipes import Recipe, highest_of_map
+from .shares import SPAN
 from .state import Pool
 
 
@@ -30,6 +31,8 @@ class PoolScorer:
         aggregation: How an image score is computed from patch scores, unless the recipe is MuSc's.
         topk: Share of the patches that ``"topk_mean"`` averages; None for the 2 hottest.
         product: See :func:`~.products.product_on`.
+        with_copies: Whether new images are compared with their near copies in the pool, too, as an
+            exported file does.
     """
 
     pool: Pool
@@ -39,11 +42,12 @@ class PoolScorer:
     aggregation: Aggregation
     topk: float | None
     product: Product = field(compare=False)
+    with_copies: bool = False
 
     @property
     def span(self) -> float:
         """That of a cosine distance."""
-        return 2.0
+        return SPAN
 
     @property
     def with_features(self) -> bool:
@@ -76,11 +80,13 @@ class PoolScorer:
 
     def __call__(self, patches: PatchTokens) -> ImageScores:
         """Compute the patch scores and the image score of a new image."""
-        distances = self.distances(patches, range(len(self.pool.kept)))
+        copies = np.empty(0, np.intp) if self.with_copies else self.pool.copies_of(patches)
+        distances = self.distances(patches, self.pool.places_but(copies))
         found = patches.on_grid(self.recipe.patch_scores(distances))
         score = self._own_score(found)
         if self.recipe.published:
             similarity = cast(Floats, patches.pooled)[None] @ self.pool.embeddings.T
+            similarity[:, copies] = -np.inf
             scaled = self._scaled(np.array([score]))
             score = float(averaged(similarity, scaled, self._scaled(self._own_scores))[0])
         return ImageScores.of(found, score, patches.size)

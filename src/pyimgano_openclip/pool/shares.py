@@ -9,6 +9,7 @@ import numpy as np
 from ..arrays import Floats
 
 LOWEST = 0.3  # share of the images over which MuSc averages
+SPAN = 2.0  # width of the range of scores: that of cosine distances
 FLOOR = 1e-4  # cosine distance; smaller ones are rounding errors of float16
 
 Share = Callable[[Floats], Floats]

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats, Indices
-from ..bank.copies import LENGTH, LIKELY, near_copies
+from ..bank.copies import LENGTH, LIKELY, copies_among, near_copies, sketch, usual_distance
 from ..bank.origins import StoredImage, stored_image
 from ..checks import as_list, check_count
 from ..encoder.tokens import PatchTokens
@@ -55,6 +55,24 @@ class Pool:
         """For each image, itself and its near copies."""
         return near_copies(self.sketches, [image.grid for image in self.images], LIKELY)
 
+    def copies_of(self, patches: PatchTokens) -> Indices:
+        """The images with which an image is not compared: itself and its near copies.
+
+        An image that is near all those that are kept, and not among them, is compared with all.
+        """
+        own = self.number_of(patches.identity)
+        if own is not None:
+            return self.near[own]
+        grids, (rows, cols) = [image.grid for image in self.images], patches.grid
+        found = sketch(patches.flat, patches.places, rows * cols)
+        usual = self._usual_distance
+        near = copies_among(found, patches.grid, self.sketches, grids, LIKELY, usual)
+        return near if set(self.kept) - set(near.tolist()) else near[:0]
+
+    @cached_property
+    def _usual_distance(self) -> float:
+        return usual_distance(self.sketches)
+
     @cached_property
     def by_identity(self) -> dict[str, int]:
         """Index of each image by its identity."""
@@ -72,6 +90,10 @@ class Pool:
     def number_of(self, identity: str | None) -> int | None:
         """Index of the image of this identity; None if there is none."""
         return None if identity is None else self.by_identity.get(identity)
+
+    def places_but(self, left_out: Indices) -> list[int]:
+        """Places of the kept images among them, without some images."""
+        return np.flatnonzero(~np.isin(self.kept, left_out)).tolist()
 
     def places_of(self, number: int) -> Indices:
         """Indices of the patches of an image that are looked at."""
