@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from .arrays import Floats, Indices, Size
 from .bank.copies import tell_copies
-from .bank.relatives import Relatives, as_groups
+from .bank.relatives import Relatives, told_groups
 from .bank.whole import Portrait, Whole, portrait
 from .checks import check_choice, check_number, one_of
 from .detector.base import METADATA, TAGS, Labels
@@ -316,7 +316,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             return super().fit(x, y, X=X, groups=groups)
         items = self._check_references(as_items(one_of(x, X)))
         with out_of_memory_explained(f"what is learnt from {len(items)} images"):
-            told = as_groups(groups, len(items))
+            told = told_groups(groups, len(items))
             canvas = self._embedder.choose_canvas(items)
             lesson = self._learn_references(items, canvas, "references", told)
         with self._lock:

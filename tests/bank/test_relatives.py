@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pyimgano_openclip import VisionOpenCLIPPatchKNN
-from pyimgano_openclip.bank.relatives import BESIDE, DependentImagesWarning
+from pyimgano_openclip.bank.relatives import BESIDE, DependentImagesWarning, GroupsOfOneWarning
 
 from helpers.detectors import BOTH, patchknn
 from helpers.embedders import red_images
@@ -116,3 +116,28 @@ def test_groups_that_do_not_fit_are_refused(build):
 def test_every_part_counts_as_much_as_any_other(build):
     images, groups = red_images(12), [0] * 9 + [1, 2, 3]
     assert build().fit(images, groups=groups).promise().count == 4
+
+
+@BOTH
+def test_groups_of_one_image_each_tell_nothing(build):
+    images = red_images(12)
+    with pytest.warns(GroupsOfOneWarning, match="Each image has a group of its own"):
+        told = build().fit(images, groups=range(12))
+    assert told.promise() == build().fit(images).promise()
+
+
+def test_groups_of_one_image_each_do_not_hide_that_images_are_alike(tmp_path):
+    with pytest.warns(DependentImagesWarning):
+        without = fitted(IN_ORDER)
+    with (
+        pytest.warns(GroupsOfOneWarning),
+        pytest.warns(DependentImagesWarning, match="follow each other are alike"),
+    ):
+        detector = fitted(IN_ORDER, groups=IN_ORDER)
+    assert detector.threshold_ == without.threshold_
+    assert detector.promise() == without.promise()
+    path = detector.save_checkpoint(tmp_path / "saved.safetensors")
+    twin = VisionOpenCLIPPatchKNN(embedder=Shots()).load_checkpoint(path)
+    assert twin.promise() == without.promise()
+    twin.partial_fit([200], groups=[3])  # the groups tell something from now on
+    assert twin.promise().count == 100

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..bank.relatives import as_groups
+from ..bank.relatives import told_groups
 from ..checks import one_of
 from ..files.checkpoint import Checkpoint, CheckpointError
 from ..images.items import Item, as_items
@@ -67,9 +67,9 @@ class CalibratedDetector(OpenCLIPDetector):
             X: Alias for ``x``.
             groups: What tells the parts that images show, such as serial numbers, one for each
                 image; as in scikit-learn. Images of one part are never compared with each other,
-                and each part counts as much as any other. Without, order is looked at: where images
-                that follow each other are alike, a warning says so and the threshold is set with
-                more care.
+                and each part counts as much as any other. Without, or if each image has a group of
+                its own, order is looked at: where images that follow each other are alike, a
+                warning says so and the threshold is set with more care.
 
         Returns:
             The detector itself.
@@ -80,7 +80,7 @@ class CalibratedDetector(OpenCLIPDetector):
             OSError: If the disk with the temporary directory is full.
         """
         items = as_items(one_of(x, X))
-        return self._teach(items, partial(self._learn, groups=as_groups(groups, len(items))))
+        return self._teach(items, partial(self._learn, groups=told_groups(groups, len(items))))
 
     def promise(self) -> Promise:
         """Tell how many new normal images the threshold flags; ``str()`` of it is a sentence.
