@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from pyimgano_openclip import VisionOpenCLIPPatchKNN
+from pyimgano_openclip import VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore
 from pyimgano_openclip.bank.relatives import BESIDE, DependentImagesWarning, GroupsOfOneWarning
 
 from helpers.detectors import BOTH, patchknn
@@ -141,3 +141,25 @@ def test_groups_of_one_image_each_do_not_hide_that_images_are_alike(tmp_path):
     assert twin.promise() == without.promise()
     twin.partial_fit([200], groups=[3])  # the groups tell something from now on
     assert twin.promise().count == 100
+
+
+def prompted(images, noise=0.6, as_references=False, **more):
+    texts = np.eye(20, dtype=np.float32)
+    detector = VisionOpenCLIPPromptScore(
+        embedder=Shots(noise), text_features_normal=texts[0], text_features_anomaly=texts[1]
+    )
+    return detector.fit(images, use_as_references=as_references, **more)
+
+
+@pytest.mark.parametrize("as_references", [False, True])
+def test_prompt_scoring_counts_shots_of_one_part_as_one(as_references):
+    with pytest.warns(DependentImagesWarning, match="follow each other are alike.*count as one"):
+        detector = prompted(IN_ORDER, as_references=as_references)
+    assert detector.promise().count == -(-100 // (BESIDE + 1))
+    with pytest.warns(DependentImagesWarning, match="100 shots of 20 parts"):
+        detector = prompted(SHUFFLED, noise=0.5, as_references=as_references)
+    groups = [number // SHOTS for number in SHUFFLED]
+    told = prompted(SHUFFLED, noise=0.5, as_references=as_references, groups=groups)
+    assert detector.promise() == told.promise()
+    assert detector.threshold_ == told.threshold_
+    assert prompted(APART, as_references=as_references).promise().count == 100

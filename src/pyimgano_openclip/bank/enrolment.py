@@ -268,18 +268,15 @@ def related(
         groups: The group of each of those before, then of each that was given. If each image has
             one of its own, their sketches tell, as without groups.
     """
-    told = None
+    own = None
     if groups is not None:
         first: dict[int, str] = dict(enumerate(groups[:before]))
         for number, group in zip(numbers, groups[before:], strict=True):
             first.setdefault(number, group)
-        told = Relatives(tuple(first[number] for number in range(len(bank.images))))
-        if told.told is not None:
-            return told
-    known = len(bank.sketches) == len(bank.images)  # not in a thinned one of version 0.1.0
-    grids = [image.grid for image in bank.images]
-    found = Relatives.of(bank.sketches, grids) if known else INDEPENDENT
-    return found if told is None else replace(found, groups=told.groups)
+        own = tuple(first[number] for number in range(len(bank.images)))
+    if len(bank.sketches) < len(bank.images):  # of version 0.1.0, and thinned
+        return Relatives(own)
+    return Relatives.among(bank.sketches, [image.grid for image in bank.images], own)
 
 
 def _stored(item: Item, patches: PatchTokens) -> StoredImage:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -56,6 +56,14 @@ class Relatives:
     def told(self) -> tuple[str, ...] | None:
         """The groups; None also if each image has one of its own, which tells nothing."""
         return None if self.groups is None or _one_each(self.groups) else self.groups
+
+    @classmethod
+    def among(
+        cls, sketches: Sequence[Floats], grids: Sequence[Size], groups: tuple[str, ...] | None
+    ) -> Relatives:
+        """Those that the groups of images tell, or else their sketches."""
+        told = cls(groups)
+        return told if told.told is not None else replace(cls.of(sketches, grids), groups=groups)
 
     @classmethod
     def of(cls, sketches: Sequence[Floats], grids: Sequence[Size]) -> Relatives:
@@ -115,8 +123,12 @@ class Relatives:
             return np.arange(count) // (BESIDE + 1)
         return None if self.shots is None else np.array(self.shots)
 
-    def tell(self) -> None:
-        """Warn that images seem to be shots of the same parts, unless the caller has told them."""
+    def tell(self, *, compared: bool = True) -> None:
+        """Warn that images seem to be shots of the same parts, unless the caller has told them.
+
+        Args:
+            compared: Whether images are compared with each other.
+        """
         if self.in_order:
             found = "Images that follow each other are alike, like shots of one part"
             without = f"the {BESIDE} before and after it and the {NEAREST} most like it"
@@ -126,9 +138,12 @@ class Relatives:
             without = "those of its group"
         else:
             return
+        done = f"Each is compared without {without}, and the"
+        if not compared:
+            done = "Those of one part count as one, and the"
         warnings.warn(
-            f"{found}. Each is compared without {without}, and the threshold is set with more "
-            "care. Tell the parts with fit(..., groups=), or --group-by.",
+            f"{found}. {done} threshold is set with more care. Tell the parts with "
+            "fit(..., groups=), or --group-by.",
             DependentImagesWarning,
             stacklevel=callers_level(),
         )
