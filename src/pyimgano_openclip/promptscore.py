@@ -21,6 +21,7 @@ from .detector.base import METADATA, TAGS, Labels
 from .detector.calibrated import CalibratedDetector
 from .detector.learnt import Calibration, Learnt, Lesson, Scores
 from .detector.promises import upper_quantile
+from .detector.spans import of_mode
 from .encoder.settings import check_windows
 from .encoder.tokens import ATTENTIONS, Attention, PatchTokens, outcomes_within
 from .files.checkpoint import Checkpoint, CheckpointError
@@ -437,6 +438,9 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
                     "or call read_references() or fit()."
                 )
             return learnt.settled
+
+    def _largest_score(self, learnt: Taught) -> float:  # noqa: ARG002 - it has no part in it
+        return of_mode(self.mode_in_force)
 
     def _check_text_features(self) -> TextVectors | None:
         normal, anomaly = self.text_features_normal, self.text_features_anomaly

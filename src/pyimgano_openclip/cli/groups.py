@@ -41,8 +41,8 @@ def _from_table(paths: Sequence[Path], table: Path) -> list[str]:
         named.setdefault(path.name, []).append(path)
     groups: dict[Path, str] = {}
     for number, (image, group) in _lines(table):
-        path = whole.get(_key(Path(image)))
-        meant = named.get(image, []) if path is None else [path]
+        exact = whole.get(_key(Path(image)))
+        meant = named.get(image, []) if exact is None else [exact]
         if len(meant) > 1:
             raise ValueError(
                 f"{table}, line {number}: {image} fits {meant[0]} and {meant[1]}; a path that "
