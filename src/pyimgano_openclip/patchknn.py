@@ -23,12 +23,13 @@ from .detector.base import METADATA, TAGS, items_of
 from .detector.calibrated import CalibratedDetector
 from .detector.learnt import Calibration, Learnt, Lesson, Scores
 from .detector.saving import TRAINING_SCORES
+from .detector.spans import DISTANCE
 from .encoder.settings import check_layers
 from .encoder.tokens import InjectedEmbedder
 from .files.checkpoint import Checkpoint, CheckpointError
 from .images.items import Item, as_items
 from .images.views import JITTER, View, views_of
-from .maps.overview import unit_of
+from .maps.overview import soft_maximum, unit_of
 from .maps.scores import ImageScores, from_file, image_score, to_file
 from .memory import out_of_memory_explained
 from .pool.products import Product, product_on
@@ -403,6 +404,11 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         return NearestScorer(
             bank, self.n_neighbors, method, topk, learnt.scores, learnt.overview, learnt.unit
         )
+
+    def _largest_score(self, learnt: Enrolled) -> float:
+        if learnt.overview is None:
+            return DISTANCE
+        return soft_maximum(DISTANCE, DISTANCE, learnt.unit)
 
     def _learn(self, items: Sequence[Item], groups: tuple[str, ...] | None) -> Lesson:
         learnt = Enrolled(self._embedder.choose_canvas(items))

@@ -13,14 +13,15 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Floats, Indices, Size
-from .bank.copies import tell_copies
-from .bank.relatives import Relatives, as_groups
+from .bank.copies import sketch, tell_copies
+from .bank.relatives import Relatives, told_groups
 from .bank.whole import Portrait, Whole, portrait
 from .checks import check_choice, check_number, one_of
 from .detector.base import METADATA, TAGS, Labels
 from .detector.calibrated import CalibratedDetector
 from .detector.learnt import Calibration, Learnt, Lesson, Scores
 from .detector.promises import upper_quantile
+from .detector.spans import of_mode
 from .encoder.settings import check_windows
 from .encoder.tokens import ATTENTIONS, Attention, PatchTokens, outcomes_within
 from .files.checkpoint import Checkpoint, CheckpointError
@@ -84,6 +85,31 @@ class Taught(Learnt):
         return {**arrays, **rows}, {**facts, **more}
 
 
+class Seen(NamedTuple):
+    """What is kept of images that are learnt, each once, besides their scores.
+
+    Attributes:
+        portraits: One of each.
+        sketches: One of each; see :func:`~.bank.copies.sketch`.
+        grids: (rows, cols) of the patches of each.
+    """
+
+    portraits: list[Portrait]
+    sketches: list[Floats]
+    grids: list[Size]
+
+    def add(self, patches: PatchTokens) -> None:
+        """Keep it of the next image."""
+        rows, cols = patches.grid
+        self.portraits.append(portrait(patches))
+        self.sketches.append(sketch(patches.flat, patches.places, rows * cols))
+        self.grids.append(patches.grid)
+
+    def relatives(self, groups: tuple[str, ...] | None) -> Relatives:
+        """Which of them are related, by their groups if these tell it."""
+        return Relatives.among(self.sketches, self.grids, groups)
+
+
 class Gathered(NamedTuple):
     """References that have been read.
 
@@ -91,13 +117,13 @@ class Gathered(NamedTuple):
         references: The references.
         by_text: Scores of each by the texts alone.
         given: Index among the references of each item.
-        portraits: One of each reference.
+        seen: What else is kept of each reference.
     """
 
     references: Compared
     by_text: list[ImageScores]
     given: list[int]
-    portraits: list[Portrait]
+    seen: Seen
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -303,6 +329,8 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             X: Alias for ``x``.
             groups: What tells the parts that images show, one for each image. Each part counts as
                 much as any other, and references of one part are not compared with each other.
+                Without, or if each image has a group of its own, a warning says so where images
+                seem to be shots of the same parts, and those of one part count as one.
             use_as_references: Whether to use the images as ``references``, replacing earlier ones.
 
         Returns:
@@ -316,7 +344,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             return super().fit(x, y, X=X, groups=groups)
         items = self._check_references(as_items(one_of(x, X)))
         with out_of_memory_explained(f"what is learnt from {len(items)} images"):
-            told = as_groups(groups, len(items))
+            told = told_groups(groups, len(items))
             canvas = self._embedder.choose_canvas(items)
             lesson = self._learn_references(items, canvas, "references", told)
         with self._lock:
@@ -411,6 +439,9 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
                 )
             return learnt.settled
 
+    def _largest_score(self, learnt: Taught) -> float:  # noqa: ARG002 - it has no part in it
+        return of_mode(self.mode_in_force)
+
     def _check_text_features(self) -> TextVectors | None:
         normal, anomaly = self.text_features_normal, self.text_features_anomaly
         if (normal is None) != (anomaly is None):
@@ -494,18 +525,21 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             kept = self._gather(references, canvas, scorer, "references").references
         scorer = replace(scorer, references=kept)
         numbers, scored, given = dict[str, int](), list[ImageScores](), list[int]()
-        portraits = list[Portrait]()
+        seen = Seen([], [], [])
         with closing(self._read(items, canvas, "x", with_features=scorer.with_features)) as images:
             for patches in images:
                 number = numbers.setdefault(patches.identity or f"item {len(given)}", len(scored))
                 given.append(number)
                 if number == len(scored):
                     scored.append(scorer(patches))
-                    portraits.append(portrait(patches))
+                    seen.add(patches)
         tell_copies(items, given)
-        whole = Whole.of(portraits)
+        relatives = seen.relatives(_of_each(given, groups))
+        relatives.tell(compared=False)
+        copies = relatives.copies(seen.sketches, seen.grids)
+        whole = Whole.of(seen.portraits, relatives.left_out(copies, seen.sketches))
         learnt = replace(learnt, canvas=canvas, references=kept, whole=whole)
-        return self._lesson(learnt, scored, given, parts=_parts(given, groups))
+        return self._lesson(learnt, scored, given, parts=relatives.parts(len(scored)))
 
     def _learn_references(
         self,
@@ -518,22 +552,27 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         with self._lock:
             learnt = self._with_text(self._learnt)
             scorer = replace(self._scorer(learnt), references=None)
-        read, by_text, given, portraits = self._gather(items, canvas, scorer, argument)
-        references = read.grouped(_of_each(given, groups))
+        read, by_text, given, seen = self._gather(items, canvas, scorer, argument)
+        relatives = seen.relatives(_of_each(given, groups))
+        parts = relatives.parts(len(by_text))
+        if len(read.apart) > 1:
+            relatives.tell(compared=False)
+        own = None if parts is None else tuple(map(str, parts.tolist()))
+        references = read.grouped(relatives.told or own)
         scored = [
             scorer.with_distance(scores, references.own_distance(number))
             for number, scores in enumerate(by_text)
         ]
-        whole = Whole.of(portraits, references.near)
+        whole = Whole.of(seen.portraits, references.near)
         learnt = replace(learnt, canvas=canvas, references=references, whole=whole)
-        return self._lesson(learnt, scored, given, references.apart, _parts(given, groups))
+        return self._lesson(learnt, scored, given, references.apart, parts)
 
     def _gather(
         self, items: Sequence[Item], canvas: Size | None, scorer: PromptScorer, argument: str
     ) -> Gathered:
         """Read the references."""
         numbers, by_text, given = dict[str, int](), list[ImageScores](), list[int]()
-        portraits = list[Portrait]()
+        seen = Seen([], [], [])
 
         def once(images: Iterable[PatchTokens]) -> Iterator[PatchTokens]:
             for patches in images:
@@ -541,13 +580,13 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
                 given.append(numbers.setdefault(identity, len(by_text)))
                 if given[-1] == len(by_text):
                     by_text.append(scorer.by_text(patches))
-                    portraits.append(portrait(patches))
+                    seen.add(patches)
                     yield patches
 
         with closing(self._read(items, canvas, argument, with_features=True)) as images:
             references = self._recipe.references.of_images(once(images))
         tell_copies(items, given)
-        return Gathered(references, by_text, given, portraits)
+        return Gathered(references, by_text, given, seen)
 
     def _read(
         self, items: Sequence[Item], canvas: Size | None, argument: str, *, with_features: bool
@@ -664,7 +703,3 @@ def _of_each(given: Sequence[int], groups: tuple[str, ...] | None) -> tuple[str,
     for number, group in zip(given, groups, strict=True):
         first.setdefault(number, group)
     return tuple(first[number] for number in range(len(first)))
-
-
-def _parts(given: Sequence[int], groups: tuple[str, ...] | None) -> Indices | None:
-    return Relatives(_of_each(given, groups)).parts(max(given) + 1)

@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 import pytest
 
-from pyimgano_openclip import VisionOpenCLIPPatchKNN
-from pyimgano_openclip.bank.relatives import BESIDE, DependentImagesWarning
+from pyimgano_openclip import VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore
+from pyimgano_openclip.bank.relatives import BESIDE, DependentImagesWarning, GroupsOfOneWarning
 
 from helpers.detectors import BOTH, patchknn
 from helpers.embedders import red_images
@@ -116,3 +116,50 @@ def test_groups_that_do_not_fit_are_refused(build):
 def test_every_part_counts_as_much_as_any_other(build):
     images, groups = red_images(12), [0] * 9 + [1, 2, 3]
     assert build().fit(images, groups=groups).promise().count == 4
+
+
+@BOTH
+def test_groups_of_one_image_each_tell_nothing(build):
+    images = red_images(12)
+    with pytest.warns(GroupsOfOneWarning, match="Each image has a group of its own"):
+        told = build().fit(images, groups=range(12))
+    assert told.promise() == build().fit(images).promise()
+
+
+def test_groups_of_one_image_each_do_not_hide_that_images_are_alike(tmp_path):
+    with pytest.warns(DependentImagesWarning):
+        without = fitted(IN_ORDER)
+    with (
+        pytest.warns(GroupsOfOneWarning),
+        pytest.warns(DependentImagesWarning, match="follow each other are alike"),
+    ):
+        detector = fitted(IN_ORDER, groups=IN_ORDER)
+    assert detector.threshold_ == without.threshold_
+    assert detector.promise() == without.promise()
+    path = detector.save_checkpoint(tmp_path / "saved.safetensors")
+    twin = VisionOpenCLIPPatchKNN(embedder=Shots()).load_checkpoint(path)
+    assert twin.promise() == without.promise()
+    twin.partial_fit([200], groups=[3])  # the groups tell something from now on
+    assert twin.promise().count == 100
+
+
+def prompted(images, noise=0.6, as_references=False, **more):
+    texts = np.eye(20, dtype=np.float32)
+    detector = VisionOpenCLIPPromptScore(
+        embedder=Shots(noise), text_features_normal=texts[0], text_features_anomaly=texts[1]
+    )
+    return detector.fit(images, use_as_references=as_references, **more)
+
+
+@pytest.mark.parametrize("as_references", [False, True])
+def test_prompt_scoring_counts_shots_of_one_part_as_one(as_references):
+    with pytest.warns(DependentImagesWarning, match="follow each other are alike.*count as one"):
+        detector = prompted(IN_ORDER, as_references=as_references)
+    assert detector.promise().count == -(-100 // (BESIDE + 1))
+    with pytest.warns(DependentImagesWarning, match="100 shots of 20 parts"):
+        detector = prompted(SHUFFLED, noise=0.5, as_references=as_references)
+    groups = [number // SHOTS for number in SHUFFLED]
+    told = prompted(SHUFFLED, noise=0.5, as_references=as_references, groups=groups)
+    assert detector.promise() == told.promise()
+    assert detector.threshold_ == told.threshold_
+    assert prompted(APART, as_references=as_references).promise().count == 100

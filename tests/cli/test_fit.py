@@ -86,3 +86,29 @@ def test_images_of_one_part_are_told_by_folder_name_or_table(by, expected, tmp_p
     table.write_text("p1_1.png,x\n")
     with pytest.raises(ValueError, match=r"parts.csv does not tell the group of p1_2.png"):
         groups_of(paths, str(table))
+
+
+@pytest.mark.parametrize("start", ["good", "./good", "good/../good"])
+def test_a_table_may_name_images_by_paths_from_the_working_directory(start, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = [tmp_path / "good" / name for name in ("p1.png", "p2.png")]
+    Path("parts.csv").write_text(f"image,group\n{start}/p1.png,0\n{start}/p2.png,1\n")
+    assert groups_of(paths, "parts.csv") == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a/p1.png,x\nb/p1.png,y\n".encode("utf-16"), "parts.csv is not UTF-8 text"),
+        ("a/p1.png,x\nb/p1.png,y\n".encode("utf-16-le"), "parts.csv is not UTF-8 text"),
+        ("a/p1.png,Stück\n".encode("latin-1"), "parts.csv is not UTF-8 text"),
+        (b"a/p1.png,x\n./a/p1.png,y\n", "line 2: .*a/p1.png is of the group 'y', but .* 'x'"),
+        (b"p1.png,x\n", "line 1: p1.png fits .*a/p1.png and .*b/p1.png"),
+        (b"a/p1.png,x\nb/p1.png,\n", "line 2: the group of b/p1.png is empty"),
+    ],
+)
+def test_a_table_that_leaves_doubt_is_refused(content, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("parts.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=f"^parts.csv.*{message.removeprefix('parts.csv')}"):
+        groups_of([tmp_path / "a/p1.png", tmp_path / "b/p1.png"], "parts.csv")

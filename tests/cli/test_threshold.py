@@ -9,6 +9,7 @@ from pyimgano_openclip.cli import main
 
 from helpers.detectors import mutual, patchknn, promptscore
 from helpers.embedders import ColourEmbedder, red_images
+from helpers.runs import leather
 
 
 @pytest.fixture
@@ -38,6 +39,21 @@ def test_it_is_shown_and_stored_and_loaded(saved, capsys):
     assert loaded(saved).decision_function(image) == before.decision_function(image)
     assert main(["threshold", str(saved)]) == 0
     assert "threshold 0.25\nabove it: 0 of the 20 images that" in capsys.readouterr().out
+
+
+def test_a_threshold_that_no_patches_exceed_is_refused(saved, tmp_path, capsys):
+    content = saved.read_bytes()
+    assert main(["threshold", str(saved), "2.5"]) == 1
+    assert "SCORE=2.5; it must be a number in (-inf, 2.0]" in capsys.readouterr().err
+    exported = {
+        "format": "pyimgano-openclip report", "folder": ".", "detector": saved.name,
+        "threshold": 2.5, "images": [],
+    }  # fmt: skip
+    file = tmp_path / "marks.json"
+    file.write_text(json.dumps(exported))
+    assert main(["threshold", str(saved), "--from-report", str(file)]) == 1
+    assert "marks.json: threshold=2.5; it must be" in capsys.readouterr().err
+    assert saved.read_bytes() == content
 
 
 def test_a_contamination_gives_the_threshold_that_fit_would_have_given(saved, capsys):
@@ -83,3 +99,15 @@ def test_what_cannot_be_stored_is_refused(saved, tmp_path, capsys):
     assert "no training scores" in capsys.readouterr().err
     assert asked(capsys, unfitted)["threshold"] is None
     assert saved.read_bytes() == content
+
+
+@pytest.mark.slow
+def test_a_refused_image_is_never_let_pass(tmp_path, capsys):
+    folder, saved = leather(tmp_path / "normal", 10), tmp_path / "saved.safetensors"
+    fit = ["fit", "--normal", str(folder), "--out", str(saved), "--model", "bundled"]
+    assert main(fit) == 0
+    score = ["score", str(folder), "--detector", str(saved), "--out", str(tmp_path / "out")]
+    for _ in range(2):  # afresh, and where only the labels may change
+        assert main([*score, "--threshold", "3"]) == 1
+        assert "--threshold=3.0; it must be a number in (-inf, 2.0]" in capsys.readouterr().err
+        assert main([*score, "--threshold", "2"]) == 0

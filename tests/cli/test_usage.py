@@ -134,3 +134,10 @@ for command in " demo fit score evaluate add threshold export towers doctor down
 heavy = ["torch", "open_clip", "cv2", "numpy", "PIL", "jinja2", "tqdm", "pyimgano"]
 print("loaded:", *(name for name in heavy if name in sys.modules))"""
     assert run_python(code).stdout.endswith("loaded:\n")
+
+
+def test_help_shows_no_doubled_percent_sign(capsys):
+    for command in ("demo", "fit", "score", "evaluate", "add", "threshold", "export", "towers"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        assert "%%" not in capsys.readouterr().out

@@ -119,3 +119,19 @@ def test_what_did_not_pass_and_what_was_not_inspected_do_not_count():
 def test_before_fit_there_is_nothing_to_compare_with(build):
     with pytest.raises(RuntimeError, match="fit"):
         build().drift([])
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("wrong", "found"),
+    [
+        (NORMAL, r"array of shape \(\d+, \d+, 3\), uint8"),
+        (["a.png"], "a.png"),
+        ("good", "good"),
+        (None, "NoneType object"),
+    ],
+)
+def test_images_in_place_of_results_are_refused(build, wrong, found):
+    detector = build().fit(NORMAL)
+    with pytest.raises(ValueError, match=f"drift.. was given {found}; results were expected"):
+        detector.drift(wrong)

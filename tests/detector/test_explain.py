@@ -62,8 +62,9 @@ def test_an_anomalous_image_without_a_hot_region_has_the_box_of_its_hottest_patc
     assert 50 <= spot.peak_at[1] < 70
     assert spot.peak == peak
     assert detector.explain(image, threshold=peak) == []
-    detector.threshold_ = scored.image  # not above it
-    assert detector.explain(image) == []
+    plain = red_image(80, 160, seed=9)
+    detector.threshold_ = detector.decision_function([plain])[0]  # not above it
+    assert detector.explain(plain, threshold=2.0) == detector.explain(plain) == []
 
 
 @pytest.mark.slow

@@ -83,3 +83,15 @@ def test_the_bank_can_be_thinned(settings):
     detector = patchknn(**settings).fit(NORMAL)
     assert len(detector.memory_bank_) == 48
     assert detector.predict([with_green(NORMAL[0], 10, 20)]).tolist() == [1]
+
+
+@EACH
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf, None, "0.5", True, 2.5])
+def test_a_threshold_that_no_score_can_be_compared_with_is_refused(build, wrong):
+    detector = build().fit(red_images(6))
+    before = detector.threshold_
+    with pytest.raises(ValueError, match=r"threshold_=.*must be a number in \(-inf, [12].0\]"):
+        detector.threshold_ = wrong
+    assert detector.threshold_ == before
+    detector.threshold_ = np.float32(0.5)
+    assert detector.label_threshold() == 0.5

@@ -265,16 +265,18 @@ def related(
         bank: The bank.
         before: Number of its images before the last were added.
         numbers: Index in the bank of each that was given; a copy is of the group of the first.
-        groups: The group of each of those before, then of each that was given.
+        groups: The group of each of those before, then of each that was given. If each image has
+            one of its own, their sketches tell, as without groups.
     """
-    if groups is None:
-        known = len(bank.sketches) == len(bank.images)  # not in a thinned one of version 0.1.0
-        grids = [image.grid for image in bank.images]
-        return Relatives.of(bank.sketches, grids) if known else INDEPENDENT
-    first: dict[int, str] = dict(enumerate(groups[:before]))
-    for number, group in zip(numbers, groups[before:], strict=True):
-        first.setdefault(number, group)
-    return Relatives(tuple(first[number] for number in range(len(bank.images))))
+    own = None
+    if groups is not None:
+        first: dict[int, str] = dict(enumerate(groups[:before]))
+        for number, group in zip(numbers, groups[before:], strict=True):
+            first.setdefault(number, group)
+        own = tuple(first[number] for number in range(len(bank.images)))
+    if len(bank.sketches) < len(bank.images):  # of version 0.1.0, and thinned
+        return Relatives(own)
+    return Relatives.among(bank.sketches, [image.grid for image in bank.images], own)
 
 
 def _stored(item: Item, patches: PatchTokens) -> StoredImage:

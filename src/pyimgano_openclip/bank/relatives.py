@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,10 @@ class DependentImagesWarning(UserWarning):
     """Images seem to be shots of the same parts, so that the threshold is set with more care."""
 
 
+class GroupsOfOneWarning(UserWarning):
+    """The groups that were told hold one image each, so that they tell nothing."""
+
+
 @dataclass(frozen=True)
 class Relatives:
     """Which images of a bank are related.
@@ -47,6 +51,19 @@ class Relatives:
     groups: tuple[str, ...] | None = None
     in_order: bool = False
     shots: tuple[int, ...] | None = None
+
+    @property
+    def told(self) -> tuple[str, ...] | None:
+        """The groups; None also if each image has one of its own, which tells nothing."""
+        return None if self.groups is None or _one_each(self.groups) else self.groups
+
+    @classmethod
+    def among(
+        cls, sketches: Sequence[Floats], grids: Sequence[Size], groups: tuple[str, ...] | None
+    ) -> Relatives:
+        """Those that the groups of images tell, or else their sketches."""
+        told = cls(groups)
+        return told if told.told is not None else replace(cls.of(sketches, grids), groups=groups)
 
     @classmethod
     def of(cls, sketches: Sequence[Floats], grids: Sequence[Size]) -> Relatives:
@@ -89,7 +106,7 @@ class Relatives:
 
     def left_out(self, copies: Sequence[Indices], sketches: Sequence[Floats]) -> list[Indices]:
         """For each image, those that are left out with it: copies, itself and its relatives."""
-        own, parts = list(copies), self.groups if self.shots is None else self.shots
+        own, parts = list(copies), self.told if self.shots is None else self.shots
         if parts is not None:
             each = np.array(parts)
             own = [np.flatnonzero(np.isin(each, each[near])) for near in copies]
@@ -100,14 +117,18 @@ class Relatives:
 
     def parts(self, count: int) -> Indices | None:
         """The part of each image, for what a threshold promises; None if all are independent."""
-        if self.groups is not None:
-            return np.unique(self.groups, return_inverse=True)[1]
+        if self.told is not None:
+            return np.unique(self.told, return_inverse=True)[1]
         if self.in_order:
             return np.arange(count) // (BESIDE + 1)
         return None if self.shots is None else np.array(self.shots)
 
-    def tell(self) -> None:
-        """Warn that images seem to be shots of the same parts, unless the caller has told them."""
+    def tell(self, *, compared: bool = True) -> None:
+        """Warn that images seem to be shots of the same parts, unless the caller has told them.
+
+        Args:
+            compared: Whether images are compared with each other.
+        """
         if self.in_order:
             found = "Images that follow each other are alike, like shots of one part"
             without = f"the {BESIDE} before and after it and the {NEAREST} most like it"
@@ -117,9 +138,12 @@ class Relatives:
             without = "those of its group"
         else:
             return
+        done = f"Each is compared without {without}, and the"
+        if not compared:
+            done = "Those of one part count as one, and the"
         warnings.warn(
-            f"{found}. Each is compared without {without}, and the threshold is set with more "
-            "care. Tell the parts with fit(..., groups=), or --group-by.",
+            f"{found}. {done} threshold is set with more care. Tell the parts with "
+            "fit(..., groups=), or --group-by.",
             DependentImagesWarning,
             stacklevel=callers_level(),
         )
@@ -167,6 +191,24 @@ def as_groups(groups: object, count: int) -> tuple[str, ...] | None:
     return told
 
 
+def told_groups(groups: object, count: int) -> tuple[str, ...] | None:
+    """The same of images that are to be learnt; warn if each has a group of its own.
+
+    Raises:
+        ValueError: As :func:`as_groups`.
+    """
+    told = as_groups(groups, count)
+    if told is not None and _one_each(told):
+        warnings.warn(
+            "Each image has a group of its own (groups=, --group-by), which tells as little as no "
+            "groups: whether images are shots of the same parts is looked at as without them. "
+            "Images of one part were expected to have one group.",
+            GroupsOfOneWarning,
+            stacklevel=callers_level(),
+        )
+    return told
+
+
 def more_groups(
     known: tuple[str, ...] | None, groups: object, count: int
 ) -> tuple[str, ...] | None:
@@ -184,7 +226,11 @@ def more_groups(
     if known is None:
         return None
     more = np.asarray(groups, dtype=object).ravel().tolist()
-    return as_groups([*known, *more], len(known) + count)
+    return told_groups([*known, *more], len(known) + count)
+
+
+def _one_each(groups: Sequence[str]) -> bool:
+    return len(set(groups)) == len(groups)
 
 
 def _beside(number: int, near: Indices, sketches: Sequence[Floats]) -> Indices:

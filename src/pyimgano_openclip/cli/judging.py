@@ -63,6 +63,7 @@ class Stored:
         share: What the threshold of regions is as a multiple of that of images, if it follows it.
         looks: Looks of the training images; may be empty.
         parts: Number of training images that are independent of each other; 0 without normal ones.
+        largest: The largest score that patches can give; None if an earlier version wrote it.
     """
 
     detector: str
@@ -74,6 +75,7 @@ class Stored:
     share: float = 1.0
     looks: tuple[tuple[float, ...], ...] = ()
     parts: int = 0
+    largest: float | None = None
 
     @classmethod
     def read(cls, found: Mapping[str, Any]) -> Stored | None:
@@ -86,6 +88,7 @@ class Stored:
                 stored.threshold,
                 stored.region,
                 stored.share,
+                stored.largest,
                 *stored.training,
                 *(value for look in looks for value in Look(*look)[:MEASURES]),
             )
@@ -101,9 +104,12 @@ class Stored:
         facts: dict[str, Any] = plain(asdict(self))
         return facts
 
-    def by(self, threshold: float | None) -> Stored:
-        """The same with another threshold; None for its own."""
-        return self if threshold is None else replace(self, threshold=threshold)
+    def by(self, threshold: float | None) -> Stored | None:
+        """The same with another threshold, None for its own; None if it cannot be in force."""
+        if threshold is None:
+            return self
+        within = self.largest is not None and threshold <= self.largest
+        return replace(self, threshold=threshold) if within else None
 
     @property
     def decision_scores_(self) -> Scores:

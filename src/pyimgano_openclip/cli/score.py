@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..detector.base import OpenCLIPDetector
+from ..detector.spans import check_threshold
 from ..files.checkpoint import read_checkpoint
 from ..files.digest import digest_of_file
 from ..images.roi import digest
@@ -46,7 +47,8 @@ def _run(options: argparse.Namespace) -> Answer:
     detector.on_error = options.on_error
     own = getattr(detector, "threshold_", None)
     if options.threshold is not None:
-        detector.threshold_ = options.threshold
+        most = detector._largest_score(detector._learnt)
+        detector.threshold_ = check_threshold("--threshold", options.threshold, most)
     with ExitStack() as stack:
         done = score_folder(
             detector,
@@ -146,6 +148,7 @@ def _stored(detector: OpenCLIPDetector, threshold: float | None) -> Stored:
         share=detector.region_share(),
         looks=() if usual is None else tuple(map(tuple, usual.looks.tolist())),
         parts=0 if usual is None else usual.parts,
+        largest=detector._largest_score(detector._learnt),
     )
 
 

@@ -12,6 +12,7 @@ from ..checks import check_number
 from ..detector.learnt import Calibration
 from ..detector.promises import upper_quantile
 from ..detector.saving import TRAINING_SCORES, saved_calibration
+from ..detector.spans import check_threshold, of_saved
 from ..detector.thresholds import share_threshold
 from ..files.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ..pool.shares import SPAN
@@ -42,8 +43,10 @@ def run(options: argparse.Namespace) -> Answer:
 
 def _changed(options: argparse.Namespace, found: Checkpoint) -> Header:
     """The header with the threshold that is asked for."""
+    most = of_saved(found.header)
     if options.value is not None:
-        return {**found.header, "threshold": options.value}
+        threshold = check_threshold("SCORE", options.value, most)
+        return {**found.header, "threshold": threshold}
     if options.from_report is not None:
         marks = read_marks(options.from_report)
         if marks.detector not in (None, options.detector.name):
@@ -51,7 +54,8 @@ def _changed(options: argparse.Namespace, found: Checkpoint) -> Header:
                 f"{options.from_report} is about {marks.detector}, not {options.detector.name}; "
                 "pass the threshold itself if it shall hold for both."
             )
-        return {**found.header, "threshold": marks.threshold}
+        threshold = check_threshold(f"{options.from_report}: threshold", marks.threshold, most)
+        return {**found.header, "threshold": threshold}
     if options.contamination is None:
         return found.header
     try:
@@ -67,7 +71,7 @@ def _changed(options: argparse.Namespace, found: Checkpoint) -> Header:
     if found.header["detector"] == "VisionOpenCLIPMutual":
         threshold = share_threshold(known.scores, share, SPAN)
     else:
-        threshold = upper_quantile(known, share, found.header.get("confidence"))
+        threshold = min(upper_quantile(known, share, found.header.get("confidence")), most)
     return {**found.header, "threshold": threshold, "contamination": share}
 
 

@@ -35,7 +35,7 @@ from ..memory import out_of_memory_explained
 from ..progress import usable_stderr
 from ..recent import Recent
 from ..version import __version__
-from . import saving, showing
+from . import saving, showing, spans
 from .drift import Usual
 from .learnt import Calibration, Learnt, Lesson, Scores
 from .scoring import Scorer, Scoring, score_all
@@ -68,9 +68,10 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
 
     Attributes:
         decision_scores_: Image scores of the training images, shape (N,), after :meth:`fit`.
-        threshold_: Image score above which an image is anomalous. Can be set by the caller. Not set
-            before :meth:`fit`, since the host takes a detector that has it for a fitted one; by
-            what :meth:`predict` labels until then, :meth:`label_threshold` tells.
+        threshold_: Image score above which an image is anomalous. Can be set by the caller to a
+            number up to the largest score that patches can give. Not set before :meth:`fit`, since
+            the host takes a detector that has it for a fitted one; by what :meth:`predict` labels
+            until then, :meth:`label_threshold` tells.
         labels_: 1 for each training image above the threshold, else 0, shape (N,).
         registry_tags: Tags in the host's registry.
         registry_metadata: Metadata in the host's registry.
@@ -166,6 +167,15 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
             return None
         return checkpoint.numbers(saving.TRAINING_SCORES, 1, "float64")
 
+    def _largest_score(self, learnt: Any) -> float:  # noqa: ARG002 - see subclasses
+        """The largest score that the patches of an image can give."""
+        return spans.DISTANCE
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "threshold_":
+            value = spans.check_threshold(name, value, self._largest_score(self._learnt))
+        super().__setattr__(name, value)
+
     def _shares(self) -> dict[str, Any]:
         """What a checkpoint keeps of the arguments that a threshold follows from."""
         return {"contamination": self.contamination}
@@ -244,6 +254,7 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
             calibration = lesson.learnt.calibration
         else:
             threshold, facts = self._threshold(calibration)
+        threshold = min(threshold, self._largest_score(lesson.learnt))
         labels = (lesson.scores > threshold).astype(np.int64)
         with self._lock:
             self._learnt = replace(lesson.learnt, calibration=calibration)
@@ -255,6 +266,7 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
     def _process_decision_scores(self) -> Self:
         """Set threshold and labels by the training scores again; the host calls it."""
         threshold, facts = self._threshold(self._calibration())
+        threshold = min(threshold, self._largest_score(self._learnt))
         self.threshold_ = threshold
         self.labels_ = (np.asarray(self.decision_scores_) > threshold).astype(np.int64)
         if facts is not None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..bank.relatives import as_groups
+from ..bank.relatives import told_groups
 from ..checks import one_of
 from ..files.checkpoint import Checkpoint, CheckpointError
-from ..images.items import Item, as_items
+from ..images.items import Item, as_items, describe
 from ..maps.scores import ImageScores
 from .base import OpenCLIPDetector
 from .drift import MEASURES, Drift, Inspected, Usual, drift
@@ -67,9 +67,9 @@ class CalibratedDetector(OpenCLIPDetector):
             X: Alias for ``x``.
             groups: What tells the parts that images show, such as serial numbers, one for each
                 image; as in scikit-learn. Images of one part are never compared with each other,
-                and each part counts as much as any other. Without, order is looked at: where images
-                that follow each other are alike, a warning says so and the threshold is set with
-                more care.
+                and each part counts as much as any other. Without, or if each image has a group of
+                its own, order is looked at: where images that follow each other are alike, a
+                warning says so and the threshold is set with more care.
 
         Returns:
             The detector itself.
@@ -80,7 +80,7 @@ class CalibratedDetector(OpenCLIPDetector):
             OSError: If the disk with the temporary directory is full.
         """
         items = as_items(one_of(x, X))
-        return self._teach(items, partial(self._learn, groups=as_groups(groups, len(items))))
+        return self._teach(items, partial(self._learn, groups=told_groups(groups, len(items))))
 
     def promise(self) -> Promise:
         """Tell how many new normal images the threshold flags; ``str()`` of it is a sentence.
@@ -121,15 +121,12 @@ class CalibratedDetector(OpenCLIPDetector):
 
         Raises:
             RuntimeError: Before :meth:`fit`.
+            ValueError: If they are anything else, such as images.
         """
         with self._lock:
             self._calibration()  # raises
             usual, threshold = self.usual(), self.label_threshold()
-        return (
-            None
-            if usual is None
-            else drift(usual, (Inspected(found.image, found.look) for found in results), threshold)
-        )
+        return None if usual is None else drift(usual, _inspected(results), threshold)
 
     def usual(self) -> Usual | None:
         """What :meth:`drift` compares with; None before :meth:`fit`."""
@@ -162,3 +159,20 @@ class CalibratedDetector(OpenCLIPDetector):
             super()._restore(checkpoint)
             self.confidence = confidence
         return self
+
+
+def _inspected(results: object) -> list[Inspected]:
+    """What drift is told by of each result.
+
+    Raises:
+        ValueError: If they are anything else.
+    """
+    listed = isinstance(results, Iterable) and not isinstance(results, (str, bytes))
+    found = list(results if listed else [results])  # type: ignore[call-overload]
+    for one in found:
+        if not (hasattr(one, "image") and hasattr(one, "look")):
+            raise ValueError(
+                f"drift() was given {describe(one)}; results were expected, as score_iter() "
+                "yields them."
+            )
+    return [Inspected(one.image, one.look) for one in found]

@@ -113,7 +113,8 @@ def restored(detector: OpenCLIPDetector, checkpoint: Checkpoint) -> Restored:
         learnt = detector._from_checkpoint(checkpoint, as_canvas(checkpoint.header["canvas"]))
         whole = Whole.restored(checkpoint)
         learnt = replace(learnt, calibration=saved_calibration(checkpoint), whole=whole)
-        contamination, fitted = _fitted(checkpoint, detector._training_scores(checkpoint))
+        scores, most = detector._training_scores(checkpoint), detector._largest_score(learnt)
+        contamination, fitted = _fitted(checkpoint, scores, most)
         embedder = _embedder(detector, checkpoint)
     _try_out(detector, embedder, checkpoint, learnt)
     return Restored(learnt, contamination, fitted, embedder)
@@ -185,14 +186,22 @@ def _model(detector: OpenCLIPDetector) -> dict[str, Any]:
     }
 
 
-def _fitted(checkpoint: Checkpoint, scores: Scores | None) -> tuple[float, dict[str, Any]]:
-    """Contamination, and the attributes that the host sets and reads, with the training scores."""
+def _fitted(
+    checkpoint: Checkpoint, scores: Scores | None, most: float
+) -> tuple[float, dict[str, Any]]:
+    """Contamination, and the attributes that the host sets and reads.
+
+    Args:
+        checkpoint: The file.
+        scores: The training scores in it.
+        most: The largest score of patches; earlier versions stored thresholds above it as well.
+    """
     threshold, contamination = checkpoint.header["threshold"], checkpoint.header["contamination"]
     check_number("contamination", contamination, above=0, most=0.5)
     fitted: dict[str, Any] = {}
     if threshold is not None:
         check_number("threshold", threshold, above=-math.inf, most=sys.float_info.max)
-        fitted["threshold_"] = float(threshold)
+        fitted["threshold_"] = min(float(threshold), most)
     if scores is not None:
         fitted["decision_scores_"] = scores
         fitted["labels_"] = (scores > fitted["threshold_"]).astype(np.int64)

@@ -124,7 +124,8 @@ def raised(scored: ImageScores, unlike: str, span: float) -> ImageScores:
         unlike: The reason; see :class:`ImageScores`.
         span: Width of the range of image scores.
     """
-    return replace(scored, image=scored.image + span, unlike=unlike)
+    above = math.nextafter(scored.image + span, math.inf)  # even if its patches score 0
+    return replace(scored, image=above, unlike=unlike)
 
 
 def anomaly_map(

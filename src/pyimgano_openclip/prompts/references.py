@@ -34,7 +34,7 @@ class References:
         copies: For each image in the bank, itself and its near copies.
         near: For each image in the bank, those that it is not compared with: its near copies, and
             those of its group.
-        groups: The group of each image in the bank, if they were told.
+        groups: The group of each image in the bank, if they were told or found.
     """
 
     bank: MemoryBank

@@ -102,7 +102,8 @@ class Associations:
         scales: Unit-length tokens of all references by the side of their windows in patches, each
             of shape (references, rows - side + 1, cols - side + 1, D); side 1 is the patch tokens,
             whose length may differ.
-        groups: The group of each reference, if they were told; those of one are not compared.
+        groups: The group of each reference, if they were told or found; those of
+            one are not compared.
     """
 
     scales: Mapping[int, Floats]

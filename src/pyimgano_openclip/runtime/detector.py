@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ..arrays import Floats, Size
 from ..checks import check_choice, check_count, check_number
+from ..detector import spans
 from ..detector.scoring import Scoring, score_all
 from ..images.items import ORDERS, ChannelOrder, Item, as_items, as_stream
 from ..maps.gaps import ON_ERROR, OnError
@@ -48,7 +49,8 @@ class OnnxDetector:
             and maps to NaN and their labels to 1, with one warning that counts them.
 
     Attributes:
-        threshold_: Image score above which :meth:`predict` returns 1; can be set by the caller.
+        threshold_: Image score above which :meth:`predict` returns 1; can be set by the caller, to
+            a number up to the largest score that patches can give, else a ValueError.
         facts: What the file says of itself; see :class:`~.facts.ExportedFacts`.
 
     Raises:
@@ -73,7 +75,7 @@ class OnnxDetector:
         check_choice("on_error", on_error, ON_ERROR)
         network = OnnxNetwork(Path(path), batch_size, threads)
         self.facts, limits = network.facts, network.facts.whole
-        self.threshold_ = network.facts.threshold
+        self._threshold = network.facts.threshold
         self._scoring = Scoring(
             network,
             network.facts.canvas,
@@ -85,6 +87,16 @@ class OnnxDetector:
             whole=None if limits is None else LikenessInside(limits),
             roi=self.facts.area,
         )
+
+    @property
+    def threshold_(self) -> float:
+        """Image score above which :meth:`predict` returns 1."""
+        return self._threshold
+
+    @threshold_.setter
+    def threshold_(self, value: float) -> None:
+        most = spans.of_exported(self.facts.detector, self.facts.span)
+        self._threshold = spans.check_threshold("threshold_", value, most)
 
     @property
     def canvas_(self) -> Size:

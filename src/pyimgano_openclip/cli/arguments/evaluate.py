@@ -15,7 +15,7 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="measure how well a saved detector does",
         description="Score normal and anomalous images and print AUROC, average precision, the "
-        "best F1, recall and false alarms at the detector's threshold with their 95 %% intervals "
+        "best F1, recall and false alarms at the detector's threshold with their 95 % intervals "
         "(Clopper-Pearson), and with masks AUPRO and the F1 of segmentation.",
         epilog="example: pyimgano-openclip evaluate good/ bad/ --detector screw.safetensors",
     )
