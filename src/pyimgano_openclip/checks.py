@@ -17,11 +17,18 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
         raise ValueError(f"{name}={value!r} is unknown; choose from {', '.join(choices)}.")
 
 
-def check_number(name: str, value: Any, *, above: float, most: float) -> float:
-    """Return the value as a float; raise a ValueError unless above < value <= most."""
+def check_number(
+    name: str, value: Any, *, above: float, most: float, itself: bool = False
+) -> float:
+    """Return the value as a float.
+
+    Raises:
+        ValueError: Unless above < value <= most, or the value is ``above`` with ``itself``.
+    """
     real = isinstance(value, Real) and not isinstance(value, bool)
-    if not real or not above < value <= most:
-        raise ValueError(f"{name}={value!r}; it must be a number in ({above}, {most}].")
+    if not real or not (above < value <= most or (itself and value == above)):
+        first = "[" if itself else "("
+        raise ValueError(f"{name}={value!r}; it must be a number in {first}{above}, {most}].")
     return float(value)
 
 

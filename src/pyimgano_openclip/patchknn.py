@@ -182,10 +182,10 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         rotations: Number of evenly spaced orientations stored per training image; 1 stores only
             the original, 8 suits parts that lie in any direction.
         jitter: Share of the side by which copies of training images are moved up, down, left and
-            right to be stored as well, since parts rarely lie exactly as in another image; 0 for
-            none, None for 0.02, or 0 with a custom embedder. :meth:`fit` encodes four copies of
-            each of up to 25 images; with more of them 100 copies, evenly spread over all. The time
-            to score an image does not change.
+            right to be stored as well, since parts rarely lie exactly as in another image, at most
+            0.25; 0 for none, None for 0.02, or 0 with a custom embedder. :meth:`fit` encodes four
+            copies of each of up to 25 images; with more of them 100 copies, evenly spread over all.
+            The time to score an image does not change.
         n_neighbors: Number of nearest stored tokens over which a patch's distance is averaged.
         knn_backend: Search library: ``"numpy"``, ``"torch"`` and ``"faiss"`` are exact;
             ``"faiss-ivf"`` is approximate, for very large banks; ``"auto"`` is torch, or NumPy with
@@ -257,8 +257,8 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         check_choice("memory_bank_dtype", self.memory_bank_dtype, ROW_TYPES)
         check_count("n_neighbors", self.n_neighbors)
         check_count("rotations", self.rotations, most=360)
-        if self.jitter not in (None, 0):
-            check_number("jitter", self.jitter, above=0, most=MOST_JITTER)
+        if self.jitter is not None:
+            check_number("jitter", self.jitter, above=0, most=MOST_JITTER, itself=True)
         for name in ("dimension", "max_patches"):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name))

@@ -87,6 +87,10 @@ def test_what_is_stored_is_the_same_region_again():
         ((30, 4, 6, 20), r"roi=\(30, 4, 6, 20\) is no box"),
         ([(6, 4), (30, 4)], "no polygon"),
         ([], r"roi=\[\] is no box"),
+        (" ", r"roi=' ' is empty"),
+        ([(0.1, 0.1, 0.5, 0.5), (10, 10, 40, 30)], r"\[0.1, 0.1, 0.5, 0.5\] is in shares"),
+        (np.full(SIZE, np.nan), r"array of shape \(40, 60\) has pixels that are no numbers"),
+        (np.ones((1, *SIZE)), r"shape \(1, 40, 60\)"),
         ((0, 0, float("nan"), 1), "no box"),
         (7, "roi=7; expected a mask"),
         ("missing.png", "roi: missing.png"),
@@ -104,6 +108,12 @@ def test_what_is_no_region_is_refused(wrong, message):
 def test_a_shape_beyond_the_image_is_an_error_with_both_sizes():
     with pytest.raises(ValueError, match=r"\[6, 4, 70, 20\] reaches beyond it.* 40 x 60 pixels"):
         roi_of((6, 4, 70, 20)).over(SIZE)
+
+
+def test_a_shape_without_a_pixel_is_an_error_though_others_have_some():
+    roi = roi_of([(6, 4, 30, 20), [(10, 10), (20, 10), (20, 10)]])
+    with pytest.raises(ValueError, match=r"40 x 60 pixels is inside of the roi.s \[\[10, 10\]"):
+        roi.over(SIZE)
 
 
 def test_patches_count_of_which_half_is_inside():
@@ -155,6 +165,8 @@ def test_each_image_has_the_mask_of_its_name(tmp_path):
         area_of(roi, "x/d.jpg")
     with pytest.raises(UnreadableError, match=r"array of shape \(4, 4, 3\).*has none"):
         area_of(roi, np.zeros((4, 4, 3), np.uint8))
+    with pytest.raises(UnreadableError, match=r"there is no mask of it"):
+        area_of(MaskFolder(masks / "good"), masks / "good" / "c.png")
     Image.fromarray(rectangle()).save(masks / "b.png")
     with pytest.raises(UnreadableError, match=r"several masks.*b\.png and b_mask\.bmp"):
         area_of(roi, "b.png")

@@ -6,7 +6,7 @@ import pytest
 
 from pyimgano_openclip.maps.boxes import patch_box
 from pyimgano_openclip.maps.components import connected_runs
-from pyimgano_openclip.maps.regions import find_regions, hot_pixels
+from pyimgano_openclip.maps.regions import find_regions, hot_pixels, hottest_spot
 
 
 def test_regions_are_connected_boxes_hottest_first():
@@ -34,6 +34,18 @@ def test_each_region_is_cut_at_its_own_peak():
     assert (strong.box, strong.area) == ((10, 12, 20, 18), 60)
     assert (weak.box, weak.area, weak.peak) == ((40, 10, 50, 20), 100, pytest.approx(0.2))
     assert not hot_pixels(found, 0.9).any()
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_hottest_spot_is_where_is_looked_at(sign):
+    inside = np.zeros((40, 60), bool)
+    inside[15:30, 12:33] = True
+    found = np.where(inside, np.float32(-0.2 if sign < 0 else 0.1), np.float32(0))
+    found[15, 32] += 0.05
+    spot = hottest_spot(found, (4, 6), inside)
+    assert spot.peak_at == (32, 15)
+    assert spot.box == (28, 15, 33, 20)
+    assert {type(side) for side in spot.box} == {int}
 
 
 def test_a_map_that_is_hot_all_over_is_one_region():

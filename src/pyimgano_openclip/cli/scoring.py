@@ -166,7 +166,7 @@ def _record(detector: OpenCLIPDetector, scored: ImageScores) -> Record:
         spot = detector.hottest_spot(scored)
     else:
         regions = find_regions(found, threshold, REGIONS)
-        spot = hottest_spot(found, scored.grid)
+        spot = hottest_spot(found, scored.grid, scored.inside)
     record: Record = {
         "score": scored.image,
         "height": scored.size[0],

@@ -116,6 +116,11 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         if isinstance(self.openclip_pretrained, os.PathLike):
             self.openclip_pretrained = os.fspath(self.openclip_pretrained)
         super().__init__(contamination=self.contamination)
+        if self.embedder is not None and self.smallest_defect is not None:
+            raise ValueError(
+                f"smallest_defect={self.smallest_defect!r} is for the package's own towers; "
+                "embedder= chooses its resolution itself. Leave out one of them."
+            )
         self._roi = roi_of(self.roi)
         self._embedder: Any = (
             self._build_embedder() if self.embedder is None else InjectedEmbedder(self.embedder)
@@ -548,7 +553,7 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         with out_of_memory_explained(f"the regions of {_by(scored.size)} pixels"):
             regions = find_regions(found, hot, limit)
         if not regions and scored.image > flagged_above:
-            regions = [hottest_spot(found, scored.grid)]
+            regions = [hottest_spot(found, scored.grid, scored.inside)]
         if not named:
             return regions
         return self._name_regions(regions, scored.tokens, scoring.scorer)
@@ -563,7 +568,7 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
             The patch around the map's highest value, with an area of 0.
         """
         scorer = self._freeze([]).scorer
-        spot = hottest_spot(scored.anomaly_map(), scored.grid)
+        spot = hottest_spot(scored.anomaly_map(), scored.grid, scored.inside)
         if not self._names(scorer):
             return spot
         return self._name_regions([spot], scored.tokens, scorer)[0]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..arrays import Size
 from ..encoder.tokens import InjectedEmbedder
 from ..report.templating import render
 
@@ -51,21 +52,29 @@ def resolution_facts(detector: OpenCLIPDetector) -> dict[str, str]:
     embedder = detector._embedder
     if isinstance(embedder, InjectedEmbedder) or detector.canvas_ is None:
         return {}
-    resolution = embedder.resolution(detector.canvas_)
+    resolution = embedder.resolution(detector.canvas_, _usual_size(detector))
     return {} if resolution is None else {"resolution": resolution}
 
 
 def patch_facts(detector: OpenCLIPDetector) -> dict[str, str]:
     """How much of the training images a patch covers, where ``smallest_defect`` does not tell."""
-    embedder, learnt = detector._embedder, detector._learnt
+    embedder, canvas, size = detector._embedder, detector._learnt.canvas, _usual_size(detector)
     if resolution := resolution_facts(detector):
         return resolution
-    if isinstance(embedder, InjectedEmbedder) or learnt.canvas is None or learnt.whole is None:
+    if isinstance(embedder, InjectedEmbedder) or canvas is None or size is None:
         return {}
-    size = np.median([portrait.size for portrait in learnt.whole.portraits], axis=0)
-    height, width = size * embedder.tower.patch_size / learnt.canvas
+    height, width = np.array(size) * embedder.tower.patch_size / canvas
     covered = f"one patch covers {height:.0f} x {width:.0f} pixels of these images"
     return {"resolution": f"{covered}; smaller defects are hard to see (smallest_defect)"}
+
+
+def _usual_size(detector: OpenCLIPDetector) -> Size | None:
+    """The median (height, width) of the training images in pixels; None if it is not known."""
+    whole = detector._learnt.whole
+    if whole is None:
+        return None
+    height, width = np.median([portrait.size for portrait in whole.portraits], axis=0).tolist()
+    return round(height), round(width)
 
 
 def learnt_facts(detector: OpenCLIPDetector) -> dict[str, str]:

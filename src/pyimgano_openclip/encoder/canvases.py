@@ -94,8 +94,14 @@ class Canvases:
             return None
         return WindowPlan.of(self._grid(canvas), self._grid(self.native))
 
-    def described(self, canvas: Size) -> str | None:
-        """How ``smallest_defect`` is met on a canvas, and at what cost; None without it."""
+    def described(self, canvas: Size, size: Size | None = None) -> str | None:
+        """How ``smallest_defect`` is met on a canvas, and at what cost; None without it.
+
+        Args:
+            canvas: The canvas.
+            size: Usual (height, width) of the images in pixels; without it nothing is said of what
+                a patch covers, but with windows.
+        """
         if self.smallest_defect is None:
             return None
         whole, plan = self.patches_on(self.whole(canvas)), self.windows(canvas)
@@ -103,11 +109,17 @@ class Canvases:
         said = "seen at once"
         if plan is not None:
             seen, said = len(plan) * plan.side[0] * plan.side[1] + whole, f"{len(plan)} windows"
-        side = f"{COVERED * self.smallest_defect:.3g}"
+        covers = ""
+        if size is not None:
+            height, width = np.array(size) * self.stride / canvas
+            covers = f" a patch covers {height:.3g} x {width:.3g} pixels;"
+        elif plan is not None:
+            side = f"{COVERED * self.smallest_defect:.3g}"
+            covers = f" a patch covers {side} x {side} pixels;"
         cost = "no more time"
         if seen > whole:
             cost = f"about {seen / whole:.{0 if seen > 10 * whole else 1}f} times the time"
-        return f"{said}; a patch covers {side} x {side} pixels; {cost} without smallest_defect"
+        return f"{said};{covers} {cost} without smallest_defect"
 
     def may_choose(self, canvas: Size) -> bool:
         """Whether :meth:`choose` would choose this canvas for some images."""

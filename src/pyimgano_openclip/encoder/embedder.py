@@ -5,7 +5,6 @@ The boundary to torch: everything that it returns is NumPy.
 
 from __future__ import annotations
 
-import math
 import os
 import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
@@ -47,6 +46,7 @@ from .towers import Request, Tower, make_tower
 from .towers.catalogue import EXAMPLES
 from .windows import Maps, WindowPlan, join, mosaic, one_by_one
 
+LARGEST_DEFECT = 1e6  # pixels; larger than any image
 BATCH_SIZE = {"cpu": 8, "cuda": 32}  # images
 AHEAD = 3  # batches: one that is encoded, two that are read meanwhile
 TEXT_BATCH = 64  # sentences
@@ -175,7 +175,7 @@ class OpenCLIPPatchEmbedder:
         )
         self._check_family()
         if self.smallest_defect is not None:
-            check_number("smallest_defect", self.smallest_defect, above=0, most=math.inf)
+            check_number("smallest_defect", self.smallest_defect, above=0, most=LARGEST_DEFECT)
         dimension = self.dimension
         self._projection = None if dimension is None else Projection(dimension)
         self._projection_of_overview = None if dimension is None else Projection(dimension)
@@ -269,12 +269,14 @@ class OpenCLIPPatchEmbedder:
             tower, self.image_size, self.resize, self.max_tokens, self.smallest_defect, stride
         )
 
-    def resolution(self, canvas: Size) -> str | None:
-        """How ``smallest_defect`` is met on a canvas, and at what cost; None without it.
+    def resolution(self, canvas: Size, size: Size | None) -> str | None:
+        """How ``smallest_defect`` is met on a canvas for images of a usual size, and at what cost.
+
+        None without it.
 
         Loads nothing: None as well before the model is loaded.
         """
-        return None if self._loaded is None else self.canvases.described(canvas)
+        return None if self._loaded is None else self.canvases.described(canvas, size)
 
     def stream(
         self, items: Iterable[Item], canvas: Size | None, *, with_features: bool = False

@@ -30,6 +30,7 @@ ROUNDED = 1e-5  # by which sums of float32 may miss it
 AWRY = 1.0  # pixels of a mask by which its proportions may differ, since sides are rounded
 SAMPLES = 4  # points of a patch in each direction at which a turned or moved mask is looked up
 MOST_CORNERS, MOST_RUNS = 100_000, 2_000_000  # that a checkpoint's header has room for
+CHANNELS = (1, 2, 3, 4)  # that a mask may have
 KEYS = ("size", "counts")  # of a mask as JSON
 KEPT = 64  # grids of patches, of which an image can have 40 with its views
 
@@ -55,11 +56,14 @@ class Mask:
         Raises:
             ValueError: If it is no mask, or empty.
         """
-        if pixels.ndim not in (2, 3) or not pixels.size or pixels.dtype.kind not in "buif":
+        shaped = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in CHANNELS)
+        if not shaped or not pixels.size or pixels.dtype.kind not in "buif":
             raise ValueError(
                 f"roi={name} has shape {pixels.shape} and type {pixels.dtype}; expected a mask of "
                 "shape (H, W), or a list of boxes or polygons."
             )
+        if not np.isfinite(pixels).all():
+            raise ValueError(f"roi={name} has pixels that are no numbers (NaN or infinite).")
         grey = pixels if pixels.ndim == 2 else pixels[..., :3].max(axis=2)  # without opacity
         if not grey.max() > 0:
             height, width = grey.shape
@@ -113,7 +117,7 @@ class Shapes:
         """The pixels of an image that are inside, shape ``size``.
 
         Raises:
-            ValueError: If a shape reaches beyond the image, or none has a pixel.
+            ValueError: If a shape reaches beyond the image, or has no pixel.
         """
         height, width = size
         inside = np.zeros(size, np.bool_)
@@ -127,9 +131,12 @@ class Shapes:
             if len(points) == 2:
                 (left, top), (right, bottom) = points
                 points = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
-            inside |= _filled(points, size)
-        if not inside.any():
-            raise ValueError(f"none of its {_by(size)} pixels is inside of the roi.")
+            filled = _filled(points, size)
+            if not filled.any():
+                raise ValueError(
+                    f"none of its {_by(size)} pixels is inside of the roi's {_plain(shape)}."
+                )
+            inside |= filled
         return inside
 
     def stored(self) -> list[Any]:
@@ -163,7 +170,7 @@ class MaskFolder:
         above = [name for name in image.parent.parts if name not in (image.anchor, "..")]
         for depth in range(len(above) + 1):
             folder = self.path.joinpath(*above[depth:])
-            if found := _masks_named(image.stem, folder):
+            if found := [p for p in _masks_named(image.stem, folder) if not _same(p, image)]:
                 if len(found) > 1:
                     named = " and ".join(path.name for path in found)
                     raise ValueError(f"it has several masks in {folder}: {named}.")
@@ -199,6 +206,8 @@ def roi_of(given: Any) -> Roi | None:
     if given is None:
         return None
     if isinstance(given, (str, os.PathLike)):
+        if not os.fspath(given).strip():
+            raise ValueError(f"roi={given!r} is empty; expected the path of a mask or a folder.")
         return _in_folder(given) if Path(given).is_dir() else read_mask(Path(given))
     if isinstance(given, Mapping):
         return _in_folder(given["folder"]) if is_folder(given) else _run_lengths(given)
@@ -358,6 +367,11 @@ def _in_folder(given: Any) -> MaskFolder:
     return MaskFolder(path)
 
 
+def _same(mask: Path, image: Path) -> bool:
+    """Whether a mask is the image itself, which says nothing about where to look."""
+    return image.exists() and mask.samefile(image)
+
+
 def _masks_named(stem: str, folder: Path) -> list[Path]:
     from .formats import file_suffixes
 
@@ -398,6 +412,12 @@ def _shapes(given: Sequence[Any]) -> Shapes:
         raise ValueError(f"roi has {len(numbers) // 2} corners; the maximum is {MOST_CORNERS}.")
     fractions = any(isinstance(number, (float, np.floating)) for number in numbers)
     shares = fractions and max(numbers) <= 1 and min(numbers) >= 0
+    for shape in corners if fractions and not shares else ():
+        if min(map(min, shape)) >= 0 and max(map(max, shape)) <= 1:
+            raise ValueError(
+                f"roi: {_plain(shape)} is in shares of the sides and others are in pixels; give "
+                "all in shares, each from 0 to 1, or all in pixels."
+            )
     return Shapes(corners, shares)
 
 

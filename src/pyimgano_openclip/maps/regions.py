@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats, Size
+from ..images.roi import Inside, around
 from .boxes import Box, box_around
 from .components import Run, connected_runs
 
@@ -83,19 +84,27 @@ def find_regions(anomaly_map: Floats, threshold: float, limit: int) -> list[Regi
     return sorted(regions, key=lambda region: -region.peak)[:limit]
 
 
-def hottest_spot(anomaly_map: Floats, grid: Size) -> Region:
+def hottest_spot(anomaly_map: Floats, grid: Size, inside: Inside | None = None) -> Region:
     """The patch around the highest map value, for an anomalous image without a hot region.
 
     Args:
         anomaly_map: Shape (H, W); higher is more anomalous.
         grid: (rows, cols) of the patches that the map comes from.
+        inside: The pixels that are looked at, shape (H, W); None for all.
 
     Returns:
-        A region of the size of a patch whose area is 0, since no pixel is hot.
+        A region of the size of a patch, or of what is looked at of it, whose area is 0, since no
+        pixel is hot.
     """
-    row, col = (int(at) for at in np.unravel_index(anomaly_map.argmax(), anomaly_map.shape))
+    judged = anomaly_map if inside is None else np.where(inside, anomaly_map, -np.inf)
+    row, col = (int(at) for at in np.unravel_index(judged.argmax(), judged.shape))
     height, width = anomaly_map.shape
     box = box_around(col + 0.5, row + 0.5, grid, (height, width))
+    if inside is not None:
+        rows, cols = around(inside[box.top : box.bottom, box.left : box.right])
+        left, top = box.left, box.top
+        ends = left + cols.start, top + rows.start, left + cols.stop, top + rows.stop
+        box = Box(*map(int, ends))
     return Region(box, float(anomaly_map[row, col]), (col, row), area=0)
 
 

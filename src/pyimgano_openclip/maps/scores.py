@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from ..arrays import Floats, Size
-from ..images.roi import resized
+from ..images.roi import Inside, resized
 from ..memory import out_of_memory_explained
 from .overview import with_overview
 from .spread import SMOOTHING, spread_known, spread_out
@@ -107,11 +107,17 @@ class ImageScores:
         fine = (rows * FINE, cols * FINE)
         return float(anomaly_map(self.patches, fine, smoothing=self.smoothing).max())
 
+    @property
+    def inside(self) -> Inside | None:
+        """The pixels that are looked at, shape ``size``; None for all."""
+        return None if self.area is None else self.area.over(self.size)
+
     def anomaly_map(self) -> Floats:
         """Compute the map at the size of the original image; see :func:`anomaly_map`."""
         with out_of_memory_explained(f"a map of {self.size[0]} x {self.size[1]} pixels"):
-            inside = None if self.area is None else self.area.over(self.size)
-            return anomaly_map(self.patches, self.size, smoothing=self.smoothing, inside=inside)
+            return anomaly_map(
+                self.patches, self.size, smoothing=self.smoothing, inside=self.inside
+            )
 
 
 def raised(scored: ImageScores, unlike: str, span: float) -> ImageScores:

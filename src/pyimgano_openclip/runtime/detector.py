@@ -186,7 +186,7 @@ class OnnxDetector:
         hot = self.region_threshold() if threshold is None else threshold
         regions = find_regions(found, hot, limit)
         if not regions and threshold is None and scored.image > self.threshold_:
-            regions = [hottest_spot(found, scored.grid)]
+            regions = [hottest_spot(found, scored.grid, scored.inside)]
         if scored.tokens is None:
             return regions
         _, _, *logits = cast(Floats, scored.tokens.pooled)
