@@ -43,7 +43,7 @@ def test_a_dead_camera_is_anomalous_in_every_file_whatever_the_threshold(saved, 
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(folder / "black.png")
     command = ["score", str(folder), "--detector", str(saved), "--out", str(out)]
     why = "unlike the training images: nearly black"
-    for more in ([], ["--threshold", "9"], ["--threshold", "8"]):
+    for more in ([], ["--threshold", "1.9"], ["--threshold", "1.8"]):
         capsys.readouterr()
         assert main([*command, *more]) == 0
         assert f"black.png ({why})" in capsys.readouterr().out
@@ -61,7 +61,7 @@ def test_a_dead_camera_is_anomalous_in_every_file_whatever_the_threshold(saved, 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("always::pyimgano_openclip.images.notices.FlatFrameWarning")
 def test_without_normal_images_a_black_frame_is_anomalous_too(tmp_path, capsys):
-    folder = leather(tmp_path / "new", 3)
+    folder = leather(tmp_path / "new", 5)
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(folder / "black.png")
     for number, words in enumerate((["--class-name", "leather"], [])):
         out = tmp_path / str(number)

@@ -104,7 +104,7 @@ def test_fit_and_score_look_at_a_region(tmp_path, capsys):
 def test_images_compared_with_each_other_are_looked_at_where_and_as_closely_as_asked(
     tmp_path, capsys
 ):
-    images = leather(tmp_path / "images", 3, (72, 96))
+    images = leather(tmp_path / "images", 5, (72, 96))
     command = ["score", str(images), "--model", "bundled", "--out", str(tmp_path / "out")]
     closely = ["--smallest-defect", "4.5", "--roi", "[0, 0, 48, 72]", "--maps", "npy"]
     assert main([*command, *closely]) == 0
