@@ -69,7 +69,9 @@ class Relatives:
     def of(cls, sketches: Sequence[Floats], grids: Sequence[Size]) -> Relatives:
         """Those of images by their sketches; where most shots are copies, these are enough."""
         places, shots = np.array(sketches), None
-        parts = shots_of_parts(places)
+        # Single tokens may be spread as closely as shots are, by chance.
+        maps = all(rows * cols > 1 for rows, cols in grids)
+        parts = shots_of_parts(places) if maps else None
         if parts is not None:
             copies = near_copies(places, grids)
             each = zip(copies, np.bincount(parts)[parts], strict=True)
