@@ -44,7 +44,11 @@ def plates(folder, names):
 
 
 def test_quickstart_on_labelled_folders_of_ones_own(tmp_path, capsys):
-    names = [f"train/good/{i}.png" for i in range(4)] + ["test/good/a.png", "test/hole/b.png", "test/good/d.png"]
+    names = [f"train/good/{i}.png" for i in range(4)] + [
+        "test/good/a.png",
+        "test/hole/b.png",
+        "test/good/d.png",
+    ]
     plates(tmp_path, [*names, "test/good/c.png"])
     run("quickstart", "--images", tmp_path, "--out", tmp_path / "o")
     assert capsys.readouterr().out.count("image AUROC") == 2
