@@ -19,13 +19,18 @@ from pyimgano_openclip.images.reading import image_size, read_frame
 from helpers.detectors import TEXT
 from helpers.embedders import ColourEmbedder
 
+# Images that are drawn can be the same, and dark, and few; words can be long.
+WARNINGS = (
+    "bank.copies.CopiesWarning",
+    "bank.relatives.DependentImagesWarning",
+    "detector.promises.FewImagesWarning",
+    "encoder.context.CutSentenceWarning",
+    "images.notices.FlatFrameWarning",
+    "images.notices.UnusedRangeWarning",
+)
 pytestmark = [
     pytest.mark.timeout(1800),  # seconds; --fuzz may ask for a lot
-    # Images that are drawn can be the same, and dark.
-    pytest.mark.filterwarnings("ignore::pyimgano_openclip.bank.copies.CopiesWarning"),
-    pytest.mark.filterwarnings("ignore::pyimgano_openclip.images.notices.UnusedRangeWarning"),
-    pytest.mark.filterwarnings("ignore::pyimgano_openclip.images.notices.FlatFrameWarning"),
-    pytest.mark.filterwarnings("ignore::pyimgano_openclip.detector.promises.FewImagesWarning"),
+    *(pytest.mark.filterwarnings(f"ignore::pyimgano_openclip.{name}") for name in WARNINGS),
 ]
 
 SIDES = st.sampled_from([1, 2, 3, 5, 16, 41, 97, 300])
