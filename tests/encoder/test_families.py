@@ -1,6 +1,8 @@
 # ruff: noqa: E402 - torch and open_clip are asked for before they are imported
 """Every family of towers that open_clip has, one model each, with seeded random weights."""
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -111,6 +113,21 @@ def test_rebuilt_query_key_attention_is_the_blocks_own(name, model_of):
             expected = block.ls1(block.attn(block.norm1(tokens)))
         found = attention_outputs(block, tokens, ["qk"])[0]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["ViT-S-32-alt", "ViT-B-32-SigLIP2-256"])
+def test_a_single_column_of_patches_in_bfloat16(name, model_of):
+    """There oneDNN's kernels for the patch embedding read memory that is not the image's."""
+    model, tower = model_of(name)
+    rounded = make_tower(copy.deepcopy(model.visual).to(torch.bfloat16))
+    request = Request(layers=(0.25,))
+    for rows in (1, 7, 40):
+        images = pixels(rows * tower.patch_size[0], tower.patch_size[1]).repeat(3, 1, 1, 1)
+        with torch.inference_mode():
+            (exact,) = tower(images, request).features
+            (near,) = rounded(images.to(torch.bfloat16), request).features
+        assert near.shape[1:3] == (rows, 1)
+        assert torch.nn.functional.cosine_similarity(exact, near.float(), dim=-1).min() > 0.999
 
 
 @pytest.mark.parametrize("name", ["ViT-S-32-alt", "ViT-B-32-SigLIP2-256"])

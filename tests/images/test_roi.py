@@ -49,6 +49,8 @@ def test_boxes_and_polygons_cover_the_pixels_between_their_sides(given):
         np.where(rectangle(), 240, 30).astype(np.uint8),  # with the noise of a JPEG file
         np.repeat(rectangle()[..., None] * np.uint8(128), 3, axis=2),
         np.dstack([rectangle() * np.uint8(9)] * 3 + [np.full(SIZE, 255, np.uint8)]),
+        np.dstack([np.full((*SIZE, 3), 200, np.uint8), rectangle() * np.uint8(255)]),
+        np.dstack([np.full(SIZE, 200, np.uint8), rectangle() * np.uint8(180)]),
     ],
     ids=lambda pixels: f"{pixels.dtype}-{pixels.shape}-{pixels.max()}",
 )
@@ -57,6 +59,14 @@ def test_a_mask_is_inside_where_it_is_bright(pixels, tmp_path):
     if pixels.dtype == np.uint8:
         Image.fromarray(pixels).save(tmp_path / "mask.png")
         assert roi_of(tmp_path / "mask.png") == roi_of(str(tmp_path / "mask.png")) == roi_of(pixels)
+
+
+def test_a_mask_of_black_and_nothing_is_empty(tmp_path):
+    drawn = np.dstack([np.zeros((*SIZE, 3), np.uint8), rectangle() * np.uint8(255)])
+    Image.fromarray(drawn).save(tmp_path / "mask.png")
+    for given in (drawn, tmp_path / "mask.png"):
+        with pytest.raises(ValueError, match="is empty: none of its 40 x 60 pixels is lit"):
+            roi_of(given)
 
 
 def test_a_mask_serves_images_of_its_proportions():

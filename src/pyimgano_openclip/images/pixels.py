@@ -28,8 +28,12 @@ DEEP_MODES = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's names for 16-b
 ROUNDING = 1e-3  # by which interpolated values may exceed [0, 1]; half a grey level is 2e-3
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, background: int = BACKGROUND) -> Image.Image:
     """Convert a Pillow image; see the module docstring for the supported kinds.
+
+    Args:
+        image: The image.
+        background: Grey level under transparent pixels.
 
     Raises:
         ValueError: If it has floating-point values outside [0, 1] or integers outside 16 bits.
@@ -39,7 +43,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         deep = _integers(image, declared)
         clear = image.info.get("transparency")
         if isinstance(clear, int):
-            deep = np.where(deep == clear, declared.white, deep)
+            deep = np.where(deep == clear, declared.white * background // 255, deep)
         if declared.inverted:
             deep = declared.white - deep
         return Image.fromarray(_scaled(deep, declared.white)).convert("RGB")
@@ -48,8 +52,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return Image.fromarray(_to_bytes(1 - unit if declared.inverted else unit)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         image = image.convert("RGBA")
-        background = Image.new("RGBA", image.size, (BACKGROUND,) * 3 + (255,))
-        image = Image.alpha_composite(background, image)
+        below = Image.new("RGBA", image.size, (background,) * 3 + (255,))
+        image = Image.alpha_composite(below, image)
     if image.mode != "RGB":
         return image.convert("RGB")
     image.load()  # convert() would make a copy

@@ -27,7 +27,7 @@ from .identity import Recall, Recalled, nothing_known, of_bytes, of_files, of_pi
 from .items import Item, as_array, describe
 from .once import Decoded, DecodedOnce
 from .opening import checked_size, count_pages, most_pixels, whole_files, why_refused
-from .pixels import array_to_rgb, check_array, range_used, to_rgb
+from .pixels import BACKGROUND, array_to_rgb, check_array, range_used, to_rgb
 from .unreadable import UnreadableError
 
 EXIF_ORIENTATION = 0x0112
@@ -105,8 +105,12 @@ def read_frame(
     return Frame(resized, (image.height, image.width), identity, pages, used, small)
 
 
-def read_pixels(item: Item) -> npt.NDArray[np.uint8]:
+def read_pixels(item: Item, background: int = BACKGROUND) -> npt.NDArray[np.uint8]:
     """Decode an image at its own size.
+
+    Args:
+        item: The image.
+        background: Grey level under transparent pixels of a file or Pillow image.
 
     Returns:
         RGB, uint8, shape (H, W, 3).
@@ -114,7 +118,8 @@ def read_pixels(item: Item) -> npt.NDArray[np.uint8]:
     Raises:
         UnreadableError: If the item cannot be read as an image.
     """
-    return np.asarray(_decoded(item).image)
+    found = _decoded(item) if background == BACKGROUND else _decode(item, background=background)
+    return np.asarray(found.image)
 
 
 def image_size(item: Item) -> Size:
@@ -205,7 +210,7 @@ def _decoded(item: Item, content: bytes | None = None, file: str | None = None) 
     return kept
 
 
-def _decode(item: Item, content: bytes | None = None) -> Decoded:
+def _decode(item: Item, content: bytes | None = None, background: int = BACKGROUND) -> Decoded:
     array = as_array(item)
     if array is not None:
         pixels = Image.fromarray(array_to_rgb(array, describe(item)))
@@ -215,7 +220,7 @@ def _decode(item: Item, content: bytes | None = None) -> Decoded:
         pages = 1 if opened is item else count_pages(opened)
         # Pillow turns TIFF files itself; older versions then let exif_transpose() do it again.
         upright = opened.format == "TIFF" or opened.getexif().get(EXIF_ORIENTATION, 1) == 1
-        image = to_rgb(opened if upright else ImageOps.exif_transpose(opened))
+        image = to_rgb(opened if upright else ImageOps.exif_transpose(opened), background)
         return Decoded(image, pages, range_used(opened))
 
 

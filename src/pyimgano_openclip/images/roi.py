@@ -51,7 +51,8 @@ class Mask:
     def of(cls, pixels: npt.NDArray[Any], name: str) -> Mask:
         """Keep a mask of shape (H, W) or (H, W, C).
 
-        Inside is what is at least half as bright as the brightest pixel.
+        Inside is what is at least half as bright as the brightest pixel. Of two or four channels
+        the last is opacity; what is transparent is dark.
 
         Raises:
             ValueError: If it is no mask, or empty.
@@ -64,7 +65,7 @@ class Mask:
             )
         if not np.isfinite(pixels).all():
             raise ValueError(f"roi={name} has pixels that are no numbers (NaN or infinite).")
-        grey = pixels if pixels.ndim == 2 else pixels[..., :3].max(axis=2)  # without opacity
+        grey = pixels if pixels.ndim == 2 else _brightness(pixels)
         if not grey.max() > 0:
             height, width = grey.shape
             raise ValueError(f"roi={name} is empty: none of its {height} x {width} pixels is lit.")
@@ -250,7 +251,7 @@ def read_mask(path: Path) -> Mask:
     from .reading import read_pixels
 
     try:
-        return Mask.of(read_pixels(path), str(path))
+        return Mask.of(read_pixels(path, background=0), str(path))
     except UnreadableError as error:
         raise ValueError(f"roi: {error}") from error
 
@@ -335,6 +336,14 @@ def patches_of_view(area: Area, grid: Size, size: Size, view: View) -> Inside:
     inside: Inside = share >= min(HALF, share.max() or 1)
     inside.flags.writeable = False
     return inside
+
+
+def _brightness(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Of a mask (H, W, C), shape (H, W): the brightest channel; an even number has opacity last."""
+    if pixels.shape[2] % 2:
+        return pixels.max(axis=2)
+    opacity = pixels[..., -1].astype(np.float64)
+    return pixels[..., :-1].max(axis=2) * (opacity / (opacity.max() or 1))
 
 
 def _filled(points: npt.NDArray[np.float64], size: Size) -> Inside:

@@ -12,7 +12,7 @@ from ...arrays import Size
 from ..tokens import Positions
 from .base import resample_positions
 from .side_path import has_side_path
-from .transformer import TransformerTower
+from .transformer import TransformerTower, patch_planes
 
 
 class VisionTransformerTower(TransformerTower):
@@ -52,7 +52,7 @@ class VisionTransformerTower(TransformerTower):
         self, images: Tensor, positions: Positions = "bicubic"
     ) -> tuple[Tensor, Size, dict[str, Any]]:
         visual = self.visual
-        patches = visual.conv1(images)
+        patches = patch_planes(visual.conv1, images)
         grid = (patches.shape[-2], patches.shape[-1])
         patches = patches.flatten(2).transpose(1, 2)
         first = visual.class_embedding.to(patches.dtype).expand(patches.shape[0], 1, -1)

@@ -13,7 +13,7 @@ from ...arrays import Size
 from ..tokens import Positions
 from .base import resample_positions
 from .side_path import has_side_path
-from .transformer import TransformerTower
+from .transformer import TransformerTower, patch_planes
 
 
 class TimmTransformerTower(TransformerTower):
@@ -68,7 +68,8 @@ class TimmTransformerTower(TransformerTower):
         self, images: Tensor, positions: Positions = "bicubic"
     ) -> tuple[Tensor, Size, dict[str, Any]]:
         trunk, embed = self.trunk, self.trunk.patch_embed
-        planes = embed.proj(embed.backbone(images) if hasattr(embed, "backbone") else images)
+        images = embed.backbone(images) if hasattr(embed, "backbone") else images
+        planes = patch_planes(embed.proj, images)
         grid = (planes.shape[-2], planes.shape[-1])
         patches = planes.flatten(2).transpose(1, 2)
         patches = embed.norm(patches) if hasattr(embed, "norm") else patches

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F  # noqa: N812 - the conventional name
 from torch import Tensor, nn
 
 from ...arrays import Size
@@ -109,3 +110,20 @@ class TransformerTower(Tower):
     def rotary(self) -> bool:
         """Whether the blocks get positions as a keyword instead of added to the tokens."""
         return False
+
+
+def patch_planes(convolution: nn.Module, images: Tensor) -> Tensor:
+    """Apply the convolution of a patch embedding: (B, 3, height, width) -> (B, D, rows, cols).
+
+    Where there is a single column of patches, one of zeros is computed beside it and dropped:
+    oneDNN's kernels in bfloat16 read other memory for a single column (torch 2.14, CPUs with AMX).
+    """
+    narrow = (
+        isinstance(convolution, nn.Conv2d) and images.shape[-1] < 2 * convolution.kernel_size[1]
+    )
+    if not narrow or images.dtype == torch.float32:
+        planes: Tensor = convolution(images)
+        return planes
+    beside = F.pad(images, (0, images.shape[-1]))
+    single: Tensor = convolution(beside)[..., :1]
+    return single
