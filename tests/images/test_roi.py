@@ -79,6 +79,14 @@ def test_a_mask_serves_images_of_its_proportions():
         half.over((60, 40))
 
 
+def test_an_image_too_small_for_the_mask_is_an_error_with_both_sizes():
+    mask = np.zeros((100, 100), bool)
+    mask[1, 1] = True
+    assert roi_of(mask).over((100, 100)).sum() == 1
+    with pytest.raises(ValueError, match="none of its 10 x 10 pixels is inside .* mask of 100 x 1"):
+        roi_of(mask).over((10, 10))
+
+
 def test_what_is_stored_is_the_same_region_again():
     generator = np.random.default_rng(0)
     for given in [*SHAPES.values(), rectangle(), ~rectangle(), generator.random(SIZE) < 0.5]:

@@ -76,7 +76,7 @@ class Mask:
         """The pixels of an image that are inside, shape ``size``.
 
         Raises:
-            ValueError: If the image has other proportions.
+            ValueError: If the image has other proportions, or is so small that nothing is inside.
         """
         height, width = self.size
         packed = np.frombuffer(zlib.decompress(self.data), np.uint8)
@@ -88,7 +88,12 @@ class Mask:
                 f"its proportions are not those of the roi: the image has {_by(size)} pixels, the "
                 f"mask {_by(self.size)} (height x width)."
             )
-        return resized(own, size)
+        inside = resized(own, size)
+        if not inside.any():
+            raise ValueError(
+                f"none of its {_by(size)} pixels is inside of the roi's mask of {_by(self.size)}."
+            )
+        return inside
 
     def stored(self) -> dict[str, Any]:
         """Its run lengths as JSON values, in COCO's order: down the columns, from 0 on."""
