@@ -277,7 +277,9 @@ def test_any_setting_with_an_embedder_of_the_callers(examples, tmp_path, tell):
     classes = {
         VisionOpenCLIPPatchKNN: some(SHARED, CALIBRATED, KNN),
         VisionOpenCLIPMutual: some(SHARED, POOL),
-        VisionOpenCLIPPromptScore: some(SHARED, CALIBRATED, MODE).map(lambda found: {**TEXT, **found}),
+        VisionOpenCLIPPromptScore: some(SHARED, CALIBRATED, MODE).map(
+            lambda found: {**TEXT, **found}
+        ),
     }
 
     @examples(60)
