@@ -196,12 +196,12 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             come from both, and the time follows the number of windows, which the representation
             tells. None to show each image to the tower at once.
         roi: Where to look: a mask as a path or an array (H, W), inside where it is at least half as
-            bright as its brightest pixel; a folder with a mask for each image, of its name or with
-            ``_mask`` behind it; a box (left, top, right, bottom), a polygon [(x, y), ...], or a
-            list of these, in pixels, or in shares of the sides if all numbers are in [0, 1] and one
-            is a float. A patch counts if half of it is inside; a part that holds half of none
-            counts with all that it touches. The others count neither in what is learnt nor in
-            scores and regions; the map is 0 there. None for everywhere.
+            bright as its brightest pixel, and where it is not transparent; a folder with a mask for
+            each image, of its name or with ``_mask`` behind it; a box (left, top, right, bottom), a
+            polygon [(x, y), ...], or a list of these, in pixels, or in shares of the sides if all
+            numbers are in [0, 1] and one is a float. A patch counts if half of it is inside; a part
+            that holds half of none counts with all that it touches. The others count neither in
+            what is learnt nor in scores and regions; the map is 0 there. None for everywhere.
         attention: Side path of the patch tokens: ``"vv"``, ``"qq"``, ``"kk"``, or ``"none"`` for
             the plain last tokens; ``"auto"`` is ``"vv"`` if the tower has a side path.
         stages: Number of depths at which the side path is read.
