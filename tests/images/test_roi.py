@@ -10,6 +10,7 @@ from pyimgano_openclip.images.roi import (
     MaskFolder,
     area_of,
     digest,
+    in_words,
     patches_inside,
     patches_of_view,
     roi_of,
@@ -67,6 +68,14 @@ def test_a_mask_of_black_and_nothing_is_empty(tmp_path):
     for given in (drawn, tmp_path / "mask.png"):
         with pytest.raises(ValueError, match="is empty: none of its 40 x 60 pixels is lit"):
             roi_of(given)
+
+
+def test_a_stored_region_is_told_in_words(tmp_path):
+    assert in_words(None) == "None"
+    assert in_words(roi_of(rectangle()).stored()) == "mask of 40 x 60 pixels, 16 % inside"
+    assert in_words(roi_of((6, 4, 30, 20)).stored()) == "[6, 4, 30, 20] in pixels"
+    assert in_words(roi_of(tmp_path).stored()) == f"masks in {tmp_path}"
+    assert in_words({"folder": "elsewhere"}) == "masks in elsewhere"
 
 
 def test_a_mask_serves_images_of_its_proportions():

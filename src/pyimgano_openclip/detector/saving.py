@@ -26,7 +26,7 @@ from ..files.checkpoint import (
     write_checkpoint,
 )
 from ..files.tensor_file import Arrays
-from ..images.roi import is_folder
+from ..images.roi import in_words, is_folder
 from ..images.unreadable import or_raise
 from ..version import __version__
 from .learnt import Calibration, Learnt, Scores
@@ -144,10 +144,23 @@ def _expect_settings(detector: OpenCLIPDetector, checkpoint: Checkpoint) -> None
     checkpoint.expect("detector", header["detector"], name, "Load it with that class.")
     saved, own = header["settings"], _scoring_settings(detector)
     for name in sorted({*saved, *own}):
+        if name == "roi":
+            _expect_roi(saved.get(name), own[name], checkpoint)
+            continue
         remedy = f"Create the detector with {name}={short(saved.get(name))}, or fit again."
-        if name == "roi" and all(is_folder(each.get("roi")) for each in (saved, own)):
-            continue  # the masks of other images may be elsewhere
         checkpoint.expect(name, saved.get(name), own.get(name), remedy)
+
+
+def _expect_roi(saved: Any, own: Any, checkpoint: Checkpoint) -> None:
+    """Raise an error unless the same is looked at; of masks the run lengths would fill a page."""
+    if saved == plain(own) or (is_folder(saved) and is_folder(own)):
+        return  # the masks of other images may be elsewhere
+    there, here = in_words(saved), in_words(own)
+    raise CheckpointError(
+        f"{checkpoint.path} was saved with roi = {there}, but this detector has "
+        f"{'another' if there == here else here}. Create the detector with the same roi, or fit "
+        "again."
+    )
 
 
 def _expect_model(checkpoint: Checkpoint, mine: Mapping[str, Any]) -> None:

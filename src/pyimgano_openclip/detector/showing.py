@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Mapping
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
@@ -92,12 +93,19 @@ def _chosen(detector: OpenCLIPDetector) -> dict[str, str]:
     """Short representations of the arguments that differ from their defaults."""
     defaults = signature(type(detector)).parameters
     settings: dict[str, Any] = detector.get_params(deep=False)
-    short = _Short().repr
-    return {
-        name: short(value)
+    found = {
+        name: _short(value)
         for name, value in settings.items()
-        if short(value) != short(defaults[name].default)
+        if _short(value) != _short(defaults[name].default)
     }
+    if isinstance(settings["roi"], Mapping):  # run lengths
+        found["roi"] = f"<{detector._roi}>"
+    return found
+
+
+def _short(value: Any) -> str:
+    """A value on part of a line; lists, as they are read from a checkpoint, like tuples."""
+    return _Short().repr(tuple(value) if isinstance(value, list) else value)
 
 
 class _Short(reprlib.Repr):

@@ -232,6 +232,17 @@ def is_folder(stored: Any) -> bool:
     return isinstance(stored, Mapping) and set(stored) == {"folder"}
 
 
+def in_words(stored: Any) -> str:
+    """What :meth:`stored` of a region of interest gave, or None, for a message.
+
+    Raises:
+        ValueError: If it is nothing of these.
+    """
+    if stored is None:
+        return "None"
+    return f"masks in {stored['folder']}" if is_folder(stored) else str(roi_of(stored))
+
+
 def area_of(roi: Roi | None, item: Item) -> Area | None:
     """Where to look in an image.
 
