@@ -13,9 +13,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Floats, Indices, Size
-from .bank.copies import sketch, tell_copies
-from .bank.relatives import Relatives, told_groups
-from .bank.whole import Portrait, Whole, portrait
+from .bank.copies import tell_copies
+from .bank.relatives import told_groups
+from .bank.roll import Roll
+from .bank.whole import Whole
 from .checks import check_choice, check_number, one_of
 from .detector.base import METADATA, TAGS, Labels
 from .detector.calibrated import CalibratedDetector
@@ -85,45 +86,18 @@ class Taught(Learnt):
         return {**arrays, **rows}, {**facts, **more}
 
 
-class Seen(NamedTuple):
-    """What is kept of images that are learnt, each once, besides their scores.
-
-    Attributes:
-        portraits: One of each.
-        sketches: One of each; see :func:`~.bank.copies.sketch`.
-        grids: (rows, cols) of the patches of each.
-    """
-
-    portraits: list[Portrait]
-    sketches: list[Floats]
-    grids: list[Size]
-
-    def add(self, patches: PatchTokens) -> None:
-        """Keep it of the next image."""
-        rows, cols = patches.grid
-        self.portraits.append(portrait(patches))
-        self.sketches.append(sketch(patches.flat, patches.places, rows * cols))
-        self.grids.append(patches.grid)
-
-    def relatives(self, groups: tuple[str, ...] | None) -> Relatives:
-        """Which of them are related, by their groups if these tell it."""
-        return Relatives.among(self.sketches, self.grids, groups)
-
-
 class Gathered(NamedTuple):
     """References that have been read.
 
     Attributes:
         references: The references.
         by_text: Scores of each by the texts alone.
-        given: Index among the references of each item.
-        seen: What else is kept of each reference.
+        roll: What else is kept of each.
     """
 
     references: Compared
     by_text: list[ImageScores]
-    given: list[int]
-    seen: Seen
+    roll: Roll
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -524,22 +498,16 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         if references is not None and (kept is None or canvas != learnt.canvas):
             kept = self._gather(references, canvas, scorer, "references").references
         scorer = replace(scorer, references=kept)
-        numbers, scored, given = dict[str, int](), list[ImageScores](), list[int]()
-        seen = Seen([], [], [])
+        roll = Roll()
         with closing(self._read(items, canvas, "x", with_features=scorer.with_features)) as images:
-            for patches in images:
-                number = numbers.setdefault(patches.identity or f"item {len(given)}", len(scored))
-                given.append(number)
-                if number == len(scored):
-                    scored.append(scorer(patches))
-                    seen.add(patches)
-        tell_copies(items, given)
-        relatives = seen.relatives(_of_each(given, groups))
+            scored = [scorer(patches) for patches in images if roll.add(patches)]
+        tell_copies(items, roll.given)
+        relatives = roll.relatives(groups)
         relatives.tell(compared=False)
-        copies = relatives.copies(seen.sketches, seen.grids)
-        whole = Whole.of(seen.portraits, relatives.left_out(copies, seen.sketches))
+        copies = relatives.copies(roll.sketches, roll.grids)
+        whole = Whole.of(roll.portraits, relatives.left_out(copies, roll.sketches))
         learnt = replace(learnt, canvas=canvas, references=kept, whole=whole)
-        return self._lesson(learnt, scored, given, parts=relatives.parts(len(scored)))
+        return self._lesson(learnt, scored, roll.given, parts=relatives.parts(len(scored)))
 
     def _learn_references(
         self,
@@ -552,8 +520,8 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         with self._lock:
             learnt = self._with_text(self._learnt)
             scorer = replace(self._scorer(learnt), references=None)
-        read, by_text, given, seen = self._gather(items, canvas, scorer, argument)
-        relatives = seen.relatives(_of_each(given, groups))
+        read, by_text, roll = self._gather(items, canvas, scorer, argument)
+        relatives = roll.relatives(groups)
         parts = relatives.parts(len(by_text))
         if len(read.apart) > 1:
             relatives.tell(compared=False)
@@ -563,30 +531,25 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             scorer.with_distance(scores, references.own_distance(number))
             for number, scores in enumerate(by_text)
         ]
-        whole = Whole.of(seen.portraits, references.near)
+        whole = Whole.of(roll.portraits, references.near)
         learnt = replace(learnt, canvas=canvas, references=references, whole=whole)
-        return self._lesson(learnt, scored, given, references.apart, parts)
+        return self._lesson(learnt, scored, roll.given, references.apart, parts)
 
     def _gather(
         self, items: Sequence[Item], canvas: Size | None, scorer: PromptScorer, argument: str
     ) -> Gathered:
         """Read the references."""
-        numbers, by_text, given = dict[str, int](), list[ImageScores](), list[int]()
-        seen = Seen([], [], [])
+        by_text, roll = list[ImageScores](), Roll()
 
         def once(images: Iterable[PatchTokens]) -> Iterator[PatchTokens]:
-            for patches in images:
-                identity = patches.identity or f"item {len(given)}"
-                given.append(numbers.setdefault(identity, len(by_text)))
-                if given[-1] == len(by_text):
-                    by_text.append(scorer.by_text(patches))
-                    seen.add(patches)
-                    yield patches
+            for patches in filter(roll.add, images):
+                by_text.append(scorer.by_text(patches))
+                yield patches
 
         with closing(self._read(items, canvas, argument, with_features=True)) as images:
             references = self._recipe.references.of_images(once(images))
-        tell_copies(items, given)
-        return Gathered(references, by_text, given, seen)
+        tell_copies(items, roll.given)
+        return Gathered(references, by_text, roll)
 
     def _read(
         self, items: Sequence[Item], canvas: Size | None, argument: str, *, with_features: bool
@@ -693,13 +656,3 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
 def _text_vector(checkpoint: Checkpoint, name: str) -> Floats:
     vector: Floats = checkpoint.unit_vectors(f"text_{name}", 1, "float32")
     return vector
-
-
-def _of_each(given: Sequence[int], groups: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """The group of each image, by which of them each item is."""
-    if groups is None:
-        return None
-    first: dict[int, str] = {}
-    for number, group in zip(given, groups, strict=True):
-        first.setdefault(number, group)
-    return tuple(first[number] for number in range(len(first)))
