@@ -4,6 +4,8 @@
     python tests/benchmarks/large_images.py --whole 0 0.2 0.5 --pieces --seeds 3
     python tests/benchmarks/large_images.py --seams
     python tests/benchmarks/large_images.py --usual --seeds 3
+    python tests/benchmarks/large_images.py --usual --families "elpv mono" "elpv poly" --train 50 \
+        --each 80 --seeds 4
 
 Image and pixel AUROC, and AUPRO up to a false-positive rate of 0.05, of patch-kNN on generated
 textures of 1,536 x 2,048 pixels with defects of 16 to 32 pixels: whole images at once, then with
@@ -33,8 +35,8 @@ TRAIN, PAIRS, PRODUCT = 6, 11, 7
 PIECES_OF = 4  # training images, two pieces of each
 LIMIT = 0.05  # of the false-positive rate
 EVERY = 3  # pixel of a map in each direction counts for pixel AUROC
+FAMILIES = ("leather", "carpet", "cork")
 USUAL = ("elpv mono", "elpv poly", "gear", "screw", "circuit board")
-EACH = 24  # images of each kind to test
 SHARE = 0.035  # of the height, for which windows look in them
 SPOTS, RADIUS, DARKER = 6, 9, 0.7  # in a piece; pixels; brightness
 
@@ -81,12 +83,14 @@ def large(family: str, *, pieces: bool, seed: int = 0) -> ImageSet:
     return image_set(train, good, bad, [np.zeros_like(mask) for mask in masks] + masks)
 
 
-def usual(name: str, seed: int) -> ImageSet:
+def usual(name: str, seed: int, train: int, each: int) -> ImageSet:
     """A set of which neither images nor defects are large or small, with empty masks if unknown."""
-    found, (good, bad) = SETS[name](seed), (slice(0, EACH), slice(-EACH, None))
+    found, (good, bad) = SETS[name](seed), (slice(0, each), slice(-each, None))
     masks = found.masks or [np.zeros(image.shape[:2], bool) for image in found.test]
     masks = [np.asarray(mask) > 0 for mask in masks]
-    return image_set(found.train[:16], found.test[good], found.test[bad], masks[good] + masks[bad])
+    return image_set(
+        found.train[:train], found.test[good], found.test[bad], masks[good] + masks[bad]
+    )
 
 
 def aupro(masks: list[np.ndarray], maps: list[np.ndarray]) -> float:
@@ -178,20 +182,24 @@ def seams(family: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--families", nargs="+", default=["leather", "carpet", "cork"])
+    parser.add_argument("--families", nargs="+", help="or sets, with --usual")
     parser.add_argument("--whole", nargs="+", type=float, default=[overview.OVERVIEW])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--pieces", action="store_true")
     parser.add_argument("--seams", action="store_true")
     parser.add_argument("--usual", action="store_true")
+    parser.add_argument("--train", type=int, default=16, help="images, with --usual")
+    parser.add_argument("--each", type=int, default=24, help="test images, with --usual")
     options = parser.parse_args()
-    for family in options.families if options.seams else ():
+    families = options.families or (USUAL if options.usual else FAMILIES)
+    for family in families if options.seams else ():
         print(f"{family:10}{seams(family)}", flush=True)
     if options.seams:
         return
-    for name in USUAL if options.usual else options.families:
+    for name in families:
         if options.usual:
-            sets = [usual(name, seed) for seed in range(options.seeds)]
+            few = options.train, options.each
+            sets = [usual(name, seed, *few) for seed in range(options.seeds)]
         else:
             sets = [large(name, pieces=options.pieces, seed=seed) for seed in range(options.seeds)]
         sides = [SHARE * found.test[0].shape[0] if options.usual else 16 for found in sets]
