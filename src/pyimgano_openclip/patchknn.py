@@ -253,7 +253,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
     def __post_init__(self) -> None:
         check_backend(self.knn_backend)
         ratio = check_number("coreset_sampling_ratio", self.coreset_sampling_ratio, above=0, most=1)
-        self.coreset_sampling_ratio = ratio
+        self._put("coreset_sampling_ratio", ratio)
         check_choice("memory_bank_dtype", self.memory_bank_dtype, ROW_TYPES)
         check_count("n_neighbors", self.n_neighbors)
         check_count("rotations", self.rotations, most=360)

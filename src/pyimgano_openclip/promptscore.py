@@ -18,7 +18,7 @@ from .bank.relatives import told_groups
 from .bank.roll import Roll
 from .bank.whole import Whole
 from .checks import check_choice, check_number, one_of
-from .detector.base import METADATA, TAGS, Labels
+from .detector.base import METADATA, SHARES, TAGS, Labels
 from .detector.calibrated import CalibratedDetector
 from .detector.learnt import Calibration, Learnt, Lesson, Scores
 from .detector.promises import upper_quantile
@@ -247,13 +247,13 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         self._recipe = recipe_named(self.recipe)
         check_choice("mode", self.mode, MODES)
         check_choice("attention", self.attention, ATTENTIONS)
-        self.windows = check_windows(self.windows)
+        self._put("windows", check_windows(self.windows))
         if self.windows and self.mode != "probability":
             raise ValueError(f"windows={self.windows} need mode='probability', not {self.mode!r}.")
         if self.windows and self.roi is not None:
             raise ValueError(f"windows={self.windows} reach beyond roi=; leave out one of them.")
         if self.references is not None:
-            self.references = self._check_references(self.references)
+            self._put("references", self._check_references(self.references))
         in_force = self._in_force
         self._wording = Wording(**{name: in_force[name] for name in Wording._fields})
         super().__post_init__()
@@ -278,10 +278,23 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             raise ValueError(f"class_name={class_name!r}; it must be a word such as 'screw'.")
         prompts = self._wording.prompts_for(class_name)
         with self._lock:
-            self._prompts, self.class_name = prompts, class_name
-            if self._learnt.of_references is not None:  # of another class: they are read again
-                self._learnt = replace(self._learnt, references=None, of_references=None)
+            self._prompts = prompts
+            self._put("class_name", class_name)
+            self._forget_thresholds_of_references()
         return self
+
+    def _change(self, name: str, value: Any) -> None:
+        if name == "class_name":
+            raise AttributeError("class_name cannot be assigned; use set_class_name().")
+        super()._change(name, value)
+        if name in SHARES:
+            self._forget_thresholds_of_references()
+
+    def _forget_thresholds_of_references(self) -> None:
+        """Read the references again when the thresholds are wanted that follow from them."""
+        with self._lock:
+            if self._learnt.of_references is not None:
+                self._learnt = replace(self._learnt, references=None, of_references=None)
 
     def fit(
         self,
@@ -323,7 +336,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             lesson = self._learn_references(items, canvas, "references", told)
         with self._lock:
             self._take_over(lesson)
-            self.references = items
+            self._put("references", items)
         return self
 
     def read_references(self) -> VisionOpenCLIPPromptScore:
@@ -623,7 +636,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
     def _restore(self, checkpoint: Checkpoint) -> VisionOpenCLIPPromptScore:
         with self._lock:
             super()._restore(checkpoint)
-            self.references = None  # those of the checkpoint take their place
+            self._put("references", None)  # those of the checkpoint take their place
         return self
 
     def _learnt_facts(self) -> dict[str, str]:

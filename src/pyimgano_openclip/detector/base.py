@@ -54,7 +54,9 @@ METADATA = {
     "provider": "pyimgano-openclip",
     "provider_version": __version__,
 }
-LIVE = {"on_error"}  # settings that can be changed without fitting again
+FREE = {"on_error", "channel_order"}  # settings on which nothing depends that is learnt
+SHARES = {"contamination", "confidence"}  # on which only thresholds depend
+CHANGEABLE = FREE | SHARES | {"batch_size"}
 FITTED = ("threshold_", "labels_", "decision_scores_")  # what the host sets and reads, too
 LOG = logging.getLogger("pyimgano_openclip")
 AT_FIRST = 64  # images of a list from which a canvas is chosen
@@ -103,18 +105,15 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
     _refused_from: ClassVar[float] = math.inf
 
     def __post_init__(self) -> None:
-        check_number("contamination", self.contamination, above=0, most=0.5)
+        for name in CHANGEABLE & self.__dict__.keys():
+            self._put(name, self._checked(name, self.__dict__[name]))
         check_choice("aggregation_method", self.aggregation_method, AGGREGATIONS)
         if self.aggregation_topk is not None:
             topk = check_number("aggregation_topk", self.aggregation_topk, above=0, most=1)
-            self.aggregation_topk = topk
-        if self.batch_size is not None:
-            check_count("batch_size", self.batch_size)
-        check_choice("channel_order", self.channel_order, ORDERS)
-        check_choice("on_error", self.on_error, ON_ERROR)
+            self._put("aggregation_topk", topk)
         check_seed(self.random_seed)
         if isinstance(self.openclip_pretrained, os.PathLike):
-            self.openclip_pretrained = os.fspath(self.openclip_pretrained)
+            self._put("openclip_pretrained", os.fspath(self.openclip_pretrained))
         super().__init__(contamination=self.contamination)
         if self.embedder is not None and self.smallest_defect is not None:
             raise ValueError(
@@ -179,7 +178,43 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "threshold_":
             value = spans.check_threshold(name, value, self._largest_score(self._learnt))
-        super().__setattr__(name, value)
+        if name not in self.__dict__ or name not in self.__dataclass_fields__:
+            super().__setattr__(name, value)
+        elif value is not self.__dict__[name]:
+            self._change(name, value)
+
+    def _put(self, name: str, value: Any) -> None:
+        """Set an argument to what it means, or to what a checkpoint has."""
+        self.__dict__[name] = value
+
+    def _checked(self, name: str, value: Any) -> Any:
+        """An argument that can be changed later on, if it is in range."""
+        if name == "contamination":
+            return check_number(name, value, above=0, most=0.5)
+        if name in FREE:
+            check_choice(name, value, ON_ERROR if name == "on_error" else ORDERS)
+        elif value is not None:
+            check_count(name, value)
+        return value
+
+    def _change(self, name: str, value: Any) -> None:
+        """Change an argument after construction, by assignment.
+
+        Raises:
+            AttributeError: If more than thresholds depends on it.
+        """
+        if name not in CHANGEABLE:
+            raise AttributeError(
+                f"{name} of {type(self).__name__} cannot be assigned, since the model or what was "
+                f"learnt depends on it; use set_params({name}=...), which discards what was learnt."
+            )
+        value = self._checked(name, value)
+        with self._lock:
+            self._put(name, value)
+            if name == "batch_size" and not isinstance(self._embedder, InjectedEmbedder):
+                self._embedder.batch_size = value
+            if name in SHARES and hasattr(self, "decision_scores_"):
+                self._process_decision_scores()
 
     def _shares(self) -> dict[str, Any]:
         """What a checkpoint keeps of the arguments that a threshold follows from."""
@@ -643,9 +678,11 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
     def set_params(self, **params: Any) -> Self:
         """Change settings.
 
-        ``on_error`` can be changed at any time. Any other setting resets the detector: everything
-        that was fitted or loaded is discarded, including a ``threshold_`` set by the caller and the
-        choice of ``use_pot_thresholding()``.
+        ``on_error`` and ``channel_order`` can be changed at any time. Any other setting resets the
+        detector: everything that was fitted or loaded is discarded, including a ``threshold_`` set
+        by the caller and the choice of ``use_pot_thresholding()``. By assignment
+        ``contamination`` and ``confidence`` can be changed as well, which the thresholds follow,
+        and ``batch_size``; the others raise an AttributeError.
 
         Raises:
             ValueError: If a name is unknown or a value is out of range; nothing changes then.
@@ -654,19 +691,19 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         unknown = sorted(set(params) - set(current))
         if unknown:
             raise ValueError(f"{type(self).__name__} has no parameter {', '.join(unknown)}.")
-        if set(params) <= LIVE:
-            check_choice("on_error", params.get("on_error", self.on_error), ON_ERROR)
-            self.on_error = params.get("on_error", self.on_error)
+        if set(params) <= FREE:
+            for name, value in params.items():
+                setattr(self, name, value)
             return self
         changed = {**current, **params}
         type(self)(**changed)  # raises before anything has changed
         with self._lock:
+            self._forget(*FITTED, *changed)
             self.__init__(**changed)  # type: ignore[misc]
-            self._forget()
         return self
 
-    def _forget(self) -> None:
-        for name in FITTED:
+    def _forget(self, *names: str) -> None:
+        for name in names:
             self.__dict__.pop(name, None)
 
     def save_checkpoint(self, path: str | os.PathLike[str]) -> Path:
@@ -714,9 +751,9 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         """Take over what is in a checkpoint, completely or not at all."""
         restored = saving.restored(self, checkpoint)
         with self._lock:
-            self._learnt, self.contamination = restored.learnt, restored.contamination
-            self._embedder = restored.embedder
-            self._forget()
+            self._learnt, self._embedder = restored.learnt, restored.embedder
+            self._put("contamination", restored.contamination)
+            self._forget(*FITTED)
             self.__dict__.update(restored.fitted)
             self._cache.clear()
         return self
