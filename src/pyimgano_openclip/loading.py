@@ -108,10 +108,9 @@ def make_detector(found: type[Detector], arguments: Mapping[str, Any]) -> Detect
 
 def _arguments(checkpoint: Checkpoint, found: type[OpenCLIPDetector]) -> dict[str, Any]:
     """The constructor arguments in the header; the rest is compared when the file is loaded."""
-    known, model = signature(found).parameters, checkpoint.header["model"]
-    settings = {
-        name: value for name, value in checkpoint.header["settings"].items() if name in known
-    }
+    known, header = signature(found).parameters, checkpoint.header
+    given, model = {**header.get("learning", {}), **header["settings"]}, header["model"]
+    settings = {name: value for name, value in given.items() if name in known}
     if "name" not in model:
         return settings
     source = {"openclip_model_name": model["name"], "openclip_pretrained": model["pretrained"]}

@@ -44,6 +44,11 @@ MODEL = {
     "openclip_pretrained",
     "pretrained",
 }  # identified by the weights instead
+# Those on which only depends how more is learnt; saved, but a loaded detector may have others.
+LEARNING = {
+    "coreset_sampling_ratio", "max_patches", "memory_bank_dtype", "max_comparisons",
+    "threshold_rule", "random_seed",
+}  # fmt: skip
 TRAINING_SCORES = "training_scores"
 CALIBRATION, PARTS = "calibration_scores", "calibration_parts"
 
@@ -85,6 +90,7 @@ def _content(detector: OpenCLIPDetector) -> tuple[dict[str, Any], Arrays]:
         "detector": type(detector).__name__,
         "model": _model(detector),
         "settings": _scoring_settings(detector),
+        "learning": {name: getattr(detector, name) for name in LEARNING if hasattr(detector, name)},
         **detector._shares(),
         "canvas": learnt.canvas,
         "threshold": getattr(detector, "threshold_", None),
