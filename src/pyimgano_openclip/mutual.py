@@ -14,7 +14,7 @@ import numpy as np
 
 from .arrays import Size
 from .bank.copies import tell_copies
-from .bank.matches import Match
+from .bank.matches import Match, as_given
 from .checks import check_choice, check_count, one_of
 from .detector.base import METADATA, TAGS, OpenCLIPDetector, items_of
 from .detector.learnt import Calibration, Learnt, Lesson, Scores
@@ -253,7 +253,9 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             scoring = self._freeze(items_of(image))
             scorer = cast(Pooled, self._learnt).filled
         scored = self._look(image, scoring, with_tokens=True)
-        return [] if scored.tokens is None else least_and_most(scorer, scored, count)
+        if scored.tokens is None:
+            return []
+        return as_given(least_and_most(scorer, scored, count), scorer.pool.numbers)
 
     @property
     def _recipe(self) -> Recipe:
@@ -330,8 +332,8 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         met = self._compare(items, canvas, gaps, skip_unreadable=skip_unreadable)
         if met.pool is None:
             raise ValueError(f"None of the {len(items)} images can be read: {gaps.named}")
-        found = [item for place, item in enumerate(items) if place not in met.missing]
-        tell_copies(found, met.pool.numbers)
+        places = [place for place in range(len(items)) if place not in met.missing]
+        tell_copies([items[place] for place in places], met.pool.numbers, places=places)
         scorer = self._scorer_of(met.pool, canvas)
         scores = np.array([scored.image for scored in scorer.training], dtype=np.float64)
         own = scores[list(met.pool.numbers)]

@@ -12,7 +12,7 @@ import numpy as np
 from .arrays import Floats, Indices, Size
 from .bank.copies import distinct
 from .bank.enrolment import Added, Enrolment, near_images
-from .bank.matches import Match, nearest_matches
+from .bank.matches import Match, as_given, nearest_matches
 from .bank.memory_bank import MOST_SEEN, ROW_TYPES, MemoryBank, RowType
 from .bank.relatives import INDEPENDENT, Relatives, more_groups
 from .bank.scorer import NearestScorer, scored_by
@@ -369,7 +369,8 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         if scored.tokens is None:
             return []
         own = learnt.left_out_with(scored.tokens.identity)
-        return nearest_matches(learnt.filled, scored, count, self._views(), own)
+        found = nearest_matches(learnt.filled, scored, count, self._views(), own)
+        return as_given(found, learnt.numbers)
 
     def region_threshold(self) -> float:
         """Map value that a pixel has to exceed to be hot in :meth:`explain`.

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Floats, Indices, Size
-from .bank.copies import tell_copies
+from .bank.copies import distinct, tell_copies
 from .bank.relatives import told_groups
 from .bank.roll import Roll
 from .bank.whole import Whole
@@ -522,7 +522,8 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         copies = relatives.copies(roll.sketches, roll.grids)
         whole = Whole.of(roll.portraits, relatives.left_out(copies, roll.sketches))
         learnt = replace(learnt, canvas=canvas, references=kept, whole=whole)
-        return self._lesson(learnt, scored, roll.given, parts=relatives.parts(len(scored)))
+        parts = relatives.parts(len(scored))
+        return self._lesson(learnt, scored, roll.given, distinct(copies), parts)
 
     def _learn_references(
         self,
@@ -582,8 +583,8 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         learnt: Taught,
         scored: Sequence[ImageScores],
         given: Sequence[int],
-        apart: Indices | None = None,
-        parts: Indices | None = None,
+        apart: Indices,
+        parts: Indices | None,
     ) -> Lesson:
         """What follows from the scores of images, and from which of them each item is.
 
@@ -591,14 +592,13 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             learnt: What has been learnt but the thresholds.
             scored: Scores of the images, each once.
             given: Index of the image that each item is.
-            apart: Indices of images that are no near copies of each other; None for all.
+            apart: Indices of images that are no near copies of each other.
             parts: The part that each image shows; None if each shows another.
         """
         scores = np.array([found.image for found in scored], dtype=np.float64)
         peaks = np.array([found.anomaly_map().max() for found in scored], dtype=np.float64)
-        kept = slice(None) if apart is None else apart
-        parts = None if parts is None else parts[kept]
-        known, of_peaks = (Calibration.of(values[kept], parts) for values in (scores, peaks))
+        parts = None if parts is None else parts[apart]
+        known, of_peaks = (Calibration.of(values[apart], parts) for values in (scores, peaks))
         label, region = (
             upper_quantile(calibration, self.contamination, self.confidence)
             for calibration in (known, of_peaks)

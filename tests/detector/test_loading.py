@@ -53,6 +53,14 @@ def test_what_changes_no_score_may_differ(tmp_path):
     assert (found.knn_backend, found.batch_size) == ("sklearn", 2)
 
 
+@pytest.mark.parametrize(("fitted", "loaded"), [("float32", "float32"), ("auto", "auto")])
+def test_float32_stays_unless_told_otherwise(fitted, loaded, tmp_path):
+    path = patchknn(precision=fitted).fit(NORMAL).save_checkpoint(tmp_path / "saved.safetensors")
+    assert load_detector(path, embedder=ColourEmbedder()).precision == loaded
+    other = load_detector(path, embedder=ColourEmbedder(), precision="bfloat16")
+    assert other.precision == "bfloat16"
+
+
 def test_what_a_bank_grows_by_comes_from_the_file(tmp_path):
     given = {"max_patches": 37, "coreset_sampling_ratio": 0.5, "random_seed": 5}
     saved = patchknn(**given, memory_bank_dtype="float16").fit(NORMAL)

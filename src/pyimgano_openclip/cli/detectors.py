@@ -111,8 +111,8 @@ def _check_name(model: str) -> None:
 
 
 def _working(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("device", "precision", "batch_size")
-    return {name: getattr(options, name) for name in names}
+    given = {name: getattr(options, name) for name in ("device", "precision", "batch_size")}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _looking(options: argparse.Namespace) -> dict[str, Any]:

@@ -726,8 +726,9 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
     def load_checkpoint(self, path: str | os.PathLike[str]) -> Self:
         """Load the state of a detector that was saved with equal settings and an equal model.
 
-        Scores, maps and threshold are then equal to those of the saved detector; ``contamination``
-        and ``confidence`` are loaded as well. The model's weights are loaded for comparison.
+        Scores, maps and threshold are then equal to those of the saved detector, scores and maps up
+        to rounding where the tower computes in another precision; ``contamination`` and
+        ``confidence`` are loaded as well. The model's weights are loaded for comparison.
 
         A loaded patch-kNN detector recognises its training images, which keep their training
         scores, unless the file is from version 0.1.0: then they find their own patches in the bank,

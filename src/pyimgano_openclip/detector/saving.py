@@ -90,7 +90,7 @@ def _content(detector: OpenCLIPDetector) -> tuple[dict[str, Any], Arrays]:
         "detector": type(detector).__name__,
         "model": _model(detector),
         "settings": _scoring_settings(detector),
-        "learning": {name: getattr(detector, name) for name in LEARNING if hasattr(detector, name)},
+        "learning": _settings_of_learning(detector),
         **detector._shares(),
         "canvas": learnt.canvas,
         "threshold": getattr(detector, "threshold_", None),
@@ -191,6 +191,13 @@ def _scoring_settings(detector: OpenCLIPDetector) -> dict[str, Any]:
     scoring["roi"] = None if detector._roi is None else detector._roi.stored()
     # Not an argument of every detector, but another version may change the default.
     return {**scoring, "dimension": getattr(detector._embedder, "dimension", None)}
+
+
+def _settings_of_learning(detector: OpenCLIPDetector) -> dict[str, Any]:
+    """What a loaded detector has unless it is told otherwise."""
+    found = {name: getattr(detector, name) for name in LEARNING if hasattr(detector, name)}
+    # Float32 can be computed everywhere, and whoever chose it has a threshold of its scores.
+    return {**found, **({"precision": "float32"} if detector.precision == "float32" else {})}
 
 
 def _model(detector: OpenCLIPDetector) -> dict[str, Any]:

@@ -147,9 +147,8 @@ def _working(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
-        default="auto",
-        help="precision of the image tower (default: auto, bfloat16 where the hardware supports "
-        "it)",
+        help="precision of the image tower (default: float32 if a saved detector was fitted with "
+        "it, else auto: bfloat16 where the hardware supports it)",
     )
     parser.add_argument(
         "--batch-size",
