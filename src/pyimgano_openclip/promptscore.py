@@ -204,7 +204,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         random_seed: Seed of whatever is random: the weights of an untrained model, the coreset of a
             memory bank.
         channel_order: Channel order of arrays and tensors: ``"rgb"``, or ``"bgr"`` as OpenCV reads
-            them. Files are not affected.
+            them. Files are not affected. Can be changed at any time.
         on_error: How to handle unreadable images during scoring: ``"raise"`` a ValueError, or
             ``"nan"`` to set their scores and maps to NaN and their labels to 1, with one warning
             that counts them. Unreadable images to learn from always raise. Can be changed at any
@@ -448,6 +448,12 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
     def _settings_of_learning(self) -> frozenset[str]:
         # stored in the file in any case
         return frozenset({"text_features_normal", "text_features_anomaly", "references"})
+
+    def _live_settings(self) -> frozenset[str]:
+        given = self.references or ()
+        if all(in_rgb(item, "bgr") is item for item in given):
+            return super()._live_settings()
+        return super()._live_settings() - {"channel_order"}  # in which they are read as well
 
     def _ready(self, items: Sequence[Item]) -> Taught:
         """What has been learnt, with the references read and the texts encoded."""

@@ -54,7 +54,8 @@ METADATA = {
     "provider": "pyimgano-openclip",
     "provider_version": __version__,
 }
-LIVE = {"on_error"}  # settings that can be changed without fitting again
+# Settings that can be changed without fitting again, and their values.
+LIVE: Mapping[str, tuple[str, ...]] = {"channel_order": ORDERS, "on_error": ON_ERROR}
 FITTED = ("threshold_", "labels_", "decision_scores_")  # what the host sets and reads, too
 LOG = logging.getLogger("pyimgano_openclip")
 AT_FIRST = 64  # images of a list from which a canvas is chosen
@@ -110,8 +111,8 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
             self.aggregation_topk = topk
         if self.batch_size is not None:
             check_count("batch_size", self.batch_size)
-        check_choice("channel_order", self.channel_order, ORDERS)
-        check_choice("on_error", self.on_error, ON_ERROR)
+        for name, values in LIVE.items():
+            check_choice(name, getattr(self, name), values)
         check_seed(self.random_seed)
         if isinstance(self.openclip_pretrained, os.PathLike):
             self.openclip_pretrained = os.fspath(self.openclip_pretrained)
@@ -188,6 +189,10 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
     def _settings_of_learning(self) -> frozenset[str]:
         """Arguments that may differ from those of a checkpoint, since no score depends on them."""
         return frozenset()
+
+    def _live_settings(self) -> frozenset[str]:
+        """Arguments that can be changed now without fitting again."""
+        return frozenset(LIVE)
 
     def _learnt_facts(self) -> dict[str, str]:
         """What has been learnt, in words; see ``showing.py``."""
@@ -643,9 +648,10 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
     def set_params(self, **params: Any) -> Self:
         """Change settings.
 
-        ``on_error`` can be changed at any time. Any other setting resets the detector: everything
-        that was fitted or loaded is discarded, including a ``threshold_`` set by the caller and the
-        choice of ``use_pot_thresholding()``.
+        ``on_error`` and ``channel_order`` can be changed at any time, the latter unless there are
+        arrays among ``references``. Any other setting resets the detector: everything that was
+        fitted or loaded is discarded, including a ``threshold_`` set by the caller and the choice
+        of ``use_pot_thresholding()``.
 
         Raises:
             ValueError: If a name is unknown or a value is out of range; nothing changes then.
@@ -654,9 +660,12 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         unknown = sorted(set(params) - set(current))
         if unknown:
             raise ValueError(f"{type(self).__name__} has no parameter {', '.join(unknown)}.")
-        if set(params) <= LIVE:
-            check_choice("on_error", params.get("on_error", self.on_error), ON_ERROR)
-            self.on_error = params.get("on_error", self.on_error)
+        if set(params) <= self._live_settings():
+            for name, value in params.items():
+                check_choice(name, value, LIVE[name])
+            with self._lock:
+                for name, value in params.items():
+                    setattr(self, name, value)
             return self
         changed = {**current, **params}
         type(self)(**changed)  # raises before anything has changed
@@ -691,6 +700,8 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
 
         Scores, maps and threshold are then equal to those of the saved detector; ``contamination``
         and ``confidence`` are loaded as well. The model's weights are loaded for comparison.
+        ``channel_order`` stays that of this detector: it tells where arrays come from, not what was
+        learnt.
 
         A loaded patch-kNN detector recognises its training images, which keep their training
         scores, unless the file is from version 0.1.0: then they find their own patches in the bank,

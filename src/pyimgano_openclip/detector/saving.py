@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # Constructor arguments that affect where and how to compute, not the scores.
 WORKING = {
     "embedder", "device", "batch_size", "precision", "contamination", "confidence", "random_seed",
-    "on_error",
+    "channel_order", "on_error",
 }  # fmt: skip
 MODEL = {
     "openclip_model_name",
@@ -84,7 +84,8 @@ def _content(detector: OpenCLIPDetector) -> tuple[dict[str, Any], Arrays]:
         "package_version": __version__,
         "detector": type(detector).__name__,
         "model": _model(detector),
-        "settings": _scoring_settings(detector),
+        # By which load_detector() goes unless it is told another.
+        "settings": {**_scoring_settings(detector), "channel_order": detector.channel_order},
         **detector._shares(),
         "canvas": learnt.canvas,
         "threshold": getattr(detector, "threshold_", None),
@@ -143,7 +144,7 @@ def _expect_settings(detector: OpenCLIPDetector, checkpoint: Checkpoint) -> None
     header, name = checkpoint.header, type(detector).__name__
     checkpoint.expect("detector", header["detector"], name, "Load it with that class.")
     saved, own = header["settings"], _scoring_settings(detector)
-    for name in sorted({*saved, *own}):
+    for name in sorted({*saved, *own} - WORKING):
         if name == "roi":
             _expect_roi(saved.get(name), own[name], checkpoint)
             continue
