@@ -39,8 +39,9 @@ def load_detector(
     Args:
         path: File written by ``save_checkpoint``, or ``*.onnx`` written by ``export_onnx``.
         overrides: Detector arguments that depend on the machine: ``device``, ``precision``,
-            ``batch_size``; ``openclip_model_name`` and ``openclip_pretrained`` if the same weights
-            have another name here; ``embedder`` if the detector was fitted with a custom embedder.
+            ``batch_size``; ``channel_order`` if arrays have another one here;
+            ``openclip_model_name`` and ``openclip_pretrained`` if the same weights have another
+            name here; ``embedder`` if the detector was fitted with a custom embedder.
             Arguments that change no score, such as ``knn_backend``, are accepted too. A detector
             that was fitted with ``precision="float32"`` has it again unless told otherwise. Of an
             exported detector, those of :class:`~.runtime.OnnxDetector`.

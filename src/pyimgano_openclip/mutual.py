@@ -165,7 +165,7 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         random_seed: Seed of whatever is random: the weights of an untrained model, the sample that
             each image of a large pool is compared with.
         channel_order: Channel order of arrays and tensors: ``"rgb"``, or ``"bgr"`` as OpenCV reads
-            them. Files are not affected.
+            them. Files are not affected. Can be changed at any time.
         on_error: How to handle unreadable images during scoring: ``"raise"`` a ValueError, or
             ``"nan"`` to set their scores and maps to NaN and their labels to 1, with one warning
             that counts them. Unreadable images to learn from always raise. Can be changed at any

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Floats, Indices, Size
-from .bank.copies import distinct, tell_copies
+from .bank.copies import tell_copies
 from .bank.relatives import told_groups
 from .bank.roll import Roll
 from .bank.whole import Whole
@@ -206,7 +206,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         random_seed: Seed of whatever is random: the weights of an untrained model, the coreset of a
             memory bank.
         channel_order: Channel order of arrays and tensors: ``"rgb"``, or ``"bgr"`` as OpenCV reads
-            them. Files are not affected.
+            them. Files are not affected. Can be changed at any time.
         on_error: How to handle unreadable images during scoring: ``"raise"`` a ValueError, or
             ``"nan"`` to set their scores and maps to NaN and their labels to 1, with one warning
             that counts them. Unreadable images to learn from always raise. Can be changed at any
@@ -464,6 +464,12 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         # stored in the file in any case
         return frozenset({"text_features_normal", "text_features_anomaly", "references"})
 
+    def _live_settings(self) -> frozenset[str]:
+        given = self.references or ()
+        if all(in_rgb(item, "bgr") is item for item in given):
+            return super()._live_settings()
+        return super()._live_settings() - {"channel_order"}  # in which they are read as well
+
     def _ready(self, items: Sequence[Item]) -> Taught:
         """What has been learnt, with the references read and the texts encoded."""
         with self._lock:
@@ -523,7 +529,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         whole = Whole.of(roll.portraits, relatives.left_out(copies, roll.sketches))
         learnt = replace(learnt, canvas=canvas, references=kept, whole=whole)
         parts = relatives.parts(len(scored))
-        return self._lesson(learnt, scored, roll.given, distinct(copies), parts)
+        return self._lesson(learnt, scored, roll.given, roll.apart(copies), parts)
 
     def _learn_references(
         self,

@@ -54,9 +54,10 @@ METADATA = {
     "provider": "pyimgano-openclip",
     "provider_version": __version__,
 }
-FREE = {"on_error", "channel_order"}  # settings on which nothing depends that is learnt
+# Settings that can be changed without fitting again, and their values.
+LIVE: Mapping[str, tuple[str, ...]] = {"channel_order": ORDERS, "on_error": ON_ERROR}
 SHARES = {"contamination", "confidence"}  # on which only thresholds depend
-CHANGEABLE = FREE | SHARES | {"batch_size"}
+CHANGEABLE = {*LIVE, *SHARES, "batch_size"}
 FITTED = ("threshold_", "labels_", "decision_scores_")  # what the host sets and reads, too
 LOG = logging.getLogger("pyimgano_openclip")
 AT_FIRST = 64  # images of a list from which a canvas is chosen
@@ -191,8 +192,8 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         """An argument that can be changed later on, if it is in range."""
         if name == "contamination":
             return check_number(name, value, above=0, most=0.5)
-        if name in FREE:
-            check_choice(name, value, ON_ERROR if name == "on_error" else ORDERS)
+        if name in LIVE:
+            check_choice(name, value, LIVE[name])
         elif value is not None:
             check_count(name, value)
         return value
@@ -203,7 +204,7 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         Raises:
             AttributeError: If more than thresholds depends on it.
         """
-        if name not in CHANGEABLE:
+        if name not in {*self._live_settings(), *SHARES, "batch_size"}:
             raise AttributeError(
                 f"{name} of {type(self).__name__} cannot be assigned, since the model or what was "
                 f"learnt depends on it; use set_params({name}=...), which discards what was learnt."
@@ -223,6 +224,10 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
     def _settings_of_learning(self) -> frozenset[str]:
         """Arguments that may differ from those of a checkpoint, since no score depends on them."""
         return frozenset()
+
+    def _live_settings(self) -> frozenset[str]:
+        """Arguments that can be changed now without fitting again."""
+        return frozenset(LIVE)
 
     def _learnt_facts(self) -> dict[str, str]:
         """What has been learnt, in words; see ``showing.py``."""
@@ -678,11 +683,12 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
     def set_params(self, **params: Any) -> Self:
         """Change settings.
 
-        ``on_error`` and ``channel_order`` can be changed at any time. Any other setting resets the
-        detector: everything that was fitted or loaded is discarded, including a ``threshold_`` set
-        by the caller and the choice of ``use_pot_thresholding()``. By assignment
-        ``contamination`` and ``confidence`` can be changed as well, which the thresholds follow,
-        and ``batch_size``; the others raise an AttributeError.
+        ``on_error`` and ``channel_order`` can be changed at any time, the latter unless there are
+        arrays among ``references``. Any other setting resets the detector: everything that was
+        fitted or loaded is discarded, including a ``threshold_`` set by the caller and the choice
+        of ``use_pot_thresholding()``. By assignment ``contamination`` and ``confidence`` can be
+        changed as well, which the thresholds follow, and ``batch_size``; the others raise an
+        AttributeError.
 
         Raises:
             ValueError: If a name is unknown or a value is out of range; nothing changes then.
@@ -691,9 +697,12 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         unknown = sorted(set(params) - set(current))
         if unknown:
             raise ValueError(f"{type(self).__name__} has no parameter {', '.join(unknown)}.")
-        if set(params) <= FREE:
+        if set(params) <= self._live_settings():
             for name, value in params.items():
-                setattr(self, name, value)
+                check_choice(name, value, LIVE[name])
+            with self._lock:
+                for name, value in params.items():
+                    self._put(name, value)
             return self
         changed = {**current, **params}
         type(self)(**changed)  # raises before anything has changed
@@ -729,6 +738,8 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         Scores, maps and threshold are then equal to those of the saved detector, scores and maps up
         to rounding where the tower computes in another precision; ``contamination`` and
         ``confidence`` are loaded as well. The model's weights are loaded for comparison.
+        ``channel_order`` stays that of this detector: it tells where arrays come from, not what was
+        learnt.
 
         A loaded patch-kNN detector recognises its training images, which keep their training
         scores, unless the file is from version 0.1.0: then they find their own patches in the bank,

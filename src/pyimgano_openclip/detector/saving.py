@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 # Constructor arguments that affect where and how to compute, not the scores.
 WORKING = {
     "embedder", "device", "batch_size", "precision", "contamination", "confidence", "random_seed",
-    "on_error",
+    "channel_order", "on_error",
 }  # fmt: skip
 MODEL = {
     "openclip_model_name",
@@ -47,7 +47,7 @@ MODEL = {
 # Those on which only depends how more is learnt; saved, but a loaded detector may have others.
 LEARNING = {
     "coreset_sampling_ratio", "max_patches", "memory_bank_dtype", "max_comparisons",
-    "threshold_rule", "random_seed",
+    "threshold_rule", "random_seed", "channel_order",
 }  # fmt: skip
 TRAINING_SCORES = "training_scores"
 CALIBRATION, PARTS = "calibration_scores", "calibration_parts"
@@ -149,7 +149,7 @@ def _expect_settings(detector: OpenCLIPDetector, checkpoint: Checkpoint) -> None
     header, name = checkpoint.header, type(detector).__name__
     checkpoint.expect("detector", header["detector"], name, "Load it with that class.")
     saved, own = header["settings"], _scoring_settings(detector)
-    for name in sorted({*saved, *own}):
+    for name in sorted({*saved, *own} - WORKING):
         if name == "roi":
             _expect_roi(saved.get(name), own[name], checkpoint)
             continue

@@ -134,6 +134,15 @@ def read_brightness(path: Path) -> npt.NDArray[Any]:
         return np.asarray(image if deep else to_rgb(image, background=0))
 
 
+def picture_of(content: bytes) -> Image.Image:
+    """Open the content of an image file as a Pillow image, which is not decoded yet.
+
+    Raises:
+        UnreadableError: If it cannot be opened as an image.
+    """
+    return _open(f"file of {len(content)} bytes", content).__enter__()
+
+
 def image_size(item: Item) -> Size:
     """Return (height, width) of an image as a viewer shows it, without decoding it.
 

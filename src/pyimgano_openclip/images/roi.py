@@ -289,6 +289,16 @@ def digest(roi: Roi) -> str:
     return of_bytes(repr(told).encode())
 
 
+def identity_within(image: str, roi: Roi | None, area: Area | None) -> str:
+    """The identity of an image of which only that area is looked at.
+
+    Of masks by name it has its own, since it may have another one elsewhere.
+    """
+    if area is None or not isinstance(roi, MaskFolder):
+        return image
+    return f"{image} {digest(area)}"
+
+
 def around(inside: Inside) -> tuple[slice, slice]:
     """The smallest rectangle that holds all that is looked at."""
     rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
@@ -393,7 +403,7 @@ def _in_folder(given: Any) -> MaskFolder:
     path = Path(given)
     if not path.is_dir():
         raise ValueError(
-            f"roi: there is no folder of masks {path}; pass the one that there is here as roi."
+            f"roi: there is no folder of masks {path}; pass the one that there is here: roi=DIR."
         )
     return MaskFolder(path)
 

@@ -118,6 +118,16 @@ def _roi(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _masks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--roi",
+        type=roi,
+        metavar="DIR",
+        help="where the folder of masks is that tells a detector saved with one where to look; "
+        "what else it looks at is in its file",
+    )
+
+
 def _parts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--group-by",
@@ -185,6 +195,7 @@ _GROUPS = {
     "words": _words,
     "resolution": _resolution,
     "roi": _roi,
+    "masks": _masks,
     "parts": _parts,
     "working": _working,
     "reading": _reading,
