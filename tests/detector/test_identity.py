@@ -9,11 +9,11 @@ import pytest
 from PIL import Image
 
 from pyimgano_openclip import load_detector
-from pyimgano_openclip.bank.copies import CopiesWarning
+from pyimgano_openclip.bank.copies import CopiesWarning, distinct
 from pyimgano_openclip.samples import make_sample
 
-from helpers.detectors import EACH, KINDS, on_bundled, patchknn
-from helpers.embedders import red_images, with_green
+from helpers.detectors import EACH, KINDS, mutual, on_bundled, patchknn
+from helpers.embedders import FileEmbedder, red_images, with_green
 
 NORMAL = red_images(6)
 
@@ -194,6 +194,33 @@ def test_near_copies_do_not_lower_the_threshold(again, settings, family):
         assert 0.85 * plain.threshold_ < detector.threshold_ < 1.15 * plain.threshold_
         fresh = [make_sample(family, seed=seed, size=(160, 240)).image for seed in range(50, 60)]
         assert detector.predict(fresh).sum() <= plain.predict(fresh).sum() + 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["patchknn", "promptscore", "mutual"])
+def test_frames_of_one_image_promise_as_little_as_one(kind):
+    pytest.importorskip("open_clip")
+    frame = make_sample("leather", seed=0, size=(160, 240)).image
+    frames = [frame.copy() for _ in range(12)]
+    for number, changed in enumerate(frames):
+        changed[number, number] ^= 1
+    if kind == "mutual":
+        assert len(distinct(on_bundled(kind).fit(frames).pool_.near)) == 1
+        return
+    assert on_bundled(kind).fit(frames).promise().count == 1
+
+
+@pytest.mark.filterwarnings("ignore::pyimgano_openclip.bank.copies.CopiesWarning")
+@pytest.mark.parametrize("build", [patchknn, mutual])
+def test_training_images_are_numbered_as_they_were_given(build, tmp_path):
+    paths = [str(tmp_path / f"{number}.png") for number in range(8)]
+    for path, image in zip(paths, [NORMAL[0], *NORMAL, with_green(NORMAL[0], 10, 20)], strict=True):
+        Image.fromarray(image).save(path)
+    detector = build(embedder=FileEmbedder()).fit(paths)
+    matches = detector.nearest(paths[-1], 8)
+    assert len({match.path for match in matches}) > 1
+    for match in matches:
+        assert paths.index(match.path) == match.training_image != 1
 
 
 @pytest.mark.slow
