@@ -13,6 +13,7 @@ WORDS = {
     "open_clip.list_models()": "pyimgano-openclip towers",
     "set_most_pixels() of pyimgano_openclip.images.opening": "--max-pixels N",
     "roi=DIR": "--roi DIR",
+    "set threshold_": "give --threshold",
     "vision_openclip_patchknn": "patch-kNN (no --class-name)",
 }
 SHOWN = 5  # names listed before "and 7 more"

@@ -58,6 +58,8 @@ def remember(options: argparse.Namespace, done: Run, stored: Stored) -> None:
         **_request(options),
         "detector": stored.facts(),
         "settings": plain(_lasting(done.settings)),
+        # Of the detector's own threshold; what another promises is told where it is loaded.
+        "promise": done.settings.get(FALSE_ALARMS) if options.threshold is None else None,
     })  # fmt: skip
 
 
@@ -81,13 +83,16 @@ def _run(options: argparse.Namespace) -> Answer | None:
     tally = _tally(results, detector, found.images)
     how = {"maps": options.maps, "overlays": options.overlays}
     drawing = draw_all(results, detector, tally.records, **how, more=False)
-    return answer(options, found, Run(results, detector, drawing, tally, known["settings"]))
+    settings = known["settings"]
+    if options.threshold is None and known["promise"] is not None:
+        settings = {**settings, FALSE_ALARMS: known["promise"]}
+    return answer(options, found, Run(results, detector, drawing, tally, settings))
 
 
 def _is_same(options: argparse.Namespace, known: Mapping[str, Any]) -> bool:
     """Whether the earlier run was asked for the same scores, and nothing of it may have changed."""
     request = _request(options)
-    if known.keys() != {*request, "detector", "settings"}:
+    if known.keys() != {*request, "detector", "settings", "promise"}:
         return False
     return all(request[name] == known[name] for name in request) and not _may_change(options)
 

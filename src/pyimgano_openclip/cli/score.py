@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
+import time
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -20,6 +21,7 @@ from ..files.digest import digest_of_file
 from ..images.roi import digest
 from ..maps.gaps import UnreadableImageWarning
 from ..mutual import VisionOpenCLIPMutual
+from ..pool.gathering import TooFewError
 from ..promptscore import VisionOpenCLIPPromptScore
 from .answer import Answer
 from .cluster import Cluster, joined
@@ -43,7 +45,7 @@ def run(options: argparse.Namespace) -> Answer:
 
 def _run(options: argparse.Namespace) -> Answer:
     found = search(options)
-    detector = _detector(options, found.images)
+    detector, seconds = _detector(options, found.images)
     detector.on_error = options.on_error
     own = getattr(detector, "threshold_", None)
     if options.threshold is not None:
@@ -60,24 +62,39 @@ def _run(options: argparse.Namespace) -> Answer:
             overwrite=options.overwrite,
             cluster=None if options.ray is None else stack.enter_context(joined(options)),
         )
+    done.tally.seconds += seconds
     if options.threshold is None:
         own = detector.label_threshold()
     remember(options, done, _stored(detector, own))
     return answer(options, found, done)
 
 
-def _detector(options: argparse.Namespace, sources: Sequence[ImageFile]) -> OpenCLIPDetector:
-    """A saved detector, or a zero-shot one, or one that compares the images with each other."""
+def _detector(
+    options: argparse.Namespace, sources: Sequence[ImageFile]
+) -> tuple[OpenCLIPDetector, float]:
+    """A saved detector, or a zero-shot one, or one that compares the images with each other.
+
+    Returns:
+        The detector, and how many seconds it took to compare the images.
+    """
     if options.detector is not None:
-        return saved_detector(options)
+        return saved_detector(options), 0.0
     if options.class_name is not None:
-        return new_detector(options)
+        return new_detector(options), 0.0
     detector = pool_detector(options)
     paths = [source.path for source in sources if source.problem is None]
+    _ = detector.model_identity  # loads it, which is no part of the speed
     with warnings.catch_warnings():
         # They are reported in the results and in the answer.
         warnings.simplefilter("ignore", UnreadableImageWarning)
-        return detector.fit(paths, skip_unreadable=options.on_error == "nan")
+        start = time.perf_counter()
+        try:
+            detector.fit(paths, skip_unreadable=options.on_error == "nan")
+        except TooFewError as error:
+            raise TooFewError(
+                f"{error} Otherwise pass --detector FILE of 'fit', or --class-name."
+            ) from error
+        return detector, time.perf_counter() - start
 
 
 def score_folder(

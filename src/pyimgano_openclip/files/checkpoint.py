@@ -155,6 +155,12 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     if not stat.S_ISREG(path.stat().st_mode):  # a named pipe would block forever
         raise CheckpointError(f"{path} is a directory or a device, not a file.")
+    if path.suffix == ".onnx":
+        raise CheckpointError(
+            f"{path} is an exported detector; expected the safetensors file that it was made of. "
+            "load_detector() scores with exported ones, and runtime/README.md says how other "
+            "programs do."
+        )
     try:
         arrays, notes = unpack(path.read_bytes())
     except ValueError as error:

@@ -60,9 +60,9 @@ class Gathering(NamedTuple):
             images, numbers, places, sketches, embeddings, flat = self._encode(read, count, spool)
             if len(images) < 2:
                 raise TooFewError(
-                    f"{count} images, of which {len(images)} can be read and differ: those of a "
-                    "pool are compared with each other, so it needs at least two different ones, "
-                    "better twenty."
+                    f"Of {count} image{'' if count == 1 else 's'} {len(images)} can be read and "
+                    "differ: those of a pool are compared with each other, so it needs at least "
+                    "two different ones, better twenty."
                 )
             near = near_copies(np.array(sketches), [image.grid for image in images], LIKELY)
             scores = self._scores(images, near, places, spool)
