@@ -43,6 +43,22 @@ def test_images_are_added_once_and_what_changed_is_said(saved, tmp_path, capsys)
 
 
 @pytest.mark.slow
+def test_a_chosen_threshold_stays_and_it_is_said(saved, tmp_path, capsys):
+    assert main(["threshold", str(saved), "0.15"]) == 0
+    capsys.readouterr()
+    more = leather(tmp_path / "more", 9)
+    (last,) = more.glob("008.png")
+    for images in (more, last):
+        assert main(["add", str(images), "--detector", str(saved)]) == 0
+        detector = load_detector(saved)
+        assert detector.threshold_ == 0.15
+        computed = f"by the training images it would be {detector.computed_threshold():.4g}\n"
+        assert f"threshold: 0.15, as chosen; {computed}" in capsys.readouterr().out
+    assert main(["threshold", str(saved), "--contamination", "0.1"]) == 0
+    assert load_detector(saved).threshold_ == detector.computed_threshold()
+
+
+@pytest.mark.slow
 def test_false_alarms_of_a_report_are_added_and_a_failure_leaves_the_file(saved, tmp_path, capsys):
     more = leather(tmp_path / "more", 9)
     images = [

@@ -89,6 +89,8 @@ def _is_known(detector: VisionOpenCLIPPatchKNN, path: Path) -> bool:
 def _state(detector: VisionOpenCLIPPatchKNN) -> dict[str, Any]:
     return {
         "threshold": detector.threshold_,
+        "threshold_chosen": detector.threshold_chosen_,
+        "computed_threshold": detector.computed_threshold(),
         "images": len(detector.memory_bank_.images),
         "patches": len(detector.memory_bank_),
         "covering_distance": detector.covering_distance_,
@@ -101,8 +103,17 @@ def _text(facts: Mapping[str, Any]) -> str:
     lines = [f"{counted(facts['added'], 'image')} added"]
     if known:
         lines[0] += f", {known} known already"
-    for name, form in (("threshold", ".4g"), ("images", "d"), ("patches", "d")):
-        lines.append(f"{name + ':':10} {before[name]:{form}} -> {after[name]:{form}}")
+    lines.append(f"threshold: {_threshold(before, after)}")
+    lines += [f"{name + ':':10} {before[name]} -> {after[name]}" for name in ("images", "patches")]
     lines += skipped_lines(facts)
     lines.append(f"saved:     {facts['file']}" if facts["added"] else "nothing to save")
     return "\n".join(lines)
+
+
+def _threshold(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    if not after["threshold_chosen"]:
+        return f"{before['threshold']:.4g} -> {after['threshold']:.4g}"
+    return (
+        f"{after['threshold']:.4g}, as chosen; by the training images it would be "
+        f"{after['computed_threshold']:.4g}"
+    )
