@@ -275,6 +275,12 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         return bank
 
     @property
+    def groups_(self) -> tuple[str, ...] | None:
+        """The group of each image in the bank, as :meth:`fit` was told; None if it was not."""
+        told: tuple[str, ...] | None = self._learnt.relatives.groups
+        return told
+
+    @property
     def covering_radius_(self) -> float:
         """Largest distance from a training patch to its nearest stored one; 0 if all are stored.
 

@@ -168,5 +168,9 @@ def test_parts_are_told_when_they_were_told_to_fit(tmp_path, monkeypatch, capsys
     assert "does not tell the group of part2_2.png" in capsys.readouterr().err
     assert path.read_bytes() == before
     assert main([*command, "--group-by", "prefix"]) == 0
-    assert "3 images added, 6 known already" in capsys.readouterr().out
-    assert load_detector(path).promise().count == 3
+    printed = capsys.readouterr().out
+    assert "3 images added, 6 known already" in printed
+    assert "parts:     2 -> 3" in printed
+    detector = load_detector(path)
+    assert detector.promise().count == 3
+    assert set(detector.groups_) == {"part0", "part1", "part2"}

@@ -19,7 +19,7 @@ from ..patchknn import VisionOpenCLIPPatchKNN
 from ..promptscore import VisionOpenCLIPPromptScore
 from .answer import Answer
 from .detectors import new_detector
-from .groups import groups_of
+from .groups import groups_of, parts_line
 from .images import ImageFile, most_pixels, search_images, skipped, skipped_lines
 from .messages import UsageError, counted, printable
 from .promised import promise_facts, tell_doubt
@@ -78,6 +78,7 @@ def _run(options: argparse.Namespace) -> Answer:
         **_bank_facts(detector),
         **resolution,
         **looked,
+        **({} if groups is None else {"parts": len(set(groups))}),
         "suspects": [
             {"image": str(paths[found.image]), "score": found.score, "times": found.times}
             for found in suspects
@@ -89,7 +90,8 @@ def _run(options: argparse.Namespace) -> Answer:
     text = f"{facts['detector']}: {images}, threshold {detector.threshold_:.4g}"
     seen = [f"resolution: {value}" for value in resolution.values()]
     seen += [f"{name}: {value}" for name, value in looked.items()]
-    notes = [f"{promise}", *seen, *_doubtful(paths, suspects), *skipped_lines(facts)]
+    parts = [] if groups is None else [parts_line(paths, groups, options.group_by)]
+    notes = [*parts, f"{promise}", *seen, *_doubtful(paths, suspects), *skipped_lines(facts)]
     lines = [text + _bank_line(facts), *notes, f"saved:  {options.out}"]
     return Answer("\n".join(lines), facts)
 
