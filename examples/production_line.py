@@ -27,13 +27,12 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 
-import numpy as np
-
-from pyimgano_openclip import load_detector, read_pixels
+from pyimgano_openclip import load_detector
+from pyimgano_openclip.maps.scores import ImageScores
 
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 PARTIAL_SUFFIXES = {".part", ".tmp"}
@@ -178,23 +177,24 @@ class Line:
             if self._has_line(arrival):
                 return None  # it was scored before a restart, or only its date is new
             try:
-                pixels = read_pixels(path)
+                start = time.perf_counter()
+                # A path, since its name may tell where to look; read once.
+                (scored,) = self.detector.score_iter([path], with_tokens=True)
                 if _version(path) != arrival.version or _digest(path) != arrival.digest:
                     return None  # it was written to meanwhile
-                return self._score(pixels)
+                return self._judge(scored, start)
             except ValueError as error:
-                arrival.problem = str(error)
+                arrival.problem = str(error).removeprefix("x[0]: ")
         # What was not inspected does not pass.
         return {"error": arrival.problem, "label": 1} if given_up else None
 
-    def _score(self, pixels: np.ndarray) -> dict:
-        start = time.perf_counter()
+    def _judge(self, scored: ImageScores, start: float) -> dict:
+        """What the line of a scored image says; the time is that of the performance counter."""
         detector = self.detector
-        (scored,) = detector.score_iter([pixels])
         anomalous = scored.image > detector.threshold_
         told = {} if scored.unlike is None else {"unlike": scored.unlike}
         if not anomalous:
-            self._passed.append(scored)
+            self._passed.append(replace(scored, tokens=None))
         if drift := self._drift():
             told["drift"] = drift
         return {
@@ -202,7 +202,7 @@ class Line:
             "label": int(anomalous),
             **told,
             "percentile": float(detector.score_percentile([scored.image])[0]),
-            "regions": [asdict(region) for region in detector.explain(pixels)] if anomalous else [],
+            "regions": [asdict(region) for region in detector.explain(scored)] if anomalous else [],
             "seconds": round(time.perf_counter() - start, 3),
         }
 

@@ -17,27 +17,26 @@ the results folder and the report of one machine.
 
 from __future__ import annotations
 
-import io
 import logging
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from .detector.base import OpenCLIPDetector
-from .images.reading import read_pixels
-from .images.unreadable import UnreadableError
+from .images.items import Item
+from .images.reading import picture_of
+from .images.unreadable import UnreadableError, attempt
 from .loading import load_saved
+from .maps.gaps import UnreadableImageWarning
 from .mutual import VisionOpenCLIPMutual
 
 STORE = 2**30  # bytes of memory for images on their way, where Ray is started here
-READERS = 2  # threads of a worker that decode images
 BATCH = 64  # images sent to a worker at a time
 REMEDY = "Ray is missing: pip install 'pyimgano-openclip[ray]'."
 
@@ -48,7 +47,8 @@ class Scorer:
     Args:
         saved: The content of a checkpoint, as :func:`packed` gives, or where Ray keeps it; the file
             need not lie where the worker is.
-        column: Name of the column of images: files as bytes, paths, or pixels (H, W, 3).
+        column: Name of the column of images: files as bytes, paths, or pixels (H, W, 3), which are
+            in the detector's ``channel_order``.
         settings: Arguments of :func:`~pyimgano_openclip.load_detector`, such as ``device``.
     """
 
@@ -56,7 +56,7 @@ class Scorer:
         self, saved: Any, column: str = "image", settings: Mapping[str, Any] | None = None
     ) -> None:
         self._column = column
-        self._detector = unpacked(saved, settings or {})
+        self._detector = unpacked(saved, {**(settings or {}), "on_error": "nan"})
 
     def __call__(self, rows: Any) -> Any:
         """Score the images of an Arrow table.
@@ -68,18 +68,17 @@ class Scorer:
             The table without image files, which are large; paths stay. Columns are added: ``score``
             (higher is more anomalous), ``label`` (1 is anomalous), ``percentile`` (share of
             training scores below; null without training), ``unlike`` (why an image is unlike the
-            training images as a whole, else null), ``error``. An image that cannot be read has no
-            score, an error, and the label 1: what was not inspected does not pass.
+            training images as a whole, else null), ``error``. An image that cannot be read, or that
+            has no mask in a folder of them, has no score, an error, and the label 1: what was not
+            inspected does not pass.
         """
         import pyarrow as pa
 
-        with ThreadPoolExecutor(READERS) as pool:
-            read = list(pool.map(_read, rows.column(self._column).to_pylist()))
-        images = [found for found in read if isinstance(found, np.ndarray)]
-        scored = iter(self._score(images))
+        items = [attempt(_item, cell) for cell in rows.column(self._column).to_pylist()]
+        scored = self._score([item for item in items if not isinstance(item, UnreadableError)])
         results = [
-            {"label": 1, "error": found} if isinstance(found, str) else next(scored)
-            for found in read
+            _unread(str(item)) if isinstance(item, UnreadableError) else next(scored)
+            for item in items
         ]
         if rows.schema.field(self._column).type != pa.string():
             rows = rows.drop_columns([self._column])
@@ -88,19 +87,26 @@ class Scorer:
             rows = rows.append_column(name, pa.array(values, kind))
         return rows
 
-    def _score(self, images: Sequence[np.ndarray[Any, Any]]) -> list[dict[str, Any]]:
-        if not images:
-            return []
-        found = list(self._detector.score_iter(images))
-        scores = np.array([scored.image for scored in found])
-        labels = np.asarray(self._detector.predict(images))  # just scored: costs nothing
-        shares: Sequence[float | None] = [None] * len(images)
-        if hasattr(self._detector, "decision_scores_"):
-            shares = self._detector.score_percentile(scores).tolist()
-        return [
-            {"score": scored.image, "label": label, "percentile": share, "unlike": scored.unlike}
-            for scored, label, share in zip(found, labels.tolist(), shares, strict=True)
-        ]
+    def _score(self, items: Sequence[Item]) -> Iterator[dict[str, Any]]:
+        if not items:
+            return
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UnreadableImageWarning)  # these are in the rows
+            found = list(self._detector.score_iter(items))
+        threshold = self._detector.label_threshold()
+        for scored in found:
+            if scored.error is not None:
+                yield _unread(scored.error)
+                continue
+            label = int(not scored.image <= threshold)
+            yield {"score": scored.image, "label": label, "unlike": scored.unlike} | self._share(
+                scored.image
+            )
+
+    def _share(self, score: float) -> dict[str, float]:
+        if not hasattr(self._detector, "decision_scores_"):
+            return {}
+        return {"percentile": float(self._detector.score_percentile([score])[0])}
 
 
 def score_dataset(
@@ -118,7 +124,8 @@ def score_dataset(
     Args:
         images: A ``ray.data.Dataset`` with a column of image files as bytes, of paths that every
             worker can open, or of pixels, as ``ray.data.read_images()`` gives.
-        detector: A detector that is ready to score, or the path of a saved one.
+        detector: A detector that is ready to score, or the path of a saved one. With masks by name
+            (``roi``), images have to be paths.
         column: Name of the column.
         workers: Detectors at work; None for one a GPU, or else for all processors but one, which
             reads the dataset.
@@ -256,14 +263,24 @@ def _placed(settings: Mapping[str, Any], gpus: float) -> dict[str, Any]:
     return {"device": "cuda" if gpus else "cpu", **settings}
 
 
-def _read(cell: Any) -> np.ndarray[Any, Any] | str:
-    """The pixels of a path, of an image file's content or of an array; or what is wrong with it."""
+def _item(cell: Any) -> Item:
+    """What detectors take for a path, an image file's content or pixels.
+
+    Raises:
+        UnreadableError: If it is none of these.
+    """
+    if isinstance(cell, bytes):
+        return picture_of(cell)
+    if not isinstance(cell, list):
+        return cell
     try:
-        if isinstance(cell, bytes):
-            return read_pixels(Image.open(io.BytesIO(cell)))
-        return read_pixels(np.asarray(cell, np.uint8) if isinstance(cell, list) else cell)
-    except (UnreadableError, ValueError, OSError) as error:
-        return str(error)
+        return np.asarray(cell, np.uint8)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise UnreadableError(f"list of {len(cell)} is not an image: {error}") from error
+
+
+def _unread(error: str) -> dict[str, Any]:
+    return {"label": 1, "error": error}
 
 
 def _results() -> dict[str, Any]:

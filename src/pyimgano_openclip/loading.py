@@ -39,9 +39,11 @@ def load_detector(
     Args:
         path: File written by ``save_checkpoint``, or ``*.onnx`` written by ``export_onnx``.
         overrides: Detector arguments that depend on the machine: ``device``, ``precision``,
-            ``batch_size``; ``openclip_model_name`` and ``openclip_pretrained`` if the same weights
-            have another name here; ``embedder`` if the detector was fitted with a custom embedder.
-            Arguments that change no score, such as ``knn_backend``, are accepted too. Of an
+            ``batch_size``; ``channel_order`` if arrays have another one here;
+            ``openclip_model_name`` and ``openclip_pretrained`` if the same weights have another
+            name here; ``embedder`` if the detector was fitted with a custom embedder.
+            Arguments that change no score, such as ``knn_backend``, are accepted too. A detector
+            that was fitted with ``precision="float32"`` has it again unless told otherwise. Of an
             exported detector, those of :class:`~.runtime.OnnxDetector`.
 
     Returns:
@@ -108,10 +110,9 @@ def make_detector(found: type[Detector], arguments: Mapping[str, Any]) -> Detect
 
 def _arguments(checkpoint: Checkpoint, found: type[OpenCLIPDetector]) -> dict[str, Any]:
     """The constructor arguments in the header; the rest is compared when the file is loaded."""
-    known, model = signature(found).parameters, checkpoint.header["model"]
-    settings = {
-        name: value for name, value in checkpoint.header["settings"].items() if name in known
-    }
+    known, header = signature(found).parameters, checkpoint.header
+    given, model = {**header.get("learning", {}), **header["settings"]}, header["model"]
+    settings = {name: value for name, value in given.items() if name in known}
     if "name" not in model:
         return settings
     source = {"openclip_model_name": model["name"], "openclip_pretrained": model["pretrained"]}

@@ -14,7 +14,7 @@ import numpy as np
 
 from .arrays import Size
 from .bank.copies import tell_copies
-from .bank.matches import Match
+from .bank.matches import Match, as_given
 from .checks import check_choice, check_count, one_of
 from .detector.base import METADATA, TAGS, OpenCLIPDetector, items_of
 from .detector.learnt import Calibration, Learnt, Lesson, Scores
@@ -133,7 +133,9 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             polygon [(x, y), ...], or a list of these, in pixels, or in shares of the sides if all
             numbers are in [0, 1] and one is a float. A patch counts if half of it is inside; a part
             that holds half of none counts with all that it touches. The others count neither in
-            what is learnt nor in scores and regions; the map is 0 there. None for everywhere.
+            what is learnt nor in scores and regions; the map is 0 there. But the tower sees whole
+            images: patches inside change a little with what is outside, and much where that turns
+            into something else, so crop images whose surroundings vary. None for everywhere.
         recipe: ``"fused"`` compares the tokens of all depths and windows as one. ``"musc"`` is the
             published method: four depths and three windows compared apart, the mean distance to the
             nearest 30 % of the images, the maximum of the map as image score, averaged over images
@@ -163,7 +165,7 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         random_seed: Seed of whatever is random: the weights of an untrained model, the sample that
             each image of a large pool is compared with.
         channel_order: Channel order of arrays and tensors: ``"rgb"``, or ``"bgr"`` as OpenCV reads
-            them. Files are not affected.
+            them. Files are not affected. Can be changed at any time.
         on_error: How to handle unreadable images during scoring: ``"raise"`` a ValueError, or
             ``"nan"`` to set their scores and maps to NaN and their labels to 1, with one warning
             that counts them. Unreadable images to learn from always raise. Can be changed at any
@@ -251,7 +253,9 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             scoring = self._freeze(items_of(image))
             scorer = cast(Pooled, self._learnt).filled
         scored = self._look(image, scoring, with_tokens=True)
-        return [] if scored.tokens is None else least_and_most(scorer, scored, count)
+        if scored.tokens is None:
+            return []
+        return as_given(least_and_most(scorer, scored, count), scorer.pool.numbers)
 
     @property
     def _recipe(self) -> Recipe:
@@ -328,8 +332,8 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         met = self._compare(items, canvas, gaps, skip_unreadable=skip_unreadable)
         if met.pool is None:
             raise ValueError(f"None of the {len(items)} images can be read: {gaps.named}")
-        found = [item for place, item in enumerate(items) if place not in met.missing]
-        tell_copies(found, met.pool.numbers)
+        places = [place for place in range(len(items)) if place not in met.missing]
+        tell_copies([items[place] for place in places], met.pool.numbers, places=places)
         scorer = self._scorer_of(met.pool, canvas)
         scores = np.array([scored.image for scored in scorer.training], dtype=np.float64)
         own = scores[list(met.pool.numbers)]

@@ -12,7 +12,7 @@ import numpy as np
 from .arrays import Floats, Indices, Size
 from .bank.copies import distinct
 from .bank.enrolment import Added, Enrolment, near_images
-from .bank.matches import Match, nearest_matches
+from .bank.matches import Match, as_given, nearest_matches
 from .bank.memory_bank import MOST_SEEN, ROW_TYPES, MemoryBank, RowType
 from .bank.relatives import INDEPENDENT, Relatives, more_groups, told_groups
 from .bank.scorer import NearestScorer, scored_by
@@ -170,7 +170,9 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             polygon [(x, y), ...], or a list of these, in pixels, or in shares of the sides if all
             numbers are in [0, 1] and one is a float. A patch counts if half of it is inside; a part
             that holds half of none counts with all that it touches. The others count neither in
-            what is learnt nor in scores and regions; the map is 0 there. None for everywhere.
+            what is learnt nor in scores and regions; the map is 0 there. But the tower sees whole
+            images: patches inside change a little with what is outside, and much where that turns
+            into something else, so crop images whose surroundings vary. None for everywhere.
         layers: Relative depths of the feature tokens, each in (0, 1]. The tower is not run deeper
             than the last one. With ``smallest_defect`` half the smallest of them is added, but not
             for the whole image beside windows, since small things are told best early in the tower.
@@ -210,7 +212,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         random_seed: Seed of whatever is random: the weights of an untrained model, the coreset of a
             memory bank.
         channel_order: Channel order of arrays and tensors: ``"rgb"``, or ``"bgr"`` as OpenCV reads
-            them. Files are not affected.
+            them. Files are not affected. Can be changed at any time.
         on_error: How to handle unreadable images during scoring: ``"raise"`` a ValueError, or
             ``"nan"`` to set their scores and maps to NaN and their labels to 1, with one warning
             that counts them. Unreadable images to learn from always raise. Can be changed at any
@@ -252,7 +254,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
     def __post_init__(self) -> None:
         check_backend(self.knn_backend)
         ratio = check_number("coreset_sampling_ratio", self.coreset_sampling_ratio, above=0, most=1)
-        self.coreset_sampling_ratio = ratio
+        self._put("coreset_sampling_ratio", ratio)
         check_choice("memory_bank_dtype", self.memory_bank_dtype, ROW_TYPES)
         check_count("n_neighbors", self.n_neighbors)
         check_count("rotations", self.rotations, most=360)
@@ -374,7 +376,8 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         if scored.tokens is None:
             return []
         own = learnt.left_out_with(scored.tokens.identity)
-        return nearest_matches(learnt.filled, scored, count, self._views(), own)
+        found = nearest_matches(learnt.filled, scored, count, self._views(), own)
+        return as_given(found, learnt.numbers)
 
     def region_threshold(self) -> float:
         """Map value that a pixel has to exceed to be hot in :meth:`explain`.

@@ -18,7 +18,7 @@ from .bank.relatives import told_groups
 from .bank.roll import Roll
 from .bank.whole import Whole
 from .checks import check_choice, check_number, one_of
-from .detector.base import METADATA, TAGS, Labels
+from .detector.base import METADATA, SHARES, TAGS, Labels
 from .detector.calibrated import CalibratedDetector
 from .detector.learnt import Calibration, Learnt, Lesson, Scores
 from .detector.promises import upper_quantile
@@ -188,7 +188,9 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             polygon [(x, y), ...], or a list of these, in pixels, or in shares of the sides if all
             numbers are in [0, 1] and one is a float. A patch counts if half of it is inside; a part
             that holds half of none counts with all that it touches. The others count neither in
-            what is learnt nor in scores and regions; the map is 0 there. None for everywhere.
+            what is learnt nor in scores and regions; the map is 0 there. But the tower sees whole
+            images: patches inside change a little with what is outside, and much where that turns
+            into something else, so crop images whose surroundings vary. None for everywhere.
         attention: Side path of the patch tokens: ``"vv"``, ``"qq"``, ``"kk"``, or ``"none"`` for
             the plain last tokens; ``"auto"`` is ``"vv"`` if the tower has a side path.
         stages: Number of depths at which the side path is read.
@@ -217,7 +219,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         random_seed: Seed of whatever is random: the weights of an untrained model, the coreset of a
             memory bank.
         channel_order: Channel order of arrays and tensors: ``"rgb"``, or ``"bgr"`` as OpenCV reads
-            them. Files are not affected.
+            them. Files are not affected. Can be changed at any time.
         on_error: How to handle unreadable images during scoring: ``"raise"`` a ValueError, or
             ``"nan"`` to set their scores and maps to NaN and their labels to 1, with one warning
             that counts them. Unreadable images to learn from always raise. Can be changed at any
@@ -260,13 +262,13 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         self._recipe = recipe_named(self.recipe)
         check_choice("mode", self.mode, MODES)
         check_choice("attention", self.attention, ATTENTIONS)
-        self.windows = check_windows(self.windows)
+        self._put("windows", check_windows(self.windows))
         if self.windows and self.mode != "probability":
             raise ValueError(f"windows={self.windows} need mode='probability', not {self.mode!r}.")
         if self.windows and self.roi is not None:
             raise ValueError(f"windows={self.windows} reach beyond roi=; leave out one of them.")
         if self.references is not None:
-            self.references = self._check_references(self.references)
+            self._put("references", self._check_references(self.references))
         in_force = self._in_force
         self._wording = Wording(**{name: in_force[name] for name in Wording._fields})
         super().__post_init__()
@@ -291,10 +293,23 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             raise ValueError(f"class_name={class_name!r}; it must be a word such as 'screw'.")
         prompts = self._wording.prompts_for(class_name)
         with self._lock:
-            self._prompts, self.class_name = prompts, class_name
-            if self._learnt.of_references is not None:  # of another class: they are read again
-                self._learnt = replace(self._learnt, references=None, of_references=None)
+            self._prompts = prompts
+            self._put("class_name", class_name)
+            self._forget_thresholds_of_references()
         return self
+
+    def _change(self, name: str, value: Any) -> None:
+        if name == "class_name":
+            raise AttributeError("class_name cannot be assigned; use set_class_name().")
+        super()._change(name, value)
+        if name in SHARES:
+            self._forget_thresholds_of_references()
+
+    def _forget_thresholds_of_references(self) -> None:
+        """Read the references again when the thresholds are wanted that follow from them."""
+        with self._lock:
+            if self._learnt.of_references is not None:
+                self._learnt = replace(self._learnt, references=None, of_references=None)
 
     def fit(
         self,
@@ -336,7 +351,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             lesson = self._learn_references(items, canvas, "references", told)
         with self._lock:
             self._take_over(lesson)
-            self.references = items
+            self._put("references", items)
         return self
 
     def read_references(self) -> VisionOpenCLIPPromptScore:
@@ -465,6 +480,12 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         # stored in the file in any case
         return frozenset({"text_features_normal", "text_features_anomaly", "references"})
 
+    def _live_settings(self) -> frozenset[str]:
+        given = self.references or ()
+        if all(in_rgb(item, "bgr") is item for item in given):
+            return super()._live_settings()
+        return super()._live_settings() - {"channel_order"}  # in which they are read as well
+
     def _ready(self, items: Sequence[Item]) -> Taught:
         """What has been learnt, with the references read and the texts encoded."""
         with self._lock:
@@ -523,7 +544,8 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         copies = relatives.copies(roll.sketches, roll.grids)
         whole = Whole.of(roll.portraits, relatives.left_out(copies, roll.sketches))
         learnt = replace(learnt, canvas=canvas, references=kept, whole=whole)
-        return self._lesson(learnt, scored, roll.given, parts=relatives.parts(len(scored)))
+        parts = relatives.parts(len(scored))
+        return self._lesson(learnt, scored, roll.given, roll.apart(copies), parts)
 
     def _learn_references(
         self,
@@ -583,8 +605,8 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         learnt: Taught,
         scored: Sequence[ImageScores],
         given: Sequence[int],
-        apart: Indices | None = None,
-        parts: Indices | None = None,
+        apart: Indices,
+        parts: Indices | None,
     ) -> Lesson:
         """What follows from the scores of images, and from which of them each item is.
 
@@ -592,15 +614,14 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             learnt: What has been learnt but the thresholds.
             scored: Scores of the images, each once.
             given: Index of the image that each item is.
-            apart: Indices of images that are no near copies of each other; None for all.
+            apart: Indices of images that are no near copies of each other.
             parts: The part that each image shows; None if each shows another.
         """
         scores = np.array([found.image for found in scored], dtype=np.float64)
         peaks = np.array([found.anomaly_map().max() for found in scored], dtype=np.float64)
-        kept = slice(None) if apart is None else apart
-        known = Calibration.of(scores[kept], None if parts is None else parts[kept])
-        thresholds = self._thresholds(known, peaks[kept])
-        learnt = replace(learnt, thresholds=thresholds, of_references=None, peaks=peaks[kept])
+        known = Calibration.of(scores[apart], None if parts is None else parts[apart])
+        thresholds = self._thresholds(known, peaks[apart])
+        learnt = replace(learnt, thresholds=thresholds, of_references=None, peaks=peaks[apart])
         return Lesson(learnt, scores[list(given)], known)
 
     def _thresholds(self, known: Calibration, peaks: Scores) -> Thresholds:
@@ -652,7 +673,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
     def _restore(self, checkpoint: Checkpoint) -> VisionOpenCLIPPromptScore:
         with self._lock:
             super()._restore(checkpoint)
-            self.references = None  # those of the checkpoint take their place
+            self._put("references", None)  # those of the checkpoint take their place
         return self
 
     def _learnt_facts(self) -> dict[str, str]:

@@ -1,13 +1,17 @@
 """The option --roi: where `fit` and `score` look, and what the report shows of it."""
 
+import json
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from pyimgano_openclip import load_detector
 from pyimgano_openclip.cli import main
 from pyimgano_openclip.cli.arguments.shared import roi
 
-from helpers.detectors import patchknn
+from helpers.detectors import on_bundled, patchknn
 from helpers.runs import RecordingEmbedder, fitted_detector, leather, lines_of, scored
 
 ABOVE = np.arange(30)[:, None] < np.full((1, 45), 15)  # of parts of 30 x 45; defects are below
@@ -98,6 +102,76 @@ def test_fit_and_score_look_at_a_region(tmp_path, capsys):
     assert "was saved with roi" in capsys.readouterr().err
     assert main([*command, "--overwrite", "--roi", "[0, 0, 65, 8]"]) == 1
     assert "reaches beyond it: the image has 48 x 64 pixels" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def moved(tmp_path_factory):
+    """Images, a detector that was fitted with their masks, and another place with the masks."""
+    folder = tmp_path_factory.mktemp("moved")
+    images, masks = leather(folder / "images", 6), folder / "masks"
+    masks.mkdir()
+    left = np.arange(64)[None] < np.full((48, 1), 32)
+    for path in images.iterdir():
+        Image.fromarray(left).save(masks / path.name)
+    saved = folder / "few.safetensors"
+    detector = on_bundled("patchknn", roi=masks).fit(sorted(images.iterdir())[:4])
+    detector.save_checkpoint(saved)
+    on_bundled("patchknn", roi=left).fit(sorted(images.iterdir())[:4]).save_checkpoint(
+        folder / "one.safetensors"
+    )
+    return images, saved, masks.rename(folder / "elsewhere")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["evaluate", "add", "score"])
+def test_masks_that_have_moved_are_asked_for_by_the_option(command, moved, tmp_path, capsys):
+    images, saved, masks = moved
+    saved = shutil.copy(saved, tmp_path)
+    places = [str(images), str(leather(tmp_path / "bad", 1))][: 2 if command == "evaluate" else 1]
+    arguments = [command, *places, "--detector", saved, "--json"]
+    if command == "score":
+        arguments += ["--out", str(tmp_path / "out")]
+    assert main(arguments) == 1
+    message = "masks; pass the one that there is here: --roi DIR."
+    assert message in capsys.readouterr().err
+    assert main([*arguments, "--roi", str(masks)]) == 0
+
+
+@pytest.mark.slow
+def test_a_detector_put_beside_is_told_of_masks_only_if_it_has_some(moved, tmp_path, capsys):
+    images, saved, masks = moved
+    command = ["evaluate", str(images), str(leather(tmp_path / "bad", 1)), "--roi", str(masks)]
+    one = saved.with_name("one.safetensors")
+    for pair in ((saved, saved), (saved, one), (one, saved)):
+        first, second = map(str, pair)
+        assert main([*command, "--detector", first, "--compare", second, "--json"]) == 0
+        measured = json.loads(capsys.readouterr().out)["detectors"].values()
+        assert len({found["auroc"] for found in measured}) == 1
+    assert main([*command, "--detector", str(one)]) == 1
+    assert "one.safetensors was saved with roi = mask of 48 x 64" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_images_with_masks_are_added_once(moved, tmp_path, capsys):
+    images, saved, masks = moved
+    saved = shutil.copy(saved, tmp_path)
+    command = ["add", str(images), "--detector", saved, "--json", "--roi", str(masks)]
+    for added in (2, 0):
+        assert main(command) == 0
+        assert json.loads(capsys.readouterr().out)["added"] == added
+    assert load_detector(saved).roi_.path == masks  # which the file now names
+    extra = leather(tmp_path / "extra", 7)
+    for path in sorted(extra.iterdir())[:6]:
+        path.unlink()
+    assert main([*command[:1], str(extra), *command[2:]]) == 1
+    assert "006.png: there is no mask of it in" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_detector_with_masks_by_name_is_not_exported_wherever_they_are(moved, tmp_path, capsys):
+    _, saved, _ = moved
+    assert main(["export", str(saved), "--to", str(tmp_path / "few.onnx")]) == 1
+    assert "has a mask for each image, which a file cannot hold" in capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -104,7 +104,6 @@ def test_a_chosen_threshold_stays_when_images_are_added_until_it_is_computed(tmp
     detector.threshold_ = 0.15
     assert (detector.threshold_chosen_, detector.computed_threshold()) == (True, usual.threshold_)
     detector = patchknn().load_checkpoint(detector.save_checkpoint(tmp_path / "chosen"))
-    detector.contamination = 0.3
     for more in (NORMAL[8:], NORMAL[8:9], [with_green(NORMAL[0], 10, 20)]):  # the second is known
         detector.partial_fit(more)
         assert (detector.threshold_, detector.threshold_chosen_) == (0.15, True)
@@ -115,6 +114,11 @@ def test_a_chosen_threshold_stays_when_images_are_added_until_it_is_computed(tmp
     assert not patchknn().load_checkpoint(usual.save_checkpoint(tmp_path / "d")).threshold_chosen_
     usual.partial_fit(NORMAL[8:])
     assert usual.threshold_ == patchknn().fit(NORMAL).threshold_
+    for name, share in (("contamination", 0.3), ("confidence", 0.5)):  # the threshold follows
+        detector.threshold_ = 0.15
+        setattr(detector, name, share)
+        assert detector.threshold_ == detector.computed_threshold()
+        assert not detector.threshold_chosen_
     for anew in (lambda: detector.fit(NORMAL), lambda: detector.set_params(contamination=0.2)):
         detector.threshold_ = 0.15
         assert not anew().threshold_chosen_
@@ -128,7 +132,7 @@ def test_a_threshold_that_is_chosen_first_stays_when_the_first_images_come():
     assert detector.promise().count == len(NORMAL)
 
 
-@pytest.mark.parametrize("settings", [{}, {"confidence": 0.8}])
+@pytest.mark.parametrize("settings", [{}, {"confidence": 0.6}])
 def test_another_contamination_moves_both_thresholds_by_prompts(settings, tmp_path):
     images = [with_green(image, 10, 20, side=2 + n) for n, image in enumerate(NORMAL)]
     detector = promptscore(**settings, contamination=0.2).fit(images)

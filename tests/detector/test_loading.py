@@ -53,7 +53,33 @@ def test_what_changes_no_score_may_differ(tmp_path):
     assert (found.knn_backend, found.batch_size) == ("sklearn", 2)
 
 
-@pytest.mark.parametrize("change", [{"detector": "Unknown"}, {"settings": 3}, {"model": None}])
+@pytest.mark.parametrize(("fitted", "loaded"), [("float32", "float32"), ("auto", "auto")])
+def test_float32_stays_unless_told_otherwise(fitted, loaded, tmp_path):
+    path = patchknn(precision=fitted).fit(NORMAL).save_checkpoint(tmp_path / "saved.safetensors")
+    assert load_detector(path, embedder=ColourEmbedder()).precision == loaded
+    other = load_detector(path, embedder=ColourEmbedder(), precision="bfloat16")
+    assert other.precision == "bfloat16"
+
+
+def test_what_a_bank_grows_by_comes_from_the_file(tmp_path):
+    given = {"max_patches": 37, "coreset_sampling_ratio": 0.5, "random_seed": 5}
+    saved = patchknn(**given, memory_bank_dtype="float16").fit(NORMAL)
+    path = saved.save_checkpoint(tmp_path / "saved.safetensors")
+    found = load_detector(path, embedder=ColourEmbedder())
+    assert {name: getattr(found, name) for name in given} == given
+    assert found.memory_bank_dtype == "float16"
+    more = [with_green(image, 10, 20) for image in NORMAL]
+    assert len(found.partial_fit(more).memory_bank_) == 37
+    np.testing.assert_array_equal(
+        found.decision_function(IMAGES), saved.partial_fit(more).decision_function(IMAGES)
+    )
+    other = load_detector(path, embedder=ColourEmbedder(), max_patches=20)
+    assert len(other.partial_fit(more).memory_bank_) == 20
+
+
+@pytest.mark.parametrize(
+    "change", [{"detector": "Unknown"}, {"settings": 3}, {"model": None}, {"learning": 3}]
+)
 def test_a_file_of_no_known_detector_is_refused(change, tmp_path):
     path = patchknn().fit(NORMAL).save_checkpoint(tmp_path / "saved.safetensors")
     saved = read_checkpoint(path)

@@ -68,8 +68,7 @@ def test_a_changed_file_is_read_again(tmp_path):
 def test_changed_settings_do_not_answer_from_memory():
     detector, image = promptscore(), with_green(NORMAL[0], 10, 20)
     detector.decision_function([image])
-    detector.mode = "diff"
-    detector.aggregation_method = "mean"
+    detector.set_params(mode="diff", aggregation_method="mean")
     fresh = promptscore(mode="diff", aggregation_method="mean").decision_function([image])
     assert detector.decision_function([image]) == fresh
 

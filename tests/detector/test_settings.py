@@ -17,7 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 from pyimgano_openclip import VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore
 from pyimgano_openclip.detector.base import OpenCLIPDetector
 
-from helpers.detectors import EACH, patchknn, promptscore
+from helpers.detectors import EACH, mutual, patchknn, promptscore
 from helpers.embedders import red_images
 
 NORMAL = red_images(12)
@@ -37,6 +37,53 @@ def test_every_setting_can_be_read_and_changed(build):
     with pytest.raises(ValueError, match="contamination"):
         detector.set_params(contamination=0.7)
     assert detector.contamination == 0.3
+
+
+@EACH
+def test_what_more_than_thresholds_depends_on_cannot_be_assigned(build):
+    detector = build()
+    free = {"on_error", "channel_order", "contamination", "confidence", "batch_size"}
+    for fitted in (False, True):
+        if fitted:
+            detector.fit(NORMAL)
+        for name in detector.get_params().keys() - free:
+            before = getattr(detector, name)
+            with pytest.raises(AttributeError, match=f"{name}.* cannot be assigned.*use set_"):
+                setattr(detector, name, "another")
+            assert getattr(detector, name) is before
+            setattr(detector, name, before)
+
+
+@pytest.mark.parametrize("build", [patchknn, promptscore, mutual])
+def test_thresholds_follow_what_is_assigned(build):
+    images = red_images(12)
+    for green, image in enumerate(images):
+        image[..., 1] = 4 * green
+    detector = build().fit(images)
+    for share in (0.4, 0.2, 0.1):
+        fresh = build(contamination=share).fit(images)
+        detector.contamination = share
+        assert detector.threshold_ == fresh.threshold_
+        np.testing.assert_array_equal(detector.labels_, fresh.labels_)
+    for wrong in (0, -1, 5, "high", None):
+        with pytest.raises(ValueError, match="contamination"):
+            detector.contamination = wrong
+    assert detector.contamination == 0.1
+    with pytest.raises(ValueError, match="on_error"):
+        detector.on_error = "NaN"
+    with pytest.raises(ValueError, match="batch_size"):
+        detector.batch_size = 0
+    detector.batch_size = 3
+    assert detector.batch_size == 3
+
+
+def test_the_threshold_follows_an_assigned_confidence():
+    detector = patchknn().fit(NORMAL)
+    detector.confidence = 0.5
+    assert detector.threshold_ == patchknn(confidence=0.5).fit(NORMAL).threshold_
+    with pytest.raises(ValueError, match="confidence"):
+        detector.confidence = 1.5
+    assert detector.confidence == 0.5
 
 
 @EACH

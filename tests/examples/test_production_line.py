@@ -53,16 +53,25 @@ def lines_of(out):
     return [json.loads(line) for line in out.read_text().splitlines()]
 
 
+def before_scoring(monkeypatch, act):
+    """Do something with the path of each image before it is scored."""
+    score_iter = VisionOpenCLIPPatchKNN.score_iter
+
+    def score(detector, images, **how):
+        for path in images:
+            act(path)
+        return score_iter(detector, images, **how)
+
+    monkeypatch.setattr(VisionOpenCLIPPatchKNN, "score_iter", score)
+
+
 class Watched:
     """A line whose clock stands still until it is told to go on."""
 
     def __init__(self, example, folder, saved, out, monkeypatch):
         self.now, self.read = 0.0, []
-        read_pixels = example.read_pixels
         monkeypatch.setattr(example.time, "monotonic", lambda: self.now)
-        monkeypatch.setattr(
-            example, "read_pixels", lambda path: self.read.append(path.name) or read_pixels(path)
-        )
+        before_scoring(monkeypatch, lambda path: self.read.append(path.name))
         self.journal = example.Journal(out)
         self.line = example.Line(folder, load_detector(saved), self.journal, SETTLE, PATIENCE)
 
@@ -110,6 +119,31 @@ def test_every_image_becomes_one_line(incoming, saved, tmp_path, capsys):
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == lines_of(out)
 
 
+def test_files_have_their_own_colours_and_masks_by_name(incoming, tmp_path):
+    normal = [make_sample("tile", seed=seed, size=(72, 96)).image for seed in range(20, 26)]
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    left = np.arange(96)[None] < np.full((72, 1), 48)
+    for number, pixels in enumerate(normal):
+        Image.fromarray(pixels).save(incoming / f"{number}.png")
+        Image.fromarray(left).save(masks / f"{number}.png")
+    seen = VisionOpenCLIPPatchKNN(openclip_model_name="bundled", channel_order="bgr", jitter=0)
+    looked = VisionOpenCLIPPatchKNN(openclip_model_name="bundled", roi=masks, jitter=0)
+    seen.fit([pixels[..., ::-1] for pixels in normal])
+    looked.fit(sorted(incoming.iterdir()))
+    for name, detector in {"seen": seen, "looked": looked}.items():
+        saved, out = tmp_path / f"{name}.safetensors", tmp_path / f"{name}.jsonl"
+        detector.save_checkpoint(saved)
+        arguments = [str(incoming), "--detector", str(saved), "--out", str(out), "--once", *HURRY]
+        load("production_line").main(arguments)
+        assert [line["score"] for line in lines_of(out)] == detector.decision_scores_.tolist()
+    (incoming / "unknown.png").write_bytes(tile(3))
+    load("production_line").main(arguments)
+    unknown = lines_of(out)[-1]
+    assert unknown["label"] == 1
+    assert unknown["error"].startswith(f"{incoming / 'unknown.png'}: there is no mask of it in")
+
+
 def test_a_file_that_grows_is_not_read(watched, incoming, tmp_path):
     content, path = tile(0), incoming / "part.png"
     for share in (0.2, 0.5, 0.8):
@@ -139,20 +173,13 @@ def test_a_writer_that_pauses_makes_no_error(watched, incoming, tmp_path):
 
 
 def test_a_file_written_to_while_it_is_read_waits(watched, incoming, monkeypatch, tmp_path):
-    path, example = incoming / "part.png", sys.modules["production_line"]
+    path = incoming / "part.png"
     path.write_bytes(tile(0))
     changed = tile(1) + b"more"
-    read_pixels = example.read_pixels
-
-    def read_while_it_is_written(path):
-        pixels = read_pixels(path)
-        path.write_bytes(changed)
-        return pixels
-
-    monkeypatch.setattr(example, "read_pixels", read_while_it_is_written)
-    watched.look(0)
-    assert watched.look(2) == 1
-    monkeypatch.setattr(example, "read_pixels", read_pixels)
+    with monkeypatch.context() as meanwhile:
+        before_scoring(meanwhile, lambda path: path.write_bytes(changed))
+        watched.look(0)
+        assert watched.look(2) == 1
     watched.look(0)
     assert watched.look(2) == 0
     (line,) = lines_of(tmp_path / "line.jsonl")
@@ -273,16 +300,16 @@ def test_a_signal_ends_after_the_line_in_progress(number, incoming, saved, tmp_p
         (incoming / f"{seed}.png").write_bytes(tile(seed))
     out, example = tmp_path / "line.jsonl", load("production_line")
     arguments = [str(incoming), "--detector", str(saved), "--out", str(out), *HURRY]
-    before, score = signal.getsignal(number), example.Line._score
+    before, judge = signal.getsignal(number), example.Line._judge
     scored = []
 
-    def score_and_signal(line, pixels):
-        scored.append(pixels.shape)
+    def judge_and_signal(line, found, start):
+        scored.append(found.size)
         if len(scored) == 3:
             signal.raise_signal(number)
-        return score(line, pixels)
+        return judge(line, found, start)
 
-    monkeypatch.setattr(example.Line, "_score", score_and_signal)
+    monkeypatch.setattr(example.Line, "_judge", judge_and_signal)
     example.main(arguments)
     assert [line["file"] for line in lines_of(out)] == ["0.png", "1.png", "2.png"]
     assert signal.getsignal(number) is before

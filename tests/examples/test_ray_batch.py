@@ -44,4 +44,4 @@ def test_a_table_of_image_files_is_scored_as_in_one_process(tmp_path):
     assert np.allclose(found["score"].to_pylist()[:11], expected, rtol=0, atol=1e-6)
     assert found["label"].to_pylist() == [*detector.predict(images).tolist(), 1]
     assert found["score"][11].as_py() is None
-    assert "cannot identify image file" in found["error"][11].as_py()
+    assert "file of 8 bytes cannot be opened as an image" in found["error"][11].as_py()

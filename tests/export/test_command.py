@@ -121,6 +121,16 @@ def test_a_setting_that_the_export_does_not_know_is_refused(tmp_path, monkeypatc
         export_onnx(detector, tmp_path / "d.onnx")
 
 
+def test_the_export_knows_every_setting_of_the_detectors():
+    from dataclasses import fields
+
+    from pyimgano_openclip.export.refusals import HEEDED, check_exportable
+
+    for kind, heeded in HEEDED.items():
+        assert {field.name for field in fields(kind)} - heeded == {"embedder"}
+    check_exportable(on_bundled("patchknn", confidence=0.5).fit(leather(3, (64, 96))))
+
+
 def test_a_detector_that_the_export_does_not_know_is_refused(tmp_path):
     from pyimgano_openclip import VisionOpenCLIPPatchKNN
 

@@ -62,6 +62,31 @@ def test_a_mask_is_inside_where_it_is_bright(pixels, tmp_path):
         assert roi_of(tmp_path / "mask.png") == roi_of(str(tmp_path / "mask.png")) == roi_of(pixels)
 
 
+@pytest.mark.parametrize("kind", ["uint16", "int32", "float32"])
+def test_a_mask_file_is_read_at_its_own_depth(kind, tmp_path):
+    for lit in (1, 3, 300):
+        path = tmp_path / f"{lit}.tif"
+        Image.fromarray((rectangle() * lit).astype(kind)).save(path)
+        np.testing.assert_array_equal(roi_of(path).over(SIZE), rectangle())
+
+
+def test_boxes_and_polygons_may_be_arrays():
+    boxes = [[6, 4, 20, 20], [18, 4, 30, 20]]
+    assert roi_of(np.array(boxes)) == roi_of(boxes) == roi_of([np.array(box) for box in boxes])
+    assert roi_of(np.array(boxes[0])) == roi_of(boxes[0])
+    polygon = [(0.1, 0.1), (0.5, 0.1), (0.5, 0.5), (0.1, 0.5)]
+    assert roi_of(np.array(polygon)) == roi_of(polygon)
+
+
+def test_shares_may_miss_the_border_by_rounding_only():
+    box = (-1e-9, 0.1, 0.5, 1 + 1e-9)
+    assert roi_of(box) == roi_of((0.0, 0.1, 0.5, 1.0))
+    for beyond in ((0.1, 0.1, 0.9, 1.001), (0.0, 0.0, 1.5, 1.0), [(0.1, 0.1), (1.2, 0.1), (1, 1)]):
+        with pytest.raises(ValueError, match=r"is in shares of the sides.*1\.\d+ is no share"):
+            roi_of(beyond)
+    assert str(roi_of((0.5, 0.5, 20.5, 1.5))) == "[0.5, 0.5, 20.5, 1.5] in pixels"
+
+
 def test_a_mask_of_black_and_nothing_is_empty(tmp_path):
     drawn = np.dstack([np.zeros((*SIZE, 3), np.uint8), rectangle() * np.uint8(255)])
     Image.fromarray(drawn).save(tmp_path / "mask.png")

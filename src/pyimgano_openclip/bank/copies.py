@@ -130,7 +130,10 @@ def distinct(near: Sequence[Indices]) -> Indices:
 
 
 def tell_copies(
-    items: Sequence[Item], numbers: Sequence[int], learnt: Sequence[str | None] = ()
+    items: Sequence[Item],
+    numbers: Sequence[int],
+    learnt: Sequence[str | None] = (),
+    places: Sequence[int] | None = None,
 ) -> None:
     """Warn of images that are copies of others, or of images that were learnt before.
 
@@ -139,10 +142,12 @@ def tell_copies(
         numbers: An index of each, which copies share.
         learnt: Path, if it is known, of each image that was learnt before; they have the first
             indices.
+        places: Index of each item in what the caller was given; None for the order of items.
     """
     first = {number: path or f"training image {number}" for number, path in enumerate(learnt)}
     copies = []
-    for place, (item, number) in enumerate(zip(items, numbers, strict=True)):
+    places = range(len(items)) if places is None else places
+    for place, item, number in zip(places, items, numbers, strict=True):
         name = f"x[{place}] ({describe(item)})"
         if number in first:
             copies.append(f"{name} is a copy of {first[number]}")

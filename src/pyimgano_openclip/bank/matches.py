@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import numpy as np
@@ -24,7 +24,8 @@ class Match:
         score: Score of the patch: its mean cosine distance to the nearest normal patches.
         box: The patch in pixels of the image.
         distance: Cosine distance to the nearest normal patch, in [0, 2].
-        training_image: Index of the training image in the order of fitting, from 0.
+        training_image: Index of the training image in the order of fitting, from 0, without those
+            that could not be read; of copies the first.
         path: Path of that image; None if it was an array.
         training_box: The normal patch in pixels of that image. For a turned or moved copy, a
             patch-sized box around the position of the patch in the original image.
@@ -82,6 +83,16 @@ def nearest_matches(
             )
         )
     return matches
+
+
+def as_given(matches: Sequence[Match], numbers: Sequence[int]) -> list[Match]:
+    """The same matches, with training images numbered as they were given.
+
+    Args:
+        matches: Matches with images numbered as they are stored, copies once.
+        numbers: Index under which each image that was given is stored.
+    """
+    return [replace(match, training_image=numbers.index(match.training_image)) for match in matches]
 
 
 def _nearest_of_others(

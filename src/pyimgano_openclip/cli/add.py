@@ -10,6 +10,7 @@ from typing import Any
 from ..files.digest import digest_of_file
 from ..images.identity import of_pixels
 from ..images.reading import read_pixels
+from ..images.roi import identity_within
 from ..patchknn import VisionOpenCLIPPatchKNN
 from .answer import Answer
 from .detectors import saved_detector
@@ -85,7 +86,9 @@ def _learn(
 
 def _is_known(detector: VisionOpenCLIPPatchKNN, path: Path) -> bool:
     """Whether an image has been learnt, so that adding it again changes nothing."""
-    return detector.memory_bank_.number_of(of_pixels(read_pixels(path))) is not None
+    image = of_pixels(read_pixels(path))
+    within = identity_within(image, detector.roi_, detector.area_of(path))
+    return detector.memory_bank_.number_of(within) is not None
 
 
 def _state(detector: VisionOpenCLIPPatchKNN) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 
 from ..detector.base import DEFAULT_MODEL, OpenCLIPDetector
 from ..detector.calibrated import CalibratedDetector
-from ..files.checkpoint import plain
+from ..files.checkpoint import plain, read_checkpoint
+from ..images.roi import is_folder
 from ..loading import load_saved, make_detector
 from ..mutual import VisionOpenCLIPMutual
 from ..patchknn import VisionOpenCLIPPatchKNN
@@ -74,6 +75,20 @@ def saved_detector(options: argparse.Namespace) -> OpenCLIPDetector:
     return load_saved(options.detector, **located(options))
 
 
+def folder_of_masks(saved: Path) -> Path | None:
+    """The folder of masks by which a saved detector looks, where it was; None for any other.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    header = read_checkpoint(saved).header
+    try:
+        roi = header["settings"]["roi"]
+        return Path(roi["folder"]) if is_folder(roi) else None
+    except (LookupError, TypeError):  # loading it says what is wrong
+        return None
+
+
 def located(options: argparse.Namespace) -> dict[str, Any]:
     """Arguments that tell where weights and masks are and how to compute."""
     masks = {} if vars(options).get("roi") is None else {"roi": options.roi}
@@ -111,8 +126,8 @@ def _check_name(model: str) -> None:
 
 
 def _working(options: argparse.Namespace) -> dict[str, Any]:
-    names = ("device", "precision", "batch_size")
-    return {name: getattr(options, name) for name in names}
+    given = {name: getattr(options, name) for name in ("device", "precision", "batch_size")}
+    return {name: value for name, value in given.items() if value is not None}
 
 
 def _looking(options: argparse.Namespace) -> dict[str, Any]:

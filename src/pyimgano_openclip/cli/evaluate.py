@@ -20,7 +20,7 @@ from ..images.formats import file_suffixes
 from ..images.reading import read_pixels
 from ..report.page import Evaluation
 from .answer import Answer
-from .detectors import saved_detector
+from .detectors import folder_of_masks, saved_detector
 from .fit import complete
 from .images import ImageFile, most_pixels, search_images
 from .judging import map_of
@@ -67,12 +67,14 @@ def run(options: argparse.Namespace) -> Answer:
     with most_pixels(options.max_pixels), ExitStack() as stack:
         truth = _truth(options)
         saved = [options.detector, *([] if options.compare is None else [options.compare])]
+        looking = _looking_by_masks(saved) if options.roi is not None else []
         out = options.out or Path(stack.enter_context(TemporaryDirectory()))
         runs, measured = {}, {}
         for number, (title, path) in enumerate(zip(_titles(saved), saved, strict=True)):
             # --model and --pretrained say where the weights of the first one are.
             elsewhere = {"model": None, "pretrained": None} if number else {}
-            chosen = {**vars(options), "detector": path, **elsewhere}
+            roi = options.roi if path in looking else None
+            chosen = {**vars(options), "detector": path, "roi": roi, **elsewhere}
             runs[title] = _scored(argparse.Namespace(**chosen), truth, out / title)
             measured[title] = _measured(runs[title], truth)
         facts: dict[str, Any] = {
@@ -83,6 +85,11 @@ def run(options: argparse.Namespace) -> Answer:
         if options.out is not None:
             facts |= _written(options.out, runs, measured, truth)
     return Answer(_text(facts), facts)
+
+
+def _looking_by_masks(saved: Sequence[Path]) -> Sequence[Path]:
+    """Those whose masks ``--roi`` tells the place of; all, which refuse it, if none has any."""
+    return [path for path in saved if folder_of_masks(path)] or saved
 
 
 def _truth(options: argparse.Namespace) -> Truth:

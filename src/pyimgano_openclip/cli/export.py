@@ -8,10 +8,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..export.looked_at import masks_refused
 from ..export.onnx_file import SUFFIX, Exported, export_onnx
 from ..export.proof import Comparison
 from .answer import Answer
-from .detectors import saved_detector
+from .detectors import folder_of_masks, saved_detector
 from .images import most_pixels, search_images
 from .messages import UsageError, counted
 
@@ -32,6 +33,8 @@ def _run(options: argparse.Namespace) -> Answer:
     for image in found:
         if image.problem is not None:
             raise ValueError(f"{image.path} {image.problem}")
+    if masks := folder_of_masks(options.detector):
+        raise masks_refused(masks)  # wherever they are here
     detector = saved_detector(options)
     done = export_onnx(detector, to, verify=[image.path for image in found])
     return Answer("\n".join(_lines(done)), _facts(done))

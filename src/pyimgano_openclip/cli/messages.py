@@ -12,6 +12,7 @@ WORDS = {
     "openclip_pretrained": "--pretrained",
     "open_clip.list_models()": "pyimgano-openclip towers",
     "set_most_pixels() of pyimgano_openclip.images.opening": "--max-pixels N",
+    "roi=DIR": "--roi DIR",
     "vision_openclip_patchknn": "patch-kNN (no --class-name)",
 }
 SHOWN = 5  # names listed before "and 7 more"

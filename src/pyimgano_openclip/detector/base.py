@@ -54,7 +54,10 @@ METADATA = {
     "provider": "pyimgano-openclip",
     "provider_version": __version__,
 }
-LIVE = {"on_error"}  # settings that can be changed without fitting again
+# Settings that can be changed without fitting again, and their values.
+LIVE: Mapping[str, tuple[str, ...]] = {"channel_order": ORDERS, "on_error": ON_ERROR}
+SHARES = {"contamination", "confidence"}  # on which only thresholds depend
+CHANGEABLE = {*LIVE, *SHARES, "batch_size"}
 FITTED = ("threshold_", "labels_", "decision_scores_")  # what the host sets and reads, too
 LOG = logging.getLogger("pyimgano_openclip")
 AT_FIRST = 64  # images of a list from which a canvas is chosen
@@ -70,9 +73,10 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         decision_scores_: Image scores of the training images, shape (N,), after :meth:`fit`.
         threshold_: Image score above which an image is anomalous. Can be set by the caller to a
             number up to the largest score that patches can give; it then stays when images are
-            added, and in checkpoints, until :meth:`fit` or :meth:`set_params`. Not set before
-            :meth:`fit`, since the host takes a detector that has it for a fitted one; by what
-            :meth:`predict` labels until then, :meth:`label_threshold` tells.
+            added, and in checkpoints, until :meth:`fit`, :meth:`set_params` or another
+            ``contamination`` or ``confidence``. Not set before :meth:`fit`, since the host takes a
+            detector that has it for a fitted one; by what :meth:`predict` labels until then,
+            :meth:`label_threshold` tells.
         labels_: 1 for each training image above the threshold, else 0, shape (N,).
         registry_tags: Tags in the host's registry.
         registry_metadata: Metadata in the host's registry.
@@ -104,18 +108,15 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
     _refused_from: ClassVar[float] = math.inf
 
     def __post_init__(self) -> None:
-        check_number("contamination", self.contamination, above=0, most=0.5)
+        for name in CHANGEABLE & self.__dict__.keys():
+            self._put(name, self._checked(name, self.__dict__[name]))
         check_choice("aggregation_method", self.aggregation_method, AGGREGATIONS)
         if self.aggregation_topk is not None:
             topk = check_number("aggregation_topk", self.aggregation_topk, above=0, most=1)
-            self.aggregation_topk = topk
-        if self.batch_size is not None:
-            check_count("batch_size", self.batch_size)
-        check_choice("channel_order", self.channel_order, ORDERS)
-        check_choice("on_error", self.on_error, ON_ERROR)
+            self._put("aggregation_topk", topk)
         check_seed(self.random_seed)
         if isinstance(self.openclip_pretrained, os.PathLike):
-            self.openclip_pretrained = os.fspath(self.openclip_pretrained)
+            self._put("openclip_pretrained", os.fspath(self.openclip_pretrained))
         super().__init__(contamination=self.contamination)
         if self.embedder is not None and self.smallest_defect is not None:
             raise ValueError(
@@ -182,7 +183,43 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         if name == "threshold_":
             value = spans.check_threshold(name, value, self._largest_score(self._learnt))
             self._threshold_chosen = True  # unless who computes it says otherwise afterwards
-        super().__setattr__(name, value)
+        if name not in self.__dict__ or name not in self.__dataclass_fields__:
+            super().__setattr__(name, value)
+        elif value is not self.__dict__[name]:
+            self._change(name, value)
+
+    def _put(self, name: str, value: Any) -> None:
+        """Set an argument to what it means, or to what a checkpoint has."""
+        self.__dict__[name] = value
+
+    def _checked(self, name: str, value: Any) -> Any:
+        """An argument that can be changed later on, if it is in range."""
+        if name == "contamination":
+            return check_number(name, value, above=0, most=0.5)
+        if name in LIVE:
+            check_choice(name, value, LIVE[name])
+        elif value is not None:
+            check_count(name, value)
+        return value
+
+    def _change(self, name: str, value: Any) -> None:
+        """Change an argument after construction, by assignment.
+
+        Raises:
+            AttributeError: If more than thresholds depends on it.
+        """
+        if name not in {*self._live_settings(), *SHARES, "batch_size"}:
+            raise AttributeError(
+                f"{name} of {type(self).__name__} cannot be assigned, since the model or what was "
+                f"learnt depends on it; use set_params({name}=...), which discards what was learnt."
+            )
+        value = self._checked(name, value)
+        with self._lock:
+            self._put(name, value)
+            if name == "batch_size" and not isinstance(self._embedder, InjectedEmbedder):
+                self._embedder.batch_size = value
+            if name in SHARES and hasattr(self, "decision_scores_"):
+                self._process_decision_scores()
 
     def _shares(self) -> dict[str, Any]:
         """What a checkpoint keeps of the arguments that a threshold follows from."""
@@ -191,6 +228,10 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
     def _settings_of_learning(self) -> frozenset[str]:
         """Arguments that may differ from those of a checkpoint, since no score depends on them."""
         return frozenset()
+
+    def _live_settings(self) -> frozenset[str]:
+        """Arguments that can be changed now without fitting again."""
+        return frozenset(LIVE)
 
     def _learnt_facts(self) -> dict[str, str]:
         """What has been learnt, in words; see ``showing.py``."""
@@ -680,9 +721,12 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
     def set_params(self, **params: Any) -> Self:
         """Change settings.
 
-        ``on_error`` can be changed at any time. Any other setting resets the detector: everything
-        that was fitted or loaded is discarded, including a ``threshold_`` set by the caller and the
-        choice of ``use_pot_thresholding()``.
+        ``on_error`` and ``channel_order`` can be changed at any time, the latter unless there are
+        arrays among ``references``. Any other setting resets the detector: everything that was
+        fitted or loaded is discarded, including a ``threshold_`` set by the caller and the choice
+        of ``use_pot_thresholding()``. By assignment ``contamination`` and ``confidence`` can be
+        changed as well, which the thresholds follow, and ``batch_size``; the others raise an
+        AttributeError.
 
         Raises:
             ValueError: If a name is unknown or a value is out of range; nothing changes then.
@@ -691,19 +735,22 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         unknown = sorted(set(params) - set(current))
         if unknown:
             raise ValueError(f"{type(self).__name__} has no parameter {', '.join(unknown)}.")
-        if set(params) <= LIVE:
-            check_choice("on_error", params.get("on_error", self.on_error), ON_ERROR)
-            self.on_error = params.get("on_error", self.on_error)
+        if set(params) <= self._live_settings():
+            for name, value in params.items():
+                check_choice(name, value, LIVE[name])
+            with self._lock:
+                for name, value in params.items():
+                    self._put(name, value)
             return self
         changed = {**current, **params}
         type(self)(**changed)  # raises before anything has changed
         with self._lock:
+            self._forget(*FITTED, *changed)
             self.__init__(**changed)  # type: ignore[misc]
-            self._forget()
         return self
 
-    def _forget(self) -> None:
-        for name in FITTED:
+    def _forget(self, *names: str) -> None:
+        for name in names:
             self.__dict__.pop(name, None)
 
     def save_checkpoint(self, path: str | os.PathLike[str]) -> Path:
@@ -726,9 +773,12 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
     def load_checkpoint(self, path: str | os.PathLike[str]) -> Self:
         """Load the state of a detector that was saved with equal settings and an equal model.
 
-        Scores, maps and threshold are then equal to those of the saved detector; ``contamination``,
+        Scores, maps and threshold are then equal to those of the saved detector, scores and maps up
+        to rounding where the tower computes in another precision; ``contamination``,
         ``confidence`` and whether the threshold was chosen are loaded as well. The model's weights
         are loaded for comparison.
+        ``channel_order`` stays that of this detector: it tells where arrays come from, not what was
+        learnt.
 
         A loaded patch-kNN detector recognises its training images, which keep their training
         scores, unless the file is from version 0.1.0: then they find their own patches in the bank,
@@ -752,9 +802,9 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         """Take over what is in a checkpoint, completely or not at all."""
         restored = saving.restored(self, checkpoint)
         with self._lock:
-            self._learnt, self.contamination = restored.learnt, restored.contamination
-            self._embedder = restored.embedder
-            self._forget()
+            self._learnt, self._embedder = restored.learnt, restored.embedder
+            self._put("contamination", restored.contamination)
+            self._forget(*FITTED)
             self.__dict__.update(restored.fitted)
             self._threshold_chosen = restored.chosen
             self._cache.clear()

@@ -31,9 +31,8 @@ class CalibratedDetector(OpenCLIPDetector):
 
     confidence: float | None = None
 
-    def __post_init__(self) -> None:
-        self.confidence = check_confidence(self.confidence)
-        super().__post_init__()
+    def _checked(self, name: str, value: Any) -> Any:
+        return check_confidence(value) if name == "confidence" else super()._checked(name, value)
 
     @abstractmethod
     def _learn(self, items: Sequence[Item], groups: tuple[str, ...] | None) -> Lesson:
@@ -157,7 +156,7 @@ class CalibratedDetector(OpenCLIPDetector):
             raise CheckpointError(f"{checkpoint.path} is damaged: {error}") from error
         with self._lock:
             super()._restore(checkpoint)
-            self.confidence = confidence
+            self._put("confidence", confidence)
         return self
 
 

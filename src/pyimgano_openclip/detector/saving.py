@@ -37,13 +37,18 @@ if TYPE_CHECKING:
 # Constructor arguments that affect where and how to compute, not the scores.
 WORKING = {
     "embedder", "device", "batch_size", "precision", "contamination", "confidence", "random_seed",
-    "on_error",
+    "channel_order", "on_error",
 }  # fmt: skip
 MODEL = {
     "openclip_model_name",
     "openclip_pretrained",
     "pretrained",
 }  # identified by the weights instead
+# Those on which only depends how more is learnt; saved, but a loaded detector may have others.
+LEARNING = {
+    "coreset_sampling_ratio", "max_patches", "memory_bank_dtype", "max_comparisons",
+    "threshold_rule", "random_seed", "channel_order",
+}  # fmt: skip
 TRAINING_SCORES = "training_scores"
 THRESHOLD_CHOSEN = "threshold_chosen"
 CALIBRATION, PARTS = "calibration_scores", "calibration_parts"
@@ -89,6 +94,7 @@ def _content(detector: OpenCLIPDetector) -> tuple[dict[str, Any], Arrays]:
         "detector": type(detector).__name__,
         "model": _model(detector),
         "settings": _scoring_settings(detector),
+        "learning": _settings_of_learning(detector),
         **detector._shares(),
         "canvas": learnt.canvas,
         "threshold": getattr(detector, "threshold_", None),
@@ -149,7 +155,7 @@ def _expect_settings(detector: OpenCLIPDetector, checkpoint: Checkpoint) -> None
     header, name = checkpoint.header, type(detector).__name__
     checkpoint.expect("detector", header["detector"], name, "Load it with that class.")
     saved, own = header["settings"], _scoring_settings(detector)
-    for name in sorted({*saved, *own}):
+    for name in sorted({*saved, *own} - WORKING):
         if name == "roi":
             _expect_roi(saved.get(name), own[name], checkpoint)
             continue
@@ -191,6 +197,13 @@ def _scoring_settings(detector: OpenCLIPDetector) -> dict[str, Any]:
     scoring["roi"] = None if detector._roi is None else detector._roi.stored()
     # Not an argument of every detector, but another version may change the default.
     return {**scoring, "dimension": getattr(detector._embedder, "dimension", None)}
+
+
+def _settings_of_learning(detector: OpenCLIPDetector) -> dict[str, Any]:
+    """What a loaded detector has unless it is told otherwise."""
+    found = {name: getattr(detector, name) for name in LEARNING if hasattr(detector, name)}
+    # Float32 can be computed everywhere, and whoever chose it has a threshold of its scores.
+    return {**found, **({"precision": "float32"} if detector.precision == "float32" else {})}
 
 
 def _model(detector: OpenCLIPDetector) -> dict[str, Any]:

@@ -18,7 +18,7 @@ class Suspect(NamedTuple):
     """A training image that stands out.
 
     Attributes:
-        image: Its index in the order of fitting, from 0.
+        image: Its index in the order of fitting, from 0, without images that could not be read.
         score: How little it resembles the others; higher is more anomalous.
         times: The score as a multiple of the highest score of an image that does not stand out.
     """

@@ -20,7 +20,7 @@ from ..images.identity import Recall, Recalled, nothing_known, of_item
 from ..images.items import Item, describe
 from ..images.look import Look, look_of
 from ..images.once import DecodedOnce
-from ..images.roi import Area, Inside, MaskFolder, Roi, area_of, digest, patches_inside
+from ..images.roi import Area, Inside, Roi, area_of, identity_within, patches_inside
 from ..images.unreadable import UnreadableError, attempt
 
 Attention = Literal["auto", "vv", "qq", "kk", "none"]  # of the side path; see towers/base.py
@@ -139,8 +139,8 @@ class PatchTokens:
         if overview is not None and not others[0].all():
             overview = replace(overview, inside=others[0])
         image = self.identity
-        if image is not None and isinstance(roi, MaskFolder):  # it may have another mask elsewhere
-            image = f"{image} {digest(area)}"
+        if image is not None:
+            image = identity_within(image, roi, area)
         partly = None if inside.all() else inside
         return replace(self, area=area, inside=partly, identity=image, overview=overview)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -48,10 +49,7 @@ def looked_at(detector: OpenCLIPDetector) -> LookedAt:
     if area is None:
         return LookedAt(grid, overview_grid=at_once)
     if isinstance(area, MaskFolder):
-        raise ValueError(
-            f"roi={str(area.path)!r} has a mask for each image, which a file cannot hold; create "
-            "the detector with one mask, box or polygon for all images."
-        )
+        raise masks_refused(area.path)
     sizes = _sizes(detector)
     if not sizes:
         raise ValueError(
@@ -70,6 +68,14 @@ def looked_at(detector: OpenCLIPDetector) -> LookedAt:
     pixels = resized(area.over(sizes[0]), canvas)
     details, overview = (None if each.all() else each for each in (first[0], first[-1]))
     return LookedAt(grid, sizes, details, pixels, at_once, overview)
+
+
+def masks_refused(folder: Path) -> ValueError:
+    """The error of a detector that looks by masks of the images' names."""
+    return ValueError(
+        f"roi={str(folder)!r} has a mask for each image, which a file cannot hold; create the "
+        "detector with one mask, box or polygon for all images."
+    )
 
 
 def _sizes(detector: OpenCLIPDetector) -> tuple[Size, ...]:

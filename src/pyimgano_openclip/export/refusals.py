@@ -29,13 +29,14 @@ COMMON = {
 }  # fmt: skip
 HEEDED: dict[type[OpenCLIPDetector], set[str]] = {
     VisionOpenCLIPPatchKNN: {
-        *COMMON, "layers", "neighbourhoods", "rotations", "n_neighbors", "knn_backend",
-        "memory_bank_dtype", "coreset_sampling_ratio", "max_patches", "dimension", "jitter",
+        *COMMON, "confidence", "layers", "neighbourhoods", "rotations", "n_neighbors",
+        "knn_backend", "memory_bank_dtype", "coreset_sampling_ratio", "max_patches", "dimension",
+        "jitter",
     },
     VisionOpenCLIPPromptScore: {
-        *COMMON, "class_name", "text_prompts", "normal_states", "anomalous_states", "templates",
-        "defects", "references", "text_features_normal", "text_features_anomaly", "attention",
-        "stages", "mode", "windows", "recipe",
+        *COMMON, "confidence", "class_name", "text_prompts", "normal_states", "anomalous_states",
+        "templates", "defects", "references", "text_features_normal", "text_features_anomaly",
+        "attention", "stages", "mode", "windows", "recipe",
     },
     VisionOpenCLIPMutual: {
         *COMMON, "recipe", "layers", "neighbourhoods", "max_comparisons", "threshold_rule",

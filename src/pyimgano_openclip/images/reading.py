@@ -22,12 +22,13 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..arrays import Size
 from ..memory import out_of_memory_explained
+from .declared import declared_by
 from .formats import readable_formats
 from .identity import Recall, Recalled, nothing_known, of_bytes, of_files, of_pixels
 from .items import Item, as_array, describe
 from .once import Decoded, DecodedOnce
 from .opening import checked_size, count_pages, most_pixels, whole_files, why_refused
-from .pixels import BACKGROUND, array_to_rgb, check_array, range_used, to_rgb
+from .pixels import DEEP_MODES, array_to_rgb, check_array, range_used, to_rgb
 from .unreadable import UnreadableError
 
 EXIF_ORIENTATION = 0x0112
@@ -105,12 +106,8 @@ def read_frame(
     return Frame(resized, (image.height, image.width), identity, pages, used, small)
 
 
-def read_pixels(item: Item, background: int = BACKGROUND) -> npt.NDArray[np.uint8]:
+def read_pixels(item: Item) -> npt.NDArray[np.uint8]:
     """Decode an image at its own size.
-
-    Args:
-        item: The image.
-        background: Grey level under transparent pixels of a file or Pillow image.
 
     Returns:
         RGB, uint8, shape (H, W, 3).
@@ -118,8 +115,32 @@ def read_pixels(item: Item, background: int = BACKGROUND) -> npt.NDArray[np.uint
     Raises:
         UnreadableError: If the item cannot be read as an image.
     """
-    found = _decoded(item) if background == BACKGROUND else _decode(item, background=background)
-    return np.asarray(found.image)
+    return np.asarray(_decoded(item).image)
+
+
+def read_brightness(path: Path) -> npt.NDArray[Any]:
+    """Decode a mask at its own size and depth; what is transparent is black.
+
+    Returns:
+        Shape (H, W) of 16-bit and floating-point grey as it is stored, else RGB (H, W, 3), uint8.
+
+    Raises:
+        UnreadableError: If the file cannot be read as an image.
+    """
+    with _open(path) as opened, _errors_named(path, "decoded"), whole_files():
+        image = _upright(opened)
+        plain = not declared_by(image).inverted and "transparency" not in image.info
+        deep = image.mode in (*DEEP_MODES, "F") and plain
+        return np.asarray(image if deep else to_rgb(image, background=0))
+
+
+def picture_of(content: bytes) -> Image.Image:
+    """Open the content of an image file as a Pillow image, which is not decoded yet.
+
+    Raises:
+        UnreadableError: If it cannot be opened as an image.
+    """
+    return _open(f"file of {len(content)} bytes", content).__enter__()
 
 
 def image_size(item: Item) -> Size:
@@ -210,7 +231,7 @@ def _decoded(item: Item, content: bytes | None = None, file: str | None = None) 
     return kept
 
 
-def _decode(item: Item, content: bytes | None = None, background: int = BACKGROUND) -> Decoded:
+def _decode(item: Item, content: bytes | None = None) -> Decoded:
     array = as_array(item)
     if array is not None:
         pixels = Image.fromarray(array_to_rgb(array, describe(item)))
@@ -218,10 +239,14 @@ def _decode(item: Item, content: bytes | None = None, background: int = BACKGROU
     with _open(item, content) as opened, _errors_named(item, "decoded"), whole_files():
         # A picture of Pillow stands where the caller has put it.
         pages = 1 if opened is item else count_pages(opened)
-        # Pillow turns TIFF files itself; older versions then let exif_transpose() do it again.
-        upright = opened.format == "TIFF" or opened.getexif().get(EXIF_ORIENTATION, 1) == 1
-        image = to_rgb(opened if upright else ImageOps.exif_transpose(opened), background)
-        return Decoded(image, pages, range_used(opened))
+        return Decoded(to_rgb(_upright(opened)), pages, range_used(opened))
+
+
+def _upright(opened: Image.Image) -> Image.Image:
+    """The image as a viewer shows it."""
+    # Pillow turns TIFF files itself; older versions then let exif_transpose() do it again.
+    upright = opened.format == "TIFF" or opened.getexif().get(EXIF_ORIENTATION, 1) == 1
+    return opened if upright else ImageOps.exif_transpose(opened)
 
 
 def _open(item: Item, content: bytes | None = None) -> AbstractContextManager[Image.Image]:

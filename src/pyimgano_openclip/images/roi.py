@@ -27,6 +27,8 @@ Point: TypeAlias = tuple[float, float]  # x, y
 
 HALF = 0.5  # share of a patch that has to be inside for the patch to count
 ROUNDED = 1e-5  # by which sums of float32 may miss it
+SLIGHT = 1e-6  # by which shares of the sides may leave [0, 1]
+FEW = 2.0  # pixels from the corner, within which shares are meant that are no shares
 AWRY = 1.0  # pixels of a mask by which its proportions may differ, since sides are rounded
 SAMPLES = 4  # points of a patch in each direction at which a turned or moved mask is looked up
 MOST_CORNERS, MOST_RUNS = 100_000, 2_000_000  # that a checkpoint's header has room for
@@ -203,8 +205,8 @@ def roi_of(given: Any) -> Roi | None:
 
     Args:
         given: The path of a mask or of a folder of masks; a mask (H, W) as an array; a box (left,
-            top, right, bottom), a polygon [(x, y), ...], or a list of these; run lengths as in
-            COCO, or what else :meth:`stored` of one gave; or None.
+            top, right, bottom), a polygon [(x, y), ...], or a list of these, all of them as arrays
+            as well; run lengths as in COCO, or what else :meth:`stored` of one gave; or None.
 
     Raises:
         ValueError: If it is nothing of these, or empty.
@@ -218,9 +220,13 @@ def roi_of(given: Any) -> Roi | None:
     if isinstance(given, Mapping):
         return _in_folder(given["folder"]) if is_folder(given) else _run_lengths(given)
     if isinstance(given, (list, tuple)):
-        return _shapes(given)
+        arrays = any(isinstance(shape, np.ndarray) for shape in given)
+        return _shapes([np.asarray(shape).tolist() for shape in given] if arrays else given)
     if hasattr(given, "shape"):
-        return Mask.of(np.asarray(given), f"array of shape {tuple(given.shape)}")
+        array, name = np.asarray(given), f"array of shape {tuple(given.shape)}"
+        if _of_corners(array):
+            return _shapes(array.tolist())
+        return Mask.of(array, name)
     raise ValueError(
         f"roi={given!r}; expected a mask (a path or an array), a folder of masks, boxes (left, "
         "top, right, bottom) or polygons [(x, y), ...]."
@@ -264,10 +270,10 @@ def read_mask(path: Path) -> Mask:
         ValueError: If it cannot be read, or is empty.
     """
     # Imports Pillow, which listing models does not need.
-    from .reading import read_pixels
+    from .reading import read_brightness
 
     try:
-        return Mask.of(read_pixels(path, background=0), str(path))
+        return Mask.of(read_brightness(path), str(path))
     except UnreadableError as error:
         raise ValueError(f"roi: {error}") from error
 
@@ -281,6 +287,16 @@ def digest(roi: Roi) -> str:
     files = sorted(path for path in roi.path.rglob("*") if path.is_file())
     told = [(os.fspath(path.relative_to(roi.path)), of_bytes(path.read_bytes())) for path in files]
     return of_bytes(repr(told).encode())
+
+
+def identity_within(image: str, roi: Roi | None, area: Area | None) -> str:
+    """The identity of an image of which only that area is looked at.
+
+    Of masks by name it has its own, since it may have another one elsewhere.
+    """
+    if area is None or not isinstance(roi, MaskFolder):
+        return image
+    return f"{image} {digest(area)}"
 
 
 def around(inside: Inside) -> tuple[slice, slice]:
@@ -387,7 +403,7 @@ def _in_folder(given: Any) -> MaskFolder:
     path = Path(given)
     if not path.is_dir():
         raise ValueError(
-            f"roi: there is no folder of masks {path}; pass the one that there is here as roi."
+            f"roi: there is no folder of masks {path}; pass the one that there is here: roi=DIR."
         )
     return MaskFolder(path)
 
@@ -432,6 +448,7 @@ def _shapes(given: Sequence[Any]) -> Shapes:
         (tuple(shape[:2]), tuple(shape[2:])) if _is_box(shape) else tuple(map(tuple, shape))
         for shape in shapes
     )
+    corners = tuple(_within(shape) for shape in corners)
     numbers = [number for shape in corners for point in shape for number in point]
     if len(numbers) > 2 * MOST_CORNERS:
         raise ValueError(f"roi has {len(numbers) // 2} corners; the maximum is {MOST_CORNERS}.")
@@ -444,6 +461,36 @@ def _shapes(given: Sequence[Any]) -> Shapes:
                 "all in shares, each from 0 to 1, or all in pixels."
             )
     return Shapes(corners, shares)
+
+
+def _within(shape: tuple[Point, ...]) -> tuple[Point, ...]:
+    """Shares of the sides that miss 0 or 1 by rounding are within; in pixels nothing changes.
+
+    Raises:
+        ValueError: If they miss it by more, so that they would be a pixel or two.
+    """
+    numbers = [number for point in shape for number in point]
+    fractions = any(isinstance(number, (float, np.floating)) for number in numbers)
+    if not fractions or (min(numbers) >= 0 and max(numbers) <= 1):
+        return shape
+    if min(numbers) < -SLIGHT or max(numbers) > 1 + SLIGHT:
+        if max(numbers) < FEW:
+            raise ValueError(
+                f"roi: {_plain(shape)} is in shares of the sides, each from 0 to 1, or in pixels, "
+                f"of which it would hold hardly any; {_outside(numbers):g} is no share."
+            )
+        return shape
+    return tuple((min(max(x, 0.0), 1.0), min(max(y, 0.0), 1.0)) for x, y in shape)
+
+
+def _outside(numbers: Sequence[float]) -> float:
+    return max(numbers, key=lambda number: abs(number - HALF))
+
+
+def _of_corners(array: npt.NDArray[Any]) -> bool:
+    """Whether numbers are a box (4,), boxes (N, 4) or a polygon (N, 2) rather than a mask."""
+    numbers = array.dtype.kind in "iuf"
+    return numbers and (array.shape == (4,) or (array.ndim == 2 and array.shape[1] in (2, 4)))
 
 
 def _is_box(shape: Any) -> bool:

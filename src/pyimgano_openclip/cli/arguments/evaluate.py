@@ -53,5 +53,5 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         help="folder for evaluation.json, a report with curves, and scores (default: none of them)",
     )
     parser.add_argument("--ray", nargs="?", const="", help=argparse.SUPPRESS)  # to be refused
-    share(parser, "model", "working", "reading")
+    share(parser, "model", "masks", "working", "reading")
     parser.set_defaults(loads_model=True, again=AGAIN)

@@ -118,6 +118,16 @@ def _roi(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _masks(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--roi",
+        type=roi,
+        metavar="DIR",
+        help="where the folder of masks is that tells a detector saved with one where to look; "
+        "what else it looks at is in its file",
+    )
+
+
 def _parts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--group-by",
@@ -148,9 +158,8 @@ def _working(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
-        default="auto",
-        help="precision of the image tower (default: auto, bfloat16 where the hardware supports "
-        "it)",
+        help="precision of the image tower (default: float32 if a saved detector was fitted with "
+        "it, else auto: bfloat16 where the hardware supports it)",
     )
     parser.add_argument(
         "--batch-size",
@@ -187,6 +196,7 @@ _GROUPS = {
     "words": _words,
     "resolution": _resolution,
     "roi": _roi,
+    "masks": _masks,
     "parts": _parts,
     "working": _working,
     "reading": _reading,
