@@ -14,7 +14,7 @@ from .bank.copies import distinct
 from .bank.enrolment import Added, Enrolment, near_images
 from .bank.matches import Match, as_given, nearest_matches
 from .bank.memory_bank import MOST_SEEN, ROW_TYPES, MemoryBank, RowType
-from .bank.relatives import INDEPENDENT, Relatives, more_groups
+from .bank.relatives import INDEPENDENT, Relatives, more_groups, told_groups
 from .bank.scorer import NearestScorer, scored_by
 from .bank.search import SearchBackend, check_backend
 from .bank.whole import Whole
@@ -31,7 +31,6 @@ from .images.items import Item, as_items
 from .images.views import JITTER, View, views_of
 from .maps.overview import soft_maximum, unit_of
 from .maps.scores import ImageScores, from_file, image_score, to_file
-from .memory import out_of_memory_explained
 from .pool.products import Product, product_on
 from .pool.standing import standing
 
@@ -278,6 +277,12 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         return bank
 
     @property
+    def groups_(self) -> tuple[str, ...] | None:
+        """The group of each image in the bank, as :meth:`fit` was told; None if it was not."""
+        told: tuple[str, ...] | None = self._learnt.relatives.groups
+        return told
+
+    @property
     def covering_radius_(self) -> float:
         """Largest distance from a training patch to its nearest stored one; 0 if all are stored.
 
@@ -313,6 +318,8 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
     ) -> VisionOpenCLIPPatchKNN:
         """Add normal images to the memory bank, thin it again, and update the threshold.
 
+        A ``threshold_`` that the caller has set stays; see :meth:`computed_threshold`.
+
         Training scores of earlier images are updated while the bank keeps all patches. Once the
         bank has been thinned they stay unchanged, which makes the threshold slightly too high
         rather than too low. Like the images of :meth:`fit`, an added image keeps its training score
@@ -335,13 +342,13 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         with self._lock:
             learnt = cast(Enrolled, self._learnt)
             earlier: Scores = getattr(self, "decision_scores_", np.empty(0))
-        if learnt.bank is None:
-            return self.fit(x, X=X, groups=groups)
         items = as_items(one_of(x, X))
-        told = more_groups(learnt.relatives.groups, groups, len(items))
-        with out_of_memory_explained(f"what is learnt from {len(items)} images"):
-            self._take_over(self._learn_more(items, learnt, earlier, told))
-        return self
+        if learnt.bank is None:
+            learn = partial(self._learn, groups=told_groups(groups, len(items)))
+        else:
+            told = more_groups(learnt.relatives.groups, groups, len(items))
+            learn = partial(self._learn_more, learnt=learnt, earlier=earlier, groups=told)
+        return self._teach(items, learn, adding=True)
 
     def nearest(self, image: Item | ImageScores, count: int = 5) -> list[Match]:
         """Find the nearest stored patches of an image's hottest patches.

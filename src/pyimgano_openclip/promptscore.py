@@ -7,7 +7,7 @@ import sys
 from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,7 @@ from .detector.base import METADATA, SHARES, TAGS, Labels
 from .detector.calibrated import CalibratedDetector
 from .detector.learnt import Calibration, Learnt, Lesson, Scores
 from .detector.promises import upper_quantile
+from .detector.saving import PEAKS, saved_peaks
 from .detector.spans import of_mode
 from .encoder.settings import check_windows
 from .encoder.tokens import ATTENTIONS, Attention, PatchTokens, outcomes_within
@@ -48,6 +49,9 @@ from .prompts.scorer import (
 )
 from .prompts.wording import Defects, Wording
 
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
 __all__ = ["VisionOpenCLIPPromptScore", "prompt_patch_scores"]
 
 SAME_TEXT = 1e-5  # by which numbers of unit vectors may differ that were scaled to length 1 again
@@ -62,12 +66,15 @@ class Taught(Learnt):
         references: The reference images; None without, and before they have been read.
         thresholds: Those of :meth:`~VisionOpenCLIPPromptScore.fit`; None before it.
         of_references: Those that it would set on two or more references.
+        peaks: The highest map value of each image that ``calibration`` has a score of; None before
+            :meth:`~VisionOpenCLIPPromptScore.fit`, and from a file that does not tell them.
     """
 
     texts: Mapping[Hashable, TextVectors] = field(default_factory=dict)
     references: Compared | None = None
     thresholds: Thresholds | None = None
     of_references: Thresholds | None = None
+    peaks: Scores | None = None
 
     @property
     def settled(self) -> Thresholds | None:
@@ -78,7 +85,13 @@ class Taught(Learnt):
         """What a checkpoint keeps: the only text vectors, thresholds and references."""
         (text,) = self.texts.values()
         named = {f"text_defect_{name}": vector for name, vector in text.defects.items()}
-        arrays = {"text_normal": text.normal, "text_anomaly": text.anomaly, **named}
+        peaks: Arrays = {} if self.peaks is None else {PEAKS: self.peaks}
+        arrays: Arrays = {
+            "text_normal": text.normal,
+            "text_anomaly": text.anomaly,
+            **named,
+            **peaks,
+        }
         facts = {} if self.settled is None else {"thresholds": self.settled._asdict()}
         if self.references is None:
             return arrays, facts
@@ -361,7 +374,10 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             alone = before.thresholds is not None or len(items) == 1
             of_references = None if alone else learnt.thresholds
             self._learnt = replace(
-                learnt, thresholds=before.thresholds, of_references=of_references
+                learnt,
+                thresholds=before.thresholds,
+                of_references=of_references,
+                peaks=before.peaks,
             )
         return self
 
@@ -603,14 +619,26 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         """
         scores = np.array([found.image for found in scored], dtype=np.float64)
         peaks = np.array([found.anomaly_map().max() for found in scored], dtype=np.float64)
-        parts = None if parts is None else parts[apart]
-        known, of_peaks = (Calibration.of(values[apart], parts) for values in (scores, peaks))
-        label, region = (
-            upper_quantile(calibration, self.contamination, self.confidence)
-            for calibration in (known, of_peaks)
-        )
-        learnt = replace(learnt, thresholds=Thresholds(label, region), of_references=None)
+        known = Calibration.of(scores[apart], None if parts is None else parts[apart])
+        thresholds = self._thresholds(known, peaks[apart])
+        learnt = replace(learnt, thresholds=thresholds, of_references=None, peaks=peaks[apart])
         return Lesson(learnt, scores[list(given)], known)
+
+    def _thresholds(self, known: Calibration, peaks: Scores) -> Thresholds:
+        """What follows from the scores of images and the highest values of their maps."""
+        each = (known, known._replace(scores=peaks))
+        return Thresholds(
+            *(upper_quantile(values, self.contamination, self.confidence) for values in each)
+        )
+
+    def _process_decision_scores(self) -> Self:
+        with self._lock:
+            super()._process_decision_scores()
+            learnt = cast(Taught, self._learnt)
+            if learnt.peaks is not None:
+                thresholds = self._thresholds(self._calibration(), learnt.peaks)
+                self._learnt = replace(learnt, thresholds=thresholds)
+        return self
 
     def _to_save(self) -> Taught:
         with self._lock:
@@ -629,7 +657,8 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         for threshold in thresholds or ():
             check_number("thresholds", threshold, above=-math.inf, most=sys.float_info.max)
         references = self._recipe.references.restored(checkpoint) if facts else None
-        return Taught(canvas, {self._text_key: text}, references, thresholds)
+        peaks = saved_peaks(checkpoint)
+        return Taught(canvas, {self._text_key: text}, references, thresholds, peaks=peaks)
 
     def _expect_text(self, checkpoint: Checkpoint, saved: TextVectors) -> None:
         """Raise an error unless the saved text vectors are this detector's own."""

@@ -43,6 +43,22 @@ def test_images_are_added_once_and_what_changed_is_said(saved, tmp_path, capsys)
 
 
 @pytest.mark.slow
+def test_a_chosen_threshold_stays_and_it_is_said(saved, tmp_path, capsys):
+    assert main(["threshold", str(saved), "0.15"]) == 0
+    capsys.readouterr()
+    more = leather(tmp_path / "more", 9)
+    (last,) = more.glob("008.png")
+    for images in (more, last):
+        assert main(["add", str(images), "--detector", str(saved)]) == 0
+        detector = load_detector(saved)
+        assert detector.threshold_ == 0.15
+        computed = f"by the training images it would be {detector.computed_threshold():.4g}\n"
+        assert f"threshold: 0.15, as chosen; {computed}" in capsys.readouterr().out
+    assert main(["threshold", str(saved), "--contamination", "0.1"]) == 0
+    assert load_detector(saved).threshold_ == detector.computed_threshold()
+
+
+@pytest.mark.slow
 def test_false_alarms_of_a_report_are_added_and_a_failure_leaves_the_file(saved, tmp_path, capsys):
     more = leather(tmp_path / "more", 9)
     images = [
@@ -152,5 +168,9 @@ def test_parts_are_told_when_they_were_told_to_fit(tmp_path, monkeypatch, capsys
     assert "does not tell the group of part2_2.png" in capsys.readouterr().err
     assert path.read_bytes() == before
     assert main([*command, "--group-by", "prefix"]) == 0
-    assert "3 images added, 6 known already" in capsys.readouterr().out
-    assert load_detector(path).promise().count == 3
+    printed = capsys.readouterr().out
+    assert "3 images added, 6 known already" in printed
+    assert "parts:     2 -> 3" in printed
+    detector = load_detector(path)
+    assert detector.promise().count == 3
+    assert set(detector.groups_) == {"part0", "part1", "part2"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pyimgano_openclip.cli import main
-from pyimgano_openclip.cli.groups import groups_of
+from pyimgano_openclip.cli.groups import groups_of, parts_line
 
 from helpers.runs import leather, lines_of
 
@@ -74,18 +74,46 @@ def test_words_and_references_are_saved_and_come_back(tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("by", "expected"),
-    [("folder", ["a", "a", "b"]), ("prefix", ["a/p1", "a/p1", "b/p2"]), ("FILE", ["x", "x", "y"])],
+    [("folder", ["a", "a", "b"]), ("prefix", ["p1", "p1", "p2"]), ("FILE", ["x", "x", "y"])],
 )
 def test_images_of_one_part_are_told_by_folder_name_or_table(by, expected, tmp_path):
     paths = [tmp_path / name for name in ("a/p1_1.png", "a/p1_2.png", "b/p2_1.png")]
     table = tmp_path / "parts.csv"
     table.write_text(f"p1_1.png,x\n{paths[1]},x\np2_1.png,y\n")
     groups = groups_of(paths, str(table) if by == "FILE" else by)
-    start = "" if by == "FILE" else f"{tmp_path}/"
-    assert [group.removeprefix(start) for group in groups] == expected
+    assert groups == expected
     table.write_text("p1_1.png,x\n")
     with pytest.raises(ValueError, match=r"parts.csv does not tell the group of p1_2.png"):
         groups_of(paths, str(table))
+
+
+def test_shots_of_a_part_in_several_folders_are_of_one_part(tmp_path):
+    paths = [tmp_path / f"day{day}/part{part}_{day}.png" for day in (1, 2) for part in range(3)]
+    paths.append(tmp_path / "day2/part3_1.png")
+    groups = groups_of(paths, "prefix")
+    assert groups == ["part0", "part1", "part2"] * 2 + ["part3"]
+    several = "4 parts, by prefix; images of 3 lie in several folders: if those of another folder "
+    told = parts_line(paths, groups, "prefix")
+    assert told.startswith(several)
+    assert "pass --group-by folder, or a CSV file" in told
+    assert parts_line(paths[3:], groups[3:], "prefix") == "4 parts, by prefix"
+    assert parts_line(paths, groups_of(paths, "folder"), "folder") == "2 parts, by folder"
+
+
+@pytest.mark.parametrize(
+    ("folders", "known", "expected"),
+    [
+        (["set/p1", "set/p2"], (), ["p1", "p2"]),
+        (["p1/left", "p1/right", "p2/left"], (), ["p1/left", "p1/right", "p2/left"]),
+        (["moved/p2", "moved/p3"], ("p1", "p2"), ["p2", "p3"]),
+        (["x/p2/left", "x/p3/left"], ("p1/left", "p2/left"), ["p2/left", "p3/left"]),
+        (["x/p2/left"], ("left", "p2/left"), ["p2/left"]),
+        (["x/p1", "y/p1"], ("p1",), ["p1", "p1"]),
+    ],
+)
+def test_folders_are_known_again_when_a_set_is_moved(folders, known, expected, tmp_path):
+    paths = [tmp_path / folder / "image.png" for folder in folders]
+    assert groups_of(paths, "folder", known) == expected
 
 
 @pytest.mark.parametrize("start", ["good", "./good", "good/../good"])

@@ -1,14 +1,17 @@
 """The command `threshold`, and labels that follow it."""
 
 import json
+from functools import partial
 
 import pytest
 
 from pyimgano_openclip import load_detector
 from pyimgano_openclip.cli import main
+from pyimgano_openclip.detector.saving import PEAKS
+from pyimgano_openclip.files.checkpoint import read_checkpoint, write_checkpoint
 
-from helpers.detectors import mutual, patchknn, promptscore
-from helpers.embedders import ColourEmbedder, red_images
+from helpers.detectors import TEXT, mutual, patchknn, promptscore
+from helpers.embedders import ColourEmbedder, red_images, with_green
 from helpers.runs import leather
 
 
@@ -16,6 +19,12 @@ from helpers.runs import leather
 def saved(tmp_path):
     fitted = patchknn(embedder=ColourEmbedder(rows=4, cols=6), contamination=0.1)
     return fitted.fit(red_images(20, 30, 45)).save_checkpoint(tmp_path / "d.safetensors")
+
+
+def spotted(count):
+    """Images with a green patch, more or less of it."""
+    spots = enumerate(red_images(count, 40, 60))
+    return [with_green(image, number % 3 * 10, 20, side=3 + number % 7) for number, image in spots]
 
 
 def asked(capsys, *arguments):
@@ -38,7 +47,10 @@ def test_it_is_shown_and_stored_and_loaded(saved, capsys):
     image = red_images(1, 30, 45, first=99)
     assert loaded(saved).decision_function(image) == before.decision_function(image)
     assert main(["threshold", str(saved)]) == 0
-    assert "threshold 0.25\nabove it: 0 of the 20 images that" in capsys.readouterr().out
+    told = (
+        f"threshold 0.25\nas chosen; by the training images it would be {before.threshold_:.4g}\n"
+    )
+    assert f"{told}above it: 0 of the 20 images that" in capsys.readouterr().out
 
 
 def test_a_threshold_that_no_patches_exceed_is_refused(saved, tmp_path, capsys):
@@ -62,6 +74,75 @@ def test_a_contamination_gives_the_threshold_that_fit_would_have_given(saved, ca
     asked(capsys, saved, "--contamination", 0.3)
     assert loaded(saved).threshold_ == other.threshold_
     assert loaded(saved).contamination == 0.3
+
+
+def test_a_contamination_gives_both_thresholds_by_prompts_that_fit_would_have_given(
+    tmp_path, capsys
+):
+    build, images = partial(promptscore, embedder=ColourEmbedder(4, 6)), spotted(20)
+    groups = [number // 2 for number in range(20)]
+    file = build().fit(images, groups=groups).save_checkpoint(tmp_path / "d.safetensors")
+    other = build(contamination=0.4).fit(images, groups=groups)
+    facts = asked(capsys, file, "--contamination", 0.4)
+    found = load_detector(file, embedder=ColourEmbedder(4, 6), **TEXT)
+    assert found.label_threshold() == other.label_threshold()
+    assert found.region_threshold() == other.region_threshold() == facts["region_threshold"]
+    assert facts["region_threshold"] < facts["region_threshold_before"]
+
+
+def test_a_file_without_the_peaks_of_its_maps_keeps_the_threshold_of_regions(tmp_path, capsys):
+    file = promptscore().fit(spotted(20)).save_checkpoint(tmp_path / "d.safetensors")
+    found = read_checkpoint(file)
+    arrays = {name: array for name, array in found.arrays.items() if name != PEAKS}
+    write_checkpoint(file, found.header, arrays)
+    assert main(["threshold", str(file), "--contamination", "0.4"]) == 0
+    printed, region = capsys.readouterr(), found.header["state"]["thresholds"]["region"]
+    assert f"the threshold of regions stays {region:.4g}; fit again" in printed.err
+    assert f"of regions: {region:.6g}\n" in printed.out
+    assert load_detector(file, embedder=ColourEmbedder(), **TEXT).region_threshold() == region
+
+
+@pytest.mark.filterwarnings("default::pyimgano_openclip.detector.promises.FewImagesWarning")
+@pytest.mark.parametrize(
+    ("confidence", "share", "warning"),
+    [
+        (None, "0.01", "20 images cannot settle a threshold that flags 1 %; fit on 99 or more"),
+        (0.95, "0.02", "20 images cannot bound false alarms at 2 % with 95 % confidence; that "),
+        (None, "0.1", ""),
+    ],
+)
+def test_a_contamination_is_promised_and_doubted_as_by_fit(
+    confidence, share, warning, tmp_path, capsys
+):
+    detector = patchknn(confidence=confidence, contamination=0.2).fit(red_images(20))
+    file = detector.save_checkpoint(tmp_path / "d.safetensors")
+    assert main(["threshold", str(file), "--contamination", share]) == 0
+    printed, after = capsys.readouterr(), load_detector(file, embedder=ColourEmbedder())
+    assert str(after.promise()) in printed.out
+    assert warning in printed.err
+    assert bool(warning) == bool(printed.err)
+
+
+def test_a_threshold_is_chosen_until_another_is_computed(saved, capsys):
+    assert not asked(capsys, saved)["chosen"]
+    assert asked(capsys, saved, 0.25)["chosen"]
+    assert loaded(saved).threshold_chosen_
+    more = loaded(saved).partial_fit(red_images(3, 30, 45, first=50))
+    assert more.threshold_ == 0.25
+    more.save_checkpoint(saved)
+    facts = asked(capsys, saved)
+    assert (facts["chosen"], facts["computed"]) == (True, more.computed_threshold())
+    assert not asked(capsys, saved, "--contamination", 0.1)["chosen"]
+    assert loaded(saved).threshold_ == more.computed_threshold()
+
+
+def test_what_tells_a_chosen_threshold_is_checked(saved, capsys):
+    found = read_checkpoint(saved)
+    write_checkpoint(saved, {**found.header, "threshold_chosen": "yes"}, found.arrays)
+    assert main(["threshold", str(saved)]) == 1
+    assert "threshold_chosen is 'yes'; expected true or false" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"threshold_chosen is 'yes'; expected true or false"):
+        loaded(saved)
 
 
 def test_a_contamination_gives_the_threshold_of_a_pool_that_fit_would_have_given(tmp_path, capsys):

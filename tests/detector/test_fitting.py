@@ -95,3 +95,51 @@ def test_a_threshold_that_no_score_can_be_compared_with_is_refused(build, wrong)
     assert detector.threshold_ == before
     detector.threshold_ = np.float32(0.5)
     assert detector.label_threshold() == 0.5
+
+
+@pytest.mark.filterwarnings("default::pyimgano_openclip.bank.copies.CopiesWarning")
+def test_a_chosen_threshold_stays_when_images_are_added_until_it_is_computed(tmp_path):
+    detector, usual = patchknn().fit(NORMAL[:8]), patchknn().fit(NORMAL[:8])
+    assert not detector.threshold_chosen_
+    detector.threshold_ = 0.15
+    assert (detector.threshold_chosen_, detector.computed_threshold()) == (True, usual.threshold_)
+    detector = patchknn().load_checkpoint(detector.save_checkpoint(tmp_path / "chosen"))
+    for more in (NORMAL[8:], NORMAL[8:9], [with_green(NORMAL[0], 10, 20)]):  # the second is known
+        detector.partial_fit(more)
+        assert (detector.threshold_, detector.threshold_chosen_) == (0.15, True)
+        assert detector.labels_.tolist() == (detector.decision_scores_ > 0.15).tolist()
+    computed = detector.computed_threshold()
+    assert detector._process_decision_scores().threshold_ == computed != 0.15
+    assert not detector.threshold_chosen_
+    assert not patchknn().load_checkpoint(usual.save_checkpoint(tmp_path / "d")).threshold_chosen_
+    usual.partial_fit(NORMAL[8:])
+    assert usual.threshold_ == patchknn().fit(NORMAL).threshold_
+    for name, share in (("contamination", 0.3), ("confidence", 0.5)):  # the threshold follows
+        detector.threshold_ = 0.15
+        setattr(detector, name, share)
+        assert detector.threshold_ == detector.computed_threshold()
+        assert not detector.threshold_chosen_
+    for anew in (lambda: detector.fit(NORMAL), lambda: detector.set_params(contamination=0.2)):
+        detector.threshold_ = 0.15
+        assert not anew().threshold_chosen_
+
+
+def test_a_threshold_that_is_chosen_first_stays_when_the_first_images_come():
+    detector = patchknn()
+    detector.threshold_ = 0.15
+    assert detector.partial_fit(NORMAL).threshold_ == 0.15
+    assert detector.computed_threshold() == patchknn().fit(NORMAL).threshold_
+    assert detector.promise().count == len(NORMAL)
+
+
+@pytest.mark.parametrize("settings", [{}, {"confidence": 0.6}])
+def test_another_contamination_moves_both_thresholds_by_prompts(settings, tmp_path):
+    images = [with_green(image, 10, 20, side=2 + n) for n, image in enumerate(NORMAL)]
+    detector = promptscore(**settings, contamination=0.2).fit(images)
+    loaded = promptscore().load_checkpoint(detector.save_checkpoint(tmp_path / "d"))
+    expected = promptscore(**settings, contamination=0.4).fit(images)
+    for found in (detector, loaded):
+        found.contamination = 0.4
+        found._process_decision_scores()
+        assert found.label_threshold() == expected.label_threshold()
+        assert found.region_threshold() == expected.region_threshold() < 1

@@ -188,7 +188,8 @@ def as_groups(groups: object, count: int) -> tuple[str, ...] | None:
     if len(set(told)) < 2:
         raise ValueError(
             f"All images are of the group {told[0]!r}, so that none are left to compare it with; "
-            "pass images of two groups or more, or no groups."
+            "pass images of two groups or more, tell them otherwise (groups=, --group-by folder or "
+            "FILE), or not at all."
         )
     return told
 

@@ -20,6 +20,7 @@ from .images import most_pixels, search_images, skipped, skipped_lines
 from .marks import read_marks
 from .messages import UsageError, counted
 
+COUNTS = ("images", "parts", "patches")
 PART = 100  # images that are learnt between two savings
 
 
@@ -72,7 +73,8 @@ def _learn(
     digest: str | None,
 ) -> None:
     """Learn images part by part; the digest is that of the file that the detector was read from."""
-    groups = groups_of(new, options.group_by)  # of all, so that a missing one is told first
+    # Of all, so that a missing one is told first.
+    groups = groups_of(new, options.group_by, detector.groups_ or ())
     for start in range(0, len(new), PART):
         part = slice(start, start + PART)
         detector.partial_fit(new[part], groups=groups and groups[part])
@@ -90,8 +92,12 @@ def _is_known(detector: VisionOpenCLIPPatchKNN, path: Path) -> bool:
 
 
 def _state(detector: VisionOpenCLIPPatchKNN) -> dict[str, Any]:
+    groups = detector.groups_
     return {
+        **({} if groups is None else {"parts": len(set(groups))}),
         "threshold": detector.threshold_,
+        "threshold_chosen": detector.threshold_chosen_,
+        "computed_threshold": detector.computed_threshold(),
         "images": len(detector.memory_bank_.images),
         "patches": len(detector.memory_bank_),
         "covering_distance": detector.covering_distance_,
@@ -104,8 +110,19 @@ def _text(facts: Mapping[str, Any]) -> str:
     lines = [f"{counted(facts['added'], 'image')} added"]
     if known:
         lines[0] += f", {known} known already"
-    for name, form in (("threshold", ".4g"), ("images", "d"), ("patches", "d")):
-        lines.append(f"{name + ':':10} {before[name]:{form}} -> {after[name]:{form}}")
+    lines.append(f"threshold: {_threshold(before, after)}")
+    lines += [
+        f"{name + ':':10} {before[name]} -> {after[name]}" for name in COUNTS if name in after
+    ]
     lines += skipped_lines(facts)
     lines.append(f"saved:     {facts['file']}" if facts["added"] else "nothing to save")
     return "\n".join(lines)
+
+
+def _threshold(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    if not after["threshold_chosen"]:
+        return f"{before['threshold']:.4g} -> {after['threshold']:.4g}"
+    return (
+        f"{after['threshold']:.4g}, as chosen; by the training images it would be "
+        f"{after['computed_threshold']:.4g}"
+    )

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ..detector.base import OpenCLIPDetector
-from ..detector.promises import Promise, images_needed, percent
 from ..detector.showing import patch_facts
 from ..detector.suspects import Suspect
 from ..files.atomic import check_writable
@@ -19,11 +18,11 @@ from ..images.unreadable import UnreadableError
 from ..patchknn import VisionOpenCLIPPatchKNN
 from ..promptscore import VisionOpenCLIPPromptScore
 from .answer import Answer
-from .console import complain
 from .detectors import new_detector
-from .groups import groups_of
+from .groups import groups_of, parts_line
 from .images import ImageFile, most_pixels, search_images, skipped, skipped_lines
 from .messages import UsageError, counted, printable
+from .promised import promise_facts, tell_doubt
 
 SUFFIX = ".safetensors"
 NAMED = 5  # maximum number of images that stand out, in the text
@@ -65,8 +64,7 @@ def _run(options: argparse.Namespace) -> Answer:
             detector.fit(paths, groups=groups)
     detector.save_checkpoint(options.out)
     promise = detector.promise()
-    if doubt := _doubt(promise, detector.confidence):
-        complain(f"pyimgano-openclip: warning: {doubt}")
+    tell_doubt(promise, detector.confidence)
     resolution, suspects = patch_facts(detector), detector.suspects()
     looked = {} if detector.roi_ is None else {"roi": str(detector.roi_)}
     facts = {
@@ -75,11 +73,12 @@ def _run(options: argparse.Namespace) -> Answer:
         **skipped(found),
         "threshold": detector.threshold_,
         "contamination": detector.contamination,
-        "false_alarms": {"rate": promise.rate, "bound": promise.bound, **_basis(promise)},
+        "false_alarms": promise_facts(promise),
         "canvas": detector.canvas_,
         **_bank_facts(detector),
         **resolution,
         **looked,
+        **({} if groups is None else {"parts": len(set(groups))}),
         "suspects": [
             {"image": str(paths[found.image]), "score": found.score, "times": found.times}
             for found in suspects
@@ -91,7 +90,8 @@ def _run(options: argparse.Namespace) -> Answer:
     text = f"{facts['detector']}: {images}, threshold {detector.threshold_:.4g}"
     seen = [f"resolution: {value}" for value in resolution.values()]
     seen += [f"{name}: {value}" for name, value in looked.items()]
-    notes = [f"{promise}", *seen, *_doubtful(paths, suspects), *skipped_lines(facts)]
+    parts = [] if groups is None else [parts_line(paths, groups, options.group_by)]
+    notes = [*parts, f"{promise}", *seen, *_doubtful(paths, suspects), *skipped_lines(facts)]
     lines = [text + _bank_line(facts), *notes, f"saved:  {options.out}"]
     return Answer("\n".join(lines), facts)
 
@@ -159,22 +159,3 @@ def _reason_unreadable(path: Path) -> str | None:
     except UnreadableError as error:
         return str(error)
     return None
-
-
-def _basis(promise: Promise) -> dict[str, Any]:
-    """How sure the bound is, and what it rests on."""
-    counted = "parts" if promise.parts else "images"
-    return {"confidence": promise.confidence, counted: promise.count}
-
-
-def _doubt(promise: Promise, confidence: float | None) -> str | None:
-    """Why the threshold does not promise what was asked for; ``fit`` has told with confidence."""
-    needed = images_needed(promise.contamination, None)
-    if confidence is not None or promise.count >= needed:
-        return None
-    what = "part" if promise.parts else "image"
-    return (
-        f"{counted(promise.count, what)} cannot settle a threshold that flags "
-        f"{percent(promise.contamination)}; fit on {needed} or more, or pass --threshold to "
-        "'score'."
-    )

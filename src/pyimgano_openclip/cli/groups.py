@@ -6,20 +6,25 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path, PurePath, PurePosixPath
+
+from .messages import counted
 
 LAST_PIECE = re.compile(r"[-_. ][^-_. ]*$")  # of a name without its suffix
 
 
-def groups_of(paths: Sequence[Path], by: str | None) -> list[str] | None:
-    """The group of each image.
+def groups_of(paths: Sequence[Path], by: str | None, known: Sequence[str] = ()) -> list[str] | None:
+    """The group of each image, by names that stay when the whole set is moved.
 
     Args:
         paths: The images.
-        by: ``"folder"``; ``"prefix"`` for the name without its last piece, ``part7`` of
-            ``part7_2.png``; or a CSV file of lines ``image,group``, with paths, from the
-            working directory or absolute, or names that only one image has.
+        by: ``"folder"``; ``"prefix"`` for the name without its last piece and whatever the folder,
+            ``part7`` of ``day1/part7_2.png``; or a CSV file of lines ``image,group``, with paths,
+            from the working directory or absolute, or names that only one image has.
+        known: Groups of images that were learnt before. A folder whose path ends like one of them
+            is of that group.
 
     Raises:
         ValueError: If the file does not tell the group of each image.
@@ -28,10 +33,46 @@ def groups_of(paths: Sequence[Path], by: str | None) -> list[str] | None:
     if by is None:
         return None
     if by == "folder":
-        return [str(path.parent) for path in paths]
+        return _by_folder([path.parent for path in paths], known)
     if by == "prefix":
-        return [str(path.parent / LAST_PIECE.sub("", path.stem)) for path in paths]
+        # Images of different parts that are taken for one only raise the threshold a little, while
+        # shots of one part that are taken for independent images set it too low.
+        return [LAST_PIECE.sub("", path.stem) for path in paths]
     return _from_table(paths, Path(by))
+
+
+def parts_line(paths: Sequence[Path], groups: Sequence[str], by: str) -> str:
+    """How many parts there are, by what they were told, and what to pass if that is wrong."""
+    line = f"{counted(len(set(groups)), 'part')}, by {by}"
+    if by != "prefix":
+        return line
+    places = {(group, path.parent) for group, path in zip(groups, paths, strict=True)}
+    folders = Counter(group for group, _ in places)
+    several = sum(count > 1 for count in folders.values())
+    if not several:
+        return line
+    return (
+        f"{line}; images of {several} lie in several folders: if those of another folder show "
+        "another part, pass --group-by folder, or a CSV file"
+    )
+
+
+def _by_folder(folders: Sequence[PurePath], known: Sequence[str]) -> list[str]:
+    """The ends of the folders' paths, as long as it takes to tell them and known ones apart."""
+    ends = {PurePosixPath(group).parts for group in known}
+    longest = max(map(len, ends), default=1)
+    different = set(folders)
+    while len({folder.parts[-longest:] for folder in different}) < len(different):
+        longest += 1
+    named = {folder: _end(folder, ends, longest) for folder in different}
+    return [named[folder] for folder in folders]
+
+
+def _end(folder: PurePath, known: Collection[tuple[str, ...]], longest: int) -> str:
+    """The longest known end of a folder's path, or else one of so many pieces."""
+    parts = folder.parts
+    fitting = [end for end in known if end and parts[-len(end) :] == end]
+    return PurePath(*max(fitting, key=len, default=parts[-longest:])).as_posix()
 
 
 def _from_table(paths: Sequence[Path], table: Path) -> list[str]:

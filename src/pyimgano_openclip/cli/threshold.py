@@ -10,17 +10,27 @@ import numpy as np
 
 from ..checks import check_number
 from ..detector.learnt import Calibration
-from ..detector.promises import upper_quantile
-from ..detector.saving import TRAINING_SCORES, saved_calibration
+from ..detector.promises import promise, tell_few, upper_quantile
+from ..detector.saving import (
+    THRESHOLD_CHOSEN,
+    TRAINING_SCORES,
+    saved_calibration,
+    saved_peaks,
+    threshold_chosen,
+)
 from ..detector.spans import check_threshold, of_saved
 from ..detector.thresholds import share_threshold
 from ..files.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ..pool.shares import SPAN
 from .answer import Answer
+from .console import complain
 from .marks import read_marks
 from .messages import UsageError, counted
+from .promised import promise_facts, tell_doubt
 
 Header = Mapping[str, Any]
+POOL = "VisionOpenCLIPMutual"
+THRESHOLDS = "thresholds"  # in the state of a detector by prompts: of images and of regions
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -29,24 +39,37 @@ def run(options: argparse.Namespace) -> Answer:
     after = _changed(options, before)
     if after != before.header:
         write_checkpoint(options.detector, after, before.arrays)
+    threshold, chosen = after["threshold"], after.get(THRESHOLD_CHOSEN, False)
     facts = {
         "file": str(options.detector),
         "detector": after["detector"],
-        "threshold": after["threshold"],
+        "threshold": threshold,
         "before": before.header["threshold"],
+        "chosen": chosen,
+        "computed": _computed(before, after["contamination"]),
         "contamination": after["contamination"],
         "training_images": len(_training_scores(before)),
-        "training_images_above": _count_above(before, after["threshold"]),
+        "training_images_above": _count_above(before, threshold),
+        **_of_regions(before.header, after),
     }
-    return Answer(_text(facts), facts)
+    lines = _lines(facts)
+    known = None if threshold is None else _of_normal_images(before)
+    if known is None:
+        return Answer("\n".join(lines), facts)
+    share, confidence = after["contamination"], after.get("confidence")
+    promised = promise(known, threshold, share, confidence)
+    if options.contamination is not None:
+        tell_few(known, share, confidence)
+        tell_doubt(promised, confidence)
+    facts |= {"false_alarms": promise_facts(promised)}
+    return Answer("\n".join([*lines, str(promised)]), facts)
 
 
 def _changed(options: argparse.Namespace, found: Checkpoint) -> Header:
     """The header with the threshold that is asked for."""
-    most = of_saved(found.header)
+    threshold_chosen(found)  # raises if it is damaged
     if options.value is not None:
-        threshold = check_threshold("SCORE", options.value, most)
-        return {**found.header, "threshold": threshold}
+        return _with_chosen(found, "SCORE", options.value)
     if options.from_report is not None:
         marks = read_marks(options.from_report)
         if marks.detector not in (None, options.detector.name):
@@ -54,25 +77,65 @@ def _changed(options: argparse.Namespace, found: Checkpoint) -> Header:
                 f"{options.from_report} is about {marks.detector}, not {options.detector.name}; "
                 "pass the threshold itself if it shall hold for both."
             )
-        threshold = check_threshold(f"{options.from_report}: threshold", marks.threshold, most)
-        return {**found.header, "threshold": threshold}
+        return _with_chosen(found, f"{options.from_report}: threshold", marks.threshold)
     if options.contamination is None:
         return found.header
     try:
         share = check_number("--contamination", options.contamination, above=0, most=0.5)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    scores = _training_scores(found)
-    if not len(scores):
+    known = _calibration(found)
+    if known is None:
         raise ValueError(
             f"{found.path} has no training scores; pass the threshold itself, or fit again."
         )
-    known = saved_calibration(found) or Calibration.of(scores)
-    if found.header["detector"] == "VisionOpenCLIPMutual":
+    threshold = _computed(found, share)
+    if threshold is None:
         threshold = share_threshold(known.scores, share, SPAN)
-    else:
-        threshold = min(upper_quantile(known, share, found.header.get("confidence")), most)
-    return {**found.header, "threshold": threshold, "contamination": share}
+    header = {**found.header, "threshold": threshold, "contamination": share}
+    return _with_regions({**header, THRESHOLD_CHOSEN: False}, known, found)
+
+
+def _with_chosen(found: Checkpoint, name: str, value: float) -> Header:
+    threshold = check_threshold(name, value, of_saved(found.header))
+    return {**found.header, "threshold": threshold, THRESHOLD_CHOSEN: True}
+
+
+def _with_regions(header: Header, known: Calibration, found: Checkpoint) -> Header:
+    """The same with the threshold of regions, where it is set apart."""
+    state, peaks = header["state"], saved_peaks(found)
+    if THRESHOLDS not in state:
+        return header
+    if peaks is None:
+        complain(
+            f"pyimgano-openclip: warning: {found.path} does not tell the peaks of the training "
+            f"maps, so that the threshold of regions stays {state[THRESHOLDS]['region']:.4g}; fit "
+            "again to set it by --contamination."
+        )
+        return header
+    of_peaks = known._replace(scores=peaks)
+    region = upper_quantile(of_peaks, header["contamination"], header.get("confidence"))
+    thresholds = {"label": header["threshold"], "region": region}
+    return {**header, "state": {**state, THRESHOLDS: thresholds}}
+
+
+def _computed(found: Checkpoint, share: float) -> float | None:
+    """The threshold that follows from normal images; None without any, as in a pool."""
+    known = _of_normal_images(found)
+    if known is None:
+        return None
+    return min(upper_quantile(known, share, found.header.get("confidence")), of_saved(found.header))
+
+
+def _of_normal_images(found: Checkpoint) -> Calibration | None:
+    """What a threshold follows from and promises by; None without any, as in a pool."""
+    return None if found.header["detector"] == POOL else _calibration(found)
+
+
+def _calibration(found: Checkpoint) -> Calibration | None:
+    """Scores of the training images, normal or not; of version 0.1.0 those of all."""
+    scores = _training_scores(found)
+    return saved_calibration(found) or (Calibration.of(scores) if len(scores) else None)
 
 
 def _training_scores(found: Checkpoint) -> Any:
@@ -87,13 +150,31 @@ def _count_above(found: Checkpoint, threshold: float | None) -> int | None:
     return int((_training_scores(found) > threshold).sum())
 
 
-def _text(facts: Mapping[str, Any]) -> str:
+def _of_regions(before: Header, after: Header) -> dict[str, Any]:
+    """The threshold of regions, where it is set apart from that of images."""
+    if THRESHOLDS not in after["state"]:
+        return {}
+    then, now = (header["state"][THRESHOLDS]["region"] for header in (before, after))
+    return {"region_threshold": now, "region_threshold_before": then}
+
+
+def _lines(facts: Mapping[str, Any]) -> list[str]:
     if facts["threshold"] is None:
-        return f"{facts['file']}: no threshold; zero-shot, the neutral score decides"
-    text = f"{facts['file']}: threshold {facts['threshold']:.6g}"
-    if facts["before"] not in (None, facts["threshold"]):
-        text += f", before {facts['before']:.6g}"
-    if not facts["training_images"]:
-        return text
-    above, count = facts["training_images_above"], counted(facts["training_images"], "image")
-    return f"{text}\nabove it: {above} of the {count} that it was fitted on"
+        return [f"{facts['file']}: no threshold; zero-shot, the neutral score decides"]
+    lines = [f"{facts['file']}: threshold {_moved(facts['before'], facts['threshold'])}"]
+    if "region_threshold" in facts:
+        then, now = facts["region_threshold_before"], facts["region_threshold"]
+        lines.append(f"of regions: {_moved(then, now)}")
+    if facts["chosen"]:
+        would = facts["computed"]
+        by = "" if would is None else f"; by the training images it would be {would:.4g}"
+        lines.append(f"as chosen{by}")
+    if facts["training_images"]:
+        above, count = facts["training_images_above"], counted(facts["training_images"], "image")
+        lines.append(f"above it: {above} of the {count} that it was fitted on")
+    return lines
+
+
+def _moved(before: float | None, now: float) -> str:
+    text = f"{now:.6g}"
+    return text if before in (None, now) else f"{text}, before {before:.6g}"

@@ -72,9 +72,11 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
     Attributes:
         decision_scores_: Image scores of the training images, shape (N,), after :meth:`fit`.
         threshold_: Image score above which an image is anomalous. Can be set by the caller to a
-            number up to the largest score that patches can give. Not set before :meth:`fit`, since
-            the host takes a detector that has it for a fitted one; by what :meth:`predict` labels
-            until then, :meth:`label_threshold` tells.
+            number up to the largest score that patches can give; it then stays when images are
+            added, and in checkpoints, until :meth:`fit`, :meth:`set_params` or another
+            ``contamination`` or ``confidence``. Not set before :meth:`fit`, since the host takes a
+            detector that has it for a fitted one; by what :meth:`predict` labels until then,
+            :meth:`label_threshold` tells.
         labels_: 1 for each training image above the threshold, else 0, shape (N,).
         registry_tags: Tags in the host's registry.
         registry_metadata: Metadata in the host's registry.
@@ -127,6 +129,7 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         )
         self._learnt: Any = Learnt()
         self._cache: Recent[ImageScores] = Recent()
+        self._threshold_chosen = False
         # Held while what is learnt is replaced, or read together with the threshold.
         self.__dict__.setdefault("_lock", threading.RLock())
 
@@ -179,6 +182,7 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "threshold_":
             value = spans.check_threshold(name, value, self._largest_score(self._learnt))
+            self._threshold_chosen = True  # unless who computes it says otherwise afterwards
         if name not in self.__dict__ or name not in self.__dataclass_fields__:
             super().__setattr__(name, value)
         elif value is not self.__dict__[name]:
@@ -257,11 +261,25 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         identity: str | None = getattr(self._embedder, "identity", None)
         return identity
 
-    def _teach(self, items: Sequence[Item], learn: Callable[[Sequence[Item]], Lesson]) -> Self:
-        """Learn from images, and put the result in place."""
+    def _teach(
+        self,
+        items: Sequence[Item],
+        learn: Callable[[Sequence[Item]], Lesson],
+        *,
+        adding: bool = False,
+    ) -> Self:
+        """Learn from images, and put the result in place.
+
+        Args:
+            items: The images.
+            learn: What learns from them, and changes nothing.
+            adding: Whether they are added to others; a threshold that is chosen then stays.
+        """
         with out_of_memory_explained(f"what is learnt from {len(items)} images"):
             lesson = learn(items)
-        self._take_over(lesson)
+        with self._lock:
+            keep = adding and self.threshold_chosen_
+            self._take_over(lesson.keeping_threshold() if keep else lesson)
         for resolution in showing.patch_facts(self).values():
             LOG.info("%s: %s", type(self).__name__, resolution)
         return self
@@ -295,6 +313,7 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         """Put the result of learning in place, completely or not at all."""
         threshold: Any = self.__dict__.get("threshold_")
         facts, calibration = None, lesson.calibration
+        chosen = calibration is None and self._threshold_chosen
         if calibration is None:
             calibration = lesson.learnt.calibration
         else:
@@ -304,19 +323,38 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         with self._lock:
             self._learnt = replace(lesson.learnt, calibration=calibration)
             self.threshold_, self.labels_, self.decision_scores_ = threshold, labels, lesson.scores
+            self._threshold_chosen = chosen
             if facts is not None:
                 self.pot_info_ = facts
             self._cache.clear()
 
     def _process_decision_scores(self) -> Self:
         """Set threshold and labels by the training scores again; the host calls it."""
-        threshold, facts = self._threshold(self._calibration())
-        threshold = min(threshold, self._largest_score(self._learnt))
-        self.threshold_ = threshold
+        threshold, facts = self._computed_threshold()
+        self.threshold_, self._threshold_chosen = threshold, False
         self.labels_ = (np.asarray(self.decision_scores_) > threshold).astype(np.int64)
         if facts is not None:
             self.pot_info_ = facts
         return self
+
+    @property
+    def threshold_chosen_(self) -> bool:
+        """Whether the caller has set ``threshold_``, so that it stays when images are added."""
+        return self._threshold_chosen and hasattr(self, "threshold_")
+
+    def computed_threshold(self) -> float:
+        """The threshold that follows from the training scores, also if another one is chosen.
+
+        Raises:
+            RuntimeError: Before :meth:`fit`.
+        """
+        with self._lock:
+            return self._computed_threshold()[0]
+
+    def _computed_threshold(self) -> tuple[float, Any]:
+        """That, and the facts of the host about it."""
+        threshold, facts = self._threshold(self._calibration())
+        return min(threshold, self._largest_score(self._learnt)), facts
 
     def _calibration(self) -> Calibration:
         """What the threshold follows from; the training scores in a file of version 0.1.0."""
@@ -736,8 +774,9 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         """Load the state of a detector that was saved with equal settings and an equal model.
 
         Scores, maps and threshold are then equal to those of the saved detector, scores and maps up
-        to rounding where the tower computes in another precision; ``contamination`` and
-        ``confidence`` are loaded as well. The model's weights are loaded for comparison.
+        to rounding where the tower computes in another precision; ``contamination``,
+        ``confidence`` and whether the threshold was chosen are loaded as well. The model's weights
+        are loaded for comparison.
         ``channel_order`` stays that of this detector: it tells where arrays come from, not what was
         learnt.
 
@@ -767,6 +806,7 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
             self._put("contamination", restored.contamination)
             self._forget(*FITTED)
             self.__dict__.update(restored.fitted)
+            self._threshold_chosen = restored.chosen
             self._cache.clear()
         return self
 

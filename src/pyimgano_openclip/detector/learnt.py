@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,3 +75,10 @@ class Lesson(NamedTuple):
     learnt: Learnt
     scores: Scores
     calibration: Calibration | None
+
+    def keeping_threshold(self) -> Lesson:
+        """The same without a new threshold."""
+        if self.calibration is None:
+            return self
+        learnt = replace(self.learnt, calibration=self.calibration)
+        return self._replace(learnt=learnt, calibration=None)

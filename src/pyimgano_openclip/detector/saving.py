@@ -50,7 +50,9 @@ LEARNING = {
     "threshold_rule", "random_seed", "channel_order",
 }  # fmt: skip
 TRAINING_SCORES = "training_scores"
+THRESHOLD_CHOSEN = "threshold_chosen"
 CALIBRATION, PARTS = "calibration_scores", "calibration_parts"
+PEAKS = "calibration_peaks"  # the highest values of their maps, with prompts
 
 
 class Restored(NamedTuple):
@@ -60,12 +62,14 @@ class Restored(NamedTuple):
         learnt: What scores depend on.
         contamination: The argument of that name.
         fitted: The attributes that the host sets and reads, as far as there were any.
+        chosen: Whether the threshold is one that the caller had set.
         embedder: The detector's, with the projection of tokens that the file was made with.
     """
 
     learnt: Learnt
     contamination: float
     fitted: dict[str, Any]
+    chosen: bool
     embedder: Any
 
 
@@ -94,6 +98,7 @@ def _content(detector: OpenCLIPDetector) -> tuple[dict[str, Any], Arrays]:
         **detector._shares(),
         "canvas": learnt.canvas,
         "threshold": getattr(detector, "threshold_", None),
+        THRESHOLD_CHOSEN: detector.threshold_chosen_,
         "state": facts,
     }
     if hasattr(detector, "decision_scores_"):
@@ -121,9 +126,10 @@ def restored(detector: OpenCLIPDetector, checkpoint: Checkpoint) -> Restored:
         learnt = replace(learnt, calibration=saved_calibration(checkpoint), whole=whole)
         scores, most = detector._training_scores(checkpoint), detector._largest_score(learnt)
         contamination, fitted = _fitted(checkpoint, scores, most)
+        chosen = threshold_chosen(checkpoint)
         embedder = _embedder(detector, checkpoint)
     _try_out(detector, embedder, checkpoint, learnt)
-    return Restored(learnt, contamination, fitted, embedder)
+    return Restored(learnt, contamination, fitted, chosen, embedder)
 
 
 def check_canvas(embedder: Any, canvas: Size | None) -> None:
@@ -234,6 +240,21 @@ def _fitted(
     return float(contamination), fitted
 
 
+def threshold_chosen(checkpoint: Checkpoint) -> bool:
+    """Whether the threshold was set by the caller; files that do not tell are taken as computed.
+
+    Raises:
+        CheckpointError: If it is damaged.
+    """
+    chosen = checkpoint.header.get(THRESHOLD_CHOSEN, False)
+    if type(chosen) is not bool:
+        raise CheckpointError(
+            f"{checkpoint.path} is damaged: {THRESHOLD_CHOSEN} is {short(chosen)}; expected true "
+            "or false."
+        )
+    return chosen
+
+
 def saved_calibration(checkpoint: Checkpoint) -> Calibration | None:
     """What the threshold follows from; version 0.1.0 kept the training scores only.
 
@@ -247,6 +268,20 @@ def saved_calibration(checkpoint: Checkpoint) -> Calibration | None:
     if parts.shape != scores.shape:
         raise CheckpointError(f"{checkpoint.path} is damaged: not one part for each score.")
     return Calibration.of(scores, parts)
+
+
+def saved_peaks(checkpoint: Checkpoint) -> Scores | None:
+    """The highest map value of each image that the threshold follows from; None if not saved.
+
+    Raises:
+        CheckpointError: If it is damaged.
+    """
+    if PEAKS not in checkpoint.arrays:
+        return None
+    peaks: Scores = checkpoint.numbers(PEAKS, 1, "float64")
+    if peaks.shape != checkpoint.numbers(CALIBRATION, 1, "float64").shape:
+        raise CheckpointError(f"{checkpoint.path} is damaged: not one peak for each score.")
+    return peaks
 
 
 def _try_out(

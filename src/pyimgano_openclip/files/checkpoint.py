@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ from .tensor_file import Arrays, pack, strict_json, unpack
 
 FORMAT = "pyimgano-openclip"
 VERSION = 1
-LABELLING = {"threshold", "contamination"}  # entries of the header on which no score depends
+# Entries of the header, and of its state, on which no score depends.
+LABELLING = {"threshold", "threshold_chosen", "contamination"}
+LABELLING_STATE = {"thresholds"}
 UNIT = 1.01  # maximum length of a unit vector that was rounded to 16 bits
 SHOWN = 500  # maximum number of characters of a value in a message
 
@@ -67,8 +69,9 @@ class Checkpoint:
 
     @property
     def scoring_digest(self) -> str:
-        """Digest of what scores depend on: all but the threshold and what it follows from."""
-        header = {name: value for name, value in self.header.items() if name not in LABELLING}
+        """Digest of what scores depend on: all but the thresholds and what they follow from."""
+        header = _without(self.header, LABELLING)
+        header["state"] = _without(header["state"], LABELLING_STATE)
         return digest_of(json.dumps(header), self.arrays)
 
     def numbers(self, name: str, axes: int, *types: str) -> npt.NDArray[Any]:
@@ -186,6 +189,10 @@ def short(value: object) -> str:
 def plain(value: object) -> Any:
     """Convert a value as a round trip through JSON does: tuples to lists, keys to strings."""
     return json.loads(json.dumps(value, default=_unpacked))
+
+
+def _without(entries: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in entries.items() if name not in names}
 
 
 def _header(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:

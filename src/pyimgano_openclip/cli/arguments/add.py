@@ -15,9 +15,9 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="add normal images to a saved detector",
         description="Add normal images, such as those flagged wrongly, to a patch-kNN detector: "
-        "its bank grows and its threshold follows. The file is replaced after each hundred images, "
-        "completely or not at all; images that it has learnt are passed over, so that the same "
-        "command goes on after an interruption.",
+        "its bank grows and its threshold follows, unless it was chosen with 'threshold'. The file "
+        "is replaced after each hundred images, completely or not at all; images that it has "
+        "learnt are passed over, so that the same command goes on after an interruption.",
         epilog="example: pyimgano-openclip add more/ --detector screw.safetensors",
     )
     parser.add_argument(

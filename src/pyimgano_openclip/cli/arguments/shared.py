@@ -132,9 +132,10 @@ def _parts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--group-by",
         metavar="folder|prefix|FILE",
-        help="which images show one part, where there are several of each: those of one folder, "
-        "those whose names differ in the last piece only (part7_1.png, part7_2.png), or as a CSV "
-        "file of lines image,group tells",
+        help="which images show one part, where there are several of each: those of one folder; "
+        "those whose names differ in the last piece only (part7_1.png, part7_2.png), whatever "
+        "their folder, so that different parts need different names; or as a CSV file of lines "
+        "image,group tells",
     )
 
 

@@ -21,17 +21,22 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
     parser.add_argument("detector", type=Path, metavar="DETECTOR", help="file saved by 'fit'")
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument(
-        "value", nargs="?", type=finite, metavar="SCORE", help="the threshold to store"
+        "value",
+        nargs="?",
+        type=finite,
+        metavar="SCORE",
+        help="the threshold to store; it then stays when images are added",
     )
     choice.add_argument(
         "--contamination",
         type=finite,
         metavar="SHARE",
-        help="store the threshold of which this share of the training images would be above",
+        help="store the threshold that 'fit' would have set with this share, which also follows "
+        "when images are added",
     )
     choice.add_argument(
         "--from-report",
         type=Path,
         metavar="FILE",
-        help="store the threshold chosen in a report, from the file that it exports",
+        help="store the threshold chosen in a report, from the file that it exports, like a SCORE",
     )

@@ -1,0 +1,33 @@
+"""Tells what a threshold promises, and why it does not promise what was asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..detector.promises import Promise, images_needed, percent
+from .console import complain
+from .messages import counted
+
+
+def promise_facts(promise: Promise) -> dict[str, Any]:
+    """How many new normal images are flagged, how sure that is, and what it rests on."""
+    basis = "parts" if promise.parts else "images"
+    return {
+        "rate": promise.rate,
+        "bound": promise.bound,
+        "confidence": promise.confidence,
+        basis: promise.count,
+    }
+
+
+def tell_doubt(promise: Promise, confidence: float | None) -> None:
+    """Warn if there are too few images; with a confidence the library has warned already."""
+    needed = images_needed(promise.contamination, None)
+    if confidence is not None or promise.count >= needed:
+        return
+    what = "part" if promise.parts else "image"
+    complain(
+        f"pyimgano-openclip: warning: {counted(promise.count, what)} cannot settle a threshold "
+        f"that flags {percent(promise.contamination)}; fit on {needed} or more, or pass "
+        "--threshold to 'score'."
+    )
