@@ -18,7 +18,8 @@ from .bank.relatives import told_groups
 from .bank.roll import Roll
 from .bank.whole import Whole
 from .checks import check_choice, check_number, one_of
-from .detector.base import METADATA, SHARES, TAGS, Labels
+from .detector.arguments import SHARES
+from .detector.base import METADATA, TAGS, Labels
 from .detector.calibrated import CalibratedDetector
 from .detector.learnt import Calibration, Learnt, Lesson, Scores
 from .detector.promises import upper_quantile

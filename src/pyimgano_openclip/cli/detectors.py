@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..detector.base import DEFAULT_MODEL, OpenCLIPDetector
+from ..detector.arguments import DEFAULT_MODEL
+from ..detector.base import OpenCLIPDetector
 from ..detector.calibrated import CalibratedDetector
 from ..files.checkpoint import plain, read_checkpoint
 from ..images.roi import is_folder

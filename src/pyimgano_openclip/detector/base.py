@@ -1,7 +1,7 @@
-"""The base class of all detectors: the arguments and methods that they share with the host.
+"""The base class of all detectors: the methods that they share with the host.
 
-The way of an image is in ``scoring.py``, what is learnt in ``learnt.py``, and how it is saved and
-shown in ``saving.py`` and ``showing.py``.
+The arguments are in ``arguments.py``, the way of an image in ``scoring.py``, what is learnt in
+``learnt.py``, and how it is saved and shown in ``saving.py`` and ``showing.py``.
 """
 
 from __future__ import annotations
@@ -14,28 +14,26 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 from pyimgano.models.base_detector import BaseDetector
-from pyimgano.utils.optional_deps import require
 
 from ..arrays import Floats, Size
-from ..checks import check_choice, check_count, check_number, check_seed, one_of
-from ..encoder.tokens import InjectedEmbedder, PatchEmbedder, Precision
+from ..checks import check_choice, check_count, check_number, one_of
+from ..encoder.tokens import InjectedEmbedder
 from ..files.checkpoint import Checkpoint, read_checkpoint
-from ..images.items import ORDERS, ChannelOrder, Item, as_items, as_stream, describe
+from ..images.items import Item, as_items, as_stream, describe
 from ..images.roi import Area, Roi, area_of, roi_of
-from ..maps.gaps import ON_ERROR, OnError
 from ..maps.regions import Region, find_regions, hottest_spot
-from ..maps.scores import AGGREGATIONS, Aggregation, ImageScores
+from ..maps.scores import ImageScores
 from ..maps.spread import SMOOTHING
 from ..memory import out_of_memory_explained
-from ..progress import usable_stderr
 from ..recent import Recent
 from ..version import __version__
 from . import saving, showing, spans
+from .arguments import LIVE, Arguments
 from .drift import Usual
 from .learnt import Calibration, Learnt, Lesson, Scores
 from .scoring import Scorer, Scoring, score_all
@@ -44,8 +42,6 @@ from .suspects import Suspect, stand_out
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-DEFAULT_MODEL = "ViT-B-16-plus-240"
-DEFAULT_PRETRAINED = "laion400m_e31"
 # Registry tags and metadata of all detectors; the host interprets some of the tags.
 TAGS = ("vision", "deep", "clip", "openclip", "numpy", "pixel_map")
 METADATA = {
@@ -54,10 +50,6 @@ METADATA = {
     "provider": "pyimgano-openclip",
     "provider_version": __version__,
 }
-# Settings that can be changed without fitting again, and their values.
-LIVE: Mapping[str, tuple[str, ...]] = {"channel_order": ORDERS, "on_error": ON_ERROR}
-SHARES = {"contamination", "confidence"}  # on which only thresholds depend
-CHANGEABLE = {*LIVE, *SHARES, "batch_size"}
 FITTED = ("threshold_", "labels_", "decision_scores_")  # what the host sets and reads, too
 LOG = logging.getLogger("pyimgano_openclip")
 AT_FIRST = 64  # images of a list from which a canvas is chosen
@@ -66,7 +58,7 @@ Labels = npt.NDArray[np.int64]
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyped
+class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the host is untyped
     """Base class of all detectors, which document the arguments; safe to score with in threads.
 
     Attributes:
@@ -82,80 +74,18 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         registry_metadata: Metadata in the host's registry.
     """
 
-    embedder: PatchEmbedder | None = None
-    openclip_model_name: str = DEFAULT_MODEL
-    openclip_pretrained: str | os.PathLike[str] | None = DEFAULT_PRETRAINED
-    pretrained: bool = True
-    device: str = "auto"
-    force_image_size: int | Size | None = None
-    resize: Literal["keep", "squash"] = "keep"
-    max_tokens: int | None = None
-    smallest_defect: float | None = None
-    roi: Any = None
-    aggregation_method: Aggregation = "topk_mean"
-    aggregation_topk: float | None = None
-    contamination: float = 0.1
-    batch_size: int | None = None
-    precision: Precision = "auto"
-    random_seed: int = 0
-    channel_order: ChannelOrder = "rgb"
-    on_error: OnError = "raise"
-
     registry_tags: ClassVar[tuple[str, ...]]
     registry_metadata: ClassVar[Mapping[str, Any]]
-    _lock: ClassVar[Any]
     # Training scores from which on an image is refused as a whole.
     _refused_from: ClassVar[float] = math.inf
 
     def __post_init__(self) -> None:
-        for name in CHANGEABLE & self.__dict__.keys():
-            self._put(name, self._checked(name, self.__dict__[name]))
-        check_choice("aggregation_method", self.aggregation_method, AGGREGATIONS)
-        if self.aggregation_topk is not None:
-            topk = check_number("aggregation_topk", self.aggregation_topk, above=0, most=1)
-            self._put("aggregation_topk", topk)
-        check_seed(self.random_seed)
-        if isinstance(self.openclip_pretrained, os.PathLike):
-            self._put("openclip_pretrained", os.fspath(self.openclip_pretrained))
-        super().__init__(contamination=self.contamination)
-        if self.embedder is not None and self.smallest_defect is not None:
-            raise ValueError(
-                f"smallest_defect={self.smallest_defect!r} is for the package's own towers; "
-                "embedder= chooses its resolution itself. Leave out one of them."
-            )
+        super().__post_init__()
+        BaseDetector.__init__(self, contamination=self.contamination)
         self._roi = roi_of(self.roi)
-        self._embedder: Any = (
-            self._build_embedder() if self.embedder is None else InjectedEmbedder(self.embedder)
-        )
         self._learnt: Any = Learnt()
         self._cache: Recent[ImageScores] = Recent()
         self._threshold_chosen = False
-        # Held while what is learnt is replaced, or read together with the threshold.
-        self.__dict__.setdefault("_lock", threading.RLock())
-
-    def _build_embedder(self) -> Any:
-        with usable_stderr():  # the host writes to it
-            require("open_clip", extra="clip", purpose="OpenCLIP detectors")
-        # Importing torch takes seconds; registering and listing models must be instant.
-        from ..encoder.embedder import OpenCLIPPatchEmbedder
-
-        return OpenCLIPPatchEmbedder(
-            self.openclip_model_name,
-            self.openclip_pretrained,
-            device=self.device,
-            image_size=self.force_image_size,
-            max_tokens=self.max_tokens,
-            smallest_defect=self.smallest_defect,
-            batch_size=self.batch_size,
-            precision=self.precision,
-            random_seed=self.random_seed,
-            download=self.pretrained,
-            **{"resize": self.resize, **self._embedder_settings()},
-        )
-
-    @abstractmethod
-    def _embedder_settings(self) -> dict[str, Any]:
-        """The embedder's arguments that differ between detectors."""
 
     @abstractmethod
     def _scorer(self, learnt: Any) -> Scorer:
@@ -183,43 +113,11 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
         if name == "threshold_":
             value = spans.check_threshold(name, value, self._largest_score(self._learnt))
             self._threshold_chosen = True  # unless who computes it says otherwise afterwards
-        if name not in self.__dict__ or name not in self.__dataclass_fields__:
-            super().__setattr__(name, value)
-        elif value is not self.__dict__[name]:
-            self._change(name, value)
+        super().__setattr__(name, value)
 
-    def _put(self, name: str, value: Any) -> None:
-        """Set an argument to what it means, or to what a checkpoint has."""
-        self.__dict__[name] = value
-
-    def _checked(self, name: str, value: Any) -> Any:
-        """An argument that can be changed later on, if it is in range."""
-        if name == "contamination":
-            return check_number(name, value, above=0, most=0.5)
-        if name in LIVE:
-            check_choice(name, value, LIVE[name])
-        elif value is not None:
-            check_count(name, value)
-        return value
-
-    def _change(self, name: str, value: Any) -> None:
-        """Change an argument after construction, by assignment.
-
-        Raises:
-            AttributeError: If more than thresholds depends on it.
-        """
-        if name not in {*self._live_settings(), *SHARES, "batch_size"}:
-            raise AttributeError(
-                f"{name} of {type(self).__name__} cannot be assigned, since the model or what was "
-                f"learnt depends on it; use set_params({name}=...), which discards what was learnt."
-            )
-        value = self._checked(name, value)
-        with self._lock:
-            self._put(name, value)
-            if name == "batch_size" and not isinstance(self._embedder, InjectedEmbedder):
-                self._embedder.batch_size = value
-            if name in SHARES and hasattr(self, "decision_scores_"):
-                self._process_decision_scores()
+    def _thresholds_follow(self) -> None:
+        if hasattr(self, "decision_scores_"):
+            self._process_decision_scores()
 
     def _shares(self) -> dict[str, Any]:
         """What a checkpoint keeps of the arguments that a threshold follows from."""
@@ -228,10 +126,6 @@ class OpenCLIPDetector(BaseDetector):  # type: ignore[misc]  # the host is untyp
     def _settings_of_learning(self) -> frozenset[str]:
         """Arguments that may differ from those of a checkpoint, since no score depends on them."""
         return frozenset()
-
-    def _live_settings(self) -> frozenset[str]:
-        """Arguments that can be changed now without fitting again."""
-        return frozenset(LIVE)
 
     def _learnt_facts(self) -> dict[str, str]:
         """What has been learnt, in words; see ``showing.py``."""
