@@ -546,7 +546,8 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         whole = Whole.of(roll.portraits, relatives.left_out(copies, roll.sketches))
         learnt = replace(learnt, canvas=canvas, references=kept, whole=whole)
         parts = relatives.parts(len(scored))
-        return self._lesson(learnt, scored, roll.given, roll.apart(copies), parts)
+        apart = roll.apart(copies) if parts is None else np.arange(len(scored))
+        return self._lesson(learnt, scored, roll.given, apart, parts)
 
     def _learn_references(
         self,

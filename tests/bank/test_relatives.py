@@ -160,7 +160,6 @@ def test_prompt_scoring_counts_shots_of_one_part_as_one(as_references):
         detector = prompted(SHUFFLED, noise=0.5, as_references=as_references)
     groups = [number // SHOTS for number in SHUFFLED]
     told = prompted(SHUFFLED, noise=0.5, as_references=as_references, groups=groups)
-    assert detector.promise().count == told.promise().count == 20
-    assert detector.promise().bound == pytest.approx(told.promise().bound)
-    assert detector.threshold_ == pytest.approx(told.threshold_)
+    assert detector.promise() == told.promise()
+    assert detector.threshold_ == told.threshold_
     assert prompted(APART, as_references=as_references).promise().count == 100
