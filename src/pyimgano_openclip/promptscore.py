@@ -546,8 +546,8 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         whole = Whole.of(roll.portraits, relatives.left_out(copies, roll.sketches))
         learnt = replace(learnt, canvas=canvas, references=kept, whole=whole)
         parts = relatives.parts(len(scored))
-        apart = roll.apart(copies) if parts is None else np.arange(len(scored))
-        return self._lesson(learnt, scored, roll.given, apart, parts)
+        # Aligned tokens of different images are too much alike for near copies to be told.
+        return self._lesson(learnt, scored, roll.given, np.arange(len(scored)), parts)
 
     def _learn_references(
         self,

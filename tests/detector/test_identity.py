@@ -197,7 +197,7 @@ def test_near_copies_do_not_lower_the_threshold(again, settings, family):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["patchknn", "promptscore", "mutual"])
+@pytest.mark.parametrize("kind", ["patchknn", "mutual"])
 def test_frames_of_one_image_promise_as_little_as_one(kind):
     pytest.importorskip("open_clip")
     frame = make_sample("leather", seed=0, size=(160, 240)).image

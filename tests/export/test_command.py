@@ -10,6 +10,7 @@ pytest.importorskip("onnxscript")
 
 from pyimgano_openclip import export_onnx
 from pyimgano_openclip.cli import main
+from pyimgano_openclip.detector.promises import FewImagesWarning
 
 from helpers.detectors import on_bundled, patchknn
 from helpers.embedders import red_images
@@ -128,7 +129,8 @@ def test_the_export_knows_every_setting_of_the_detectors():
 
     for kind, heeded in HEEDED.items():
         assert {field.name for field in fields(kind)} - heeded == {"embedder"}
-    check_exportable(on_bundled("patchknn", confidence=0.5).fit(leather(3, (64, 96))))
+    with pytest.warns(FewImagesWarning):
+        check_exportable(on_bundled("patchknn", confidence=0.5).fit(leather(3, (64, 96))))
 
 
 def test_a_detector_that_the_export_does_not_know_is_refused(tmp_path):

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from ..arrays import Floats, Indices, Size
+from ..arrays import Floats, Size
 from ..encoder.tokens import PatchTokens
-from .copies import distinct, sketch
+from .copies import sketch
 from .relatives import Relatives
 from .whole import Portrait, portrait
 
@@ -57,12 +54,3 @@ class Roll:
                 first.setdefault(number, group)
             own = tuple(first[number] for number in range(len(first)))
         return Relatives.among(self.sketches, self.grids, own)
-
-    def apart(self, copies: Sequence[Indices]) -> Indices:
-        """Images of which none is a near copy of one before it, for what a threshold promises.
-
-        Args:
-            copies: For each image, itself and its near copies; a single token cannot tell any.
-        """
-        single = all(grid == (1, 1) for grid in self.grids)
-        return np.arange(len(copies)) if single else distinct(copies)
