@@ -285,10 +285,6 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         # Class tokens come with aligned tokens only.
         return {"tokens": "aligned", "attention": "none", "dimension": None, **chosen}
 
-    def _settings_of_learning(self) -> frozenset[str]:
-        # The saved pool already results from these.
-        return frozenset({"max_comparisons", "threshold_rule"})
-
     def _scorer(self, learnt: Pooled) -> PoolScorer:
         return learnt.filled
 

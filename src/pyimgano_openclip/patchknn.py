@@ -403,11 +403,9 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         chosen = {name: getattr(self, name) for name in names}
         return {"tokens": "features", "layers": layers, "overview_layers": overview, **chosen}
 
-    def _settings_of_learning(self) -> frozenset[str]:
-        # The saved bank already results from these; they matter only when it grows.
-        free = {"coreset_sampling_ratio", "max_patches", "memory_bank_dtype"}
+    def _settings_of_no_score(self) -> frozenset[str]:
         # All exact searches give the same result.
-        return frozenset(free if self.knn_backend == "faiss-ivf" else {*free, "knn_backend"})
+        return frozenset() if self.knn_backend == "faiss-ivf" else frozenset({"knn_backend"})
 
     def _scorer(self, learnt: Enrolled) -> NearestScorer:
         bank, method, topk = learnt.filled, self.aggregation_method, self.aggregation_topk

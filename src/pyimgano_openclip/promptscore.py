@@ -477,7 +477,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         settings = {name: self._in_force[name] for name in names}
         return {"tokens": "aligned", **settings, **self._recipe.embedder}
 
-    def _settings_of_learning(self) -> frozenset[str]:
+    def _settings_of_no_score(self) -> frozenset[str]:
         # stored in the file in any case
         return frozenset({"text_features_normal", "text_features_anomaly", "references"})
 

@@ -50,6 +50,19 @@ print("loaded:", *(name for name in {HEAVY} if name in sys.modules), code)"""
     return " ".join(names), int(status)
 
 
+def test_the_report_keeps_what_the_own_threshold_promises(place):
+    def promised():
+        assert main(command(place)) == 3
+        return (place / "out/report.html").read_text().count("false alarms")
+
+    shutil.rmtree(place / "out")
+    told = promised()
+    assert told
+    assert promised() == told
+    assert main(command(place, "--threshold", "0.2")) == 3
+    assert promised() == told
+
+
 def test_another_threshold_is_applied_without_the_model_as_with_it(first, place, capsys):
     def outcome(*more):
         main([*new, *more, "--json"])

@@ -1,6 +1,7 @@
 """A folder and nothing else on the command line."""
 
 import json
+import time
 
 import pytest
 
@@ -111,7 +112,25 @@ def test_a_pool_of_which_one_image_can_be_read_names_the_others(folder, tmp_path
 
 def test_one_image_alone_is_an_error_that_says_what_to_do(folder, tmp_path, capsys):
     assert main(["score", str(folder / ODD), "--out", str(tmp_path / "out"), *MODEL]) == 1
-    assert "at least two different ones" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "Of 1 image 1 can be read and differ" in said
+    assert "at least two different ones" in said
+    assert "pass --detector FILE of 'fit', or --class-name" in said
+
+
+def test_the_speed_of_a_folder_contains_its_comparing(folder, tmp_path, monkeypatch, capsys):
+    fit = VisionOpenCLIPMutual.fit
+
+    def slow(*given, **settings):
+        time.sleep(1)
+        return fit(*given, **settings)
+
+    monkeypatch.setattr(VisionOpenCLIPMutual, "fit", slow)
+    command = ["score", str(folder), "--out", str(tmp_path / "out"), *MODEL, "--json"]
+    assert main(command) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["images_per_second"] < 10
+    assert facts["milliseconds_per_image"] > 100
 
 
 def test_a_saved_pool_scores_new_images(folder, tmp_path, capsys):

@@ -123,6 +123,23 @@ def test_every_bit_counts(tmp_path):
             detector.load_checkpoint(path)
 
 
+def test_an_exported_file_is_not_called_damaged(tmp_path):
+    path = tmp_path / "d.onnx"
+    path.write_bytes(b"onnx")
+    with pytest.raises(ValueError, match=r"d\.onnx is an exported detector; expected the safeten"):
+        patchknn().load_checkpoint(path)
+
+
+def test_how_more_would_be_learnt_changes_no_score(tmp_path):
+    digests = {
+        read_checkpoint(
+            patchknn(max_patches=most).fit(red_images(4)).save_checkpoint(tmp_path / "d")
+        ).scoring_digest
+        for most in (9_000, 8_000)
+    }
+    assert len(digests) == 1
+
+
 def test_a_missing_file_is_the_systems_error(tmp_path):
     with pytest.raises(FileNotFoundError):
         patchknn().load_checkpoint(tmp_path / "model")

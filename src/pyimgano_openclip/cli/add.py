@@ -19,6 +19,7 @@ from .groups import groups_of
 from .images import most_pixels, search_images, skipped, skipped_lines
 from .marks import read_marks
 from .messages import UsageError, counted
+from .promised import as_chosen
 
 COUNTS = ("images", "parts", "patches")
 PART = 100  # images that are learnt between two savings
@@ -122,7 +123,4 @@ def _text(facts: Mapping[str, Any]) -> str:
 def _threshold(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     if not after["threshold_chosen"]:
         return f"{before['threshold']:.4g} -> {after['threshold']:.4g}"
-    return (
-        f"{after['threshold']:.4g}, as chosen; by the training images it would be "
-        f"{after['computed_threshold']:.4g}"
-    )
+    return f"{after['threshold']:.4g}, {as_chosen(after['computed_threshold'])}"

@@ -20,6 +20,12 @@ def promise_facts(promise: Promise) -> dict[str, Any]:
     }
 
 
+def as_chosen(computed: float | None) -> str:
+    """That a threshold is not the one that would follow from the training images, if any does."""
+    by = "" if computed is None else f"; by the training images it would be {computed:.4g}"
+    return f"as chosen{by}"
+
+
 def tell_doubt(promise: Promise, confidence: float | None) -> None:
     """Warn if there are too few images; with a confidence the library has warned already."""
     needed = images_needed(promise.contamination, None)

@@ -26,7 +26,7 @@ from .answer import Answer
 from .console import complain
 from .marks import read_marks
 from .messages import UsageError, counted
-from .promised import promise_facts, tell_doubt
+from .promised import as_chosen, promise_facts, tell_doubt
 
 Header = Mapping[str, Any]
 POOL = "VisionOpenCLIPMutual"
@@ -166,9 +166,7 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
         then, now = facts["region_threshold_before"], facts["region_threshold"]
         lines.append(f"of regions: {_moved(then, now)}")
     if facts["chosen"]:
-        would = facts["computed"]
-        by = "" if would is None else f"; by the training images it would be {would:.4g}"
-        lines.append(f"as chosen{by}")
+        lines.append(as_chosen(facts["computed"]))
     if facts["training_images"]:
         above, count = facts["training_images_above"], counted(facts["training_images"], "image")
         lines.append(f"above it: {above} of the {count} that it was fitted on")

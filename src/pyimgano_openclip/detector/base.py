@@ -21,7 +21,7 @@ import numpy.typing as npt
 from pyimgano.models.base_detector import BaseDetector
 
 from ..arrays import Floats, Size
-from ..checks import check_choice, check_count, check_number, one_of
+from ..checks import check_count, check_number, one_of
 from ..encoder.tokens import InjectedEmbedder
 from ..files.checkpoint import Checkpoint, read_checkpoint
 from ..images.items import Item, as_items, as_stream, describe
@@ -33,7 +33,7 @@ from ..memory import out_of_memory_explained
 from ..recent import Recent
 from ..version import __version__
 from . import saving, showing, spans
-from .arguments import LIVE, Arguments
+from .arguments import Arguments
 from .drift import Usual
 from .learnt import Calibration, Learnt, Lesson, Scores
 from .scoring import Scorer, Scoring, score_all
@@ -123,8 +123,8 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
         """What a checkpoint keeps of the arguments that a threshold follows from."""
         return {"contamination": self.contamination}
 
-    def _settings_of_learning(self) -> frozenset[str]:
-        """Arguments that may differ from those of a checkpoint, since no score depends on them."""
+    def _settings_of_no_score(self) -> frozenset[str]:
+        """Arguments of this class on which no score depends, or that are in a checkpoint anyway."""
         return frozenset()
 
     def _learnt_facts(self) -> dict[str, str]:
@@ -630,11 +630,9 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
         if unknown:
             raise ValueError(f"{type(self).__name__} has no parameter {', '.join(unknown)}.")
         if set(params) <= self._live_settings():
-            for name, value in params.items():
-                check_choice(name, value, LIVE[name])
+            checked = {name: self._checked(name, value) for name, value in params.items()}
             with self._lock:
-                for name, value in params.items():
-                    self._put(name, value)
+                self.__dict__.update(checked)
             return self
         changed = {**current, **params}
         type(self)(**changed)  # raises before anything has changed
@@ -670,9 +668,8 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
         Scores, maps and threshold are then equal to those of the saved detector, scores and maps up
         to rounding where the tower computes in another precision; ``contamination``,
         ``confidence`` and whether the threshold was chosen are loaded as well. The model's weights
-        are loaded for comparison.
-        ``channel_order`` stays that of this detector: it tells where arrays come from, not what was
-        learnt.
+        are loaded for comparison. ``channel_order`` stays that of this detector: it tells where
+        arrays come from, not what was learnt.
 
         A loaded patch-kNN detector recognises its training images, which keep their training
         scores, unless the file is from version 0.1.0: then they find their own patches in the bank,

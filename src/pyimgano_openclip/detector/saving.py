@@ -36,15 +36,15 @@ if TYPE_CHECKING:
 
 # Constructor arguments that affect where and how to compute, not the scores.
 WORKING = {
-    "embedder", "device", "batch_size", "precision", "contamination", "confidence", "random_seed",
-    "channel_order", "on_error",
+    "embedder", "device", "batch_size", "precision", "contamination", "confidence", "on_error",
 }  # fmt: skip
 MODEL = {
     "openclip_model_name",
     "openclip_pretrained",
     "pretrained",
 }  # identified by the weights instead
-# Those on which only depends how more is learnt; saved, but a loaded detector may have others.
+# Those by which more is learnt and arrays are read; no score of what was learnt depends on them.
+# They are saved, but a loaded detector may have others.
 LEARNING = {
     "coreset_sampling_ratio", "max_patches", "memory_bank_dtype", "max_comparisons",
     "threshold_rule", "random_seed", "channel_order",
@@ -94,7 +94,7 @@ def _content(detector: OpenCLIPDetector) -> tuple[dict[str, Any], Arrays]:
         "detector": type(detector).__name__,
         "model": _model(detector),
         "settings": _scoring_settings(detector),
-        "learning": _settings_of_learning(detector),
+        "learning": _settings_for_more(detector),
         **detector._shares(),
         "canvas": learnt.canvas,
         "threshold": getattr(detector, "threshold_", None),
@@ -155,7 +155,7 @@ def _expect_settings(detector: OpenCLIPDetector, checkpoint: Checkpoint) -> None
     header, name = checkpoint.header, type(detector).__name__
     checkpoint.expect("detector", header["detector"], name, "Load it with that class.")
     saved, own = header["settings"], _scoring_settings(detector)
-    for name in sorted({*saved, *own} - WORKING):
+    for name in sorted({*saved, *own} - WORKING - LEARNING):
         if name == "roi":
             _expect_roi(saved.get(name), own[name], checkpoint)
             continue
@@ -191,7 +191,7 @@ def _embedder(detector: OpenCLIPDetector, checkpoint: Checkpoint) -> Any:
 
 
 def _scoring_settings(detector: OpenCLIPDetector) -> dict[str, Any]:
-    free = WORKING | MODEL | detector._settings_of_learning()
+    free = WORKING | MODEL | LEARNING | detector._settings_of_no_score()
     settings: Mapping[str, Any] = detector.get_params(deep=False)
     scoring = {name: value for name, value in settings.items() if name not in free}
     scoring["roi"] = None if detector._roi is None else detector._roi.stored()
@@ -199,7 +199,7 @@ def _scoring_settings(detector: OpenCLIPDetector) -> dict[str, Any]:
     return {**scoring, "dimension": getattr(detector._embedder, "dimension", None)}
 
 
-def _settings_of_learning(detector: OpenCLIPDetector) -> dict[str, Any]:
+def _settings_for_more(detector: OpenCLIPDetector) -> dict[str, Any]:
     """What a loaded detector has unless it is told otherwise."""
     found = {name: getattr(detector, name) for name in LEARNING if hasattr(detector, name)}
     # Float32 can be computed everywhere, and whoever chose it has a threshold of its scores.
