@@ -18,6 +18,11 @@ int main(int, char** arguments) {
         return std::string(facts.LookupCustomMetadataMapAllocated(name, allocator).get());
     };
 
+    if (!fact("roi").empty()) {
+        std::cerr << "the detector has a region of interest, outside of which images must be blank" << std::endl;
+        return 1;
+    }
+
     std::ifstream file(arguments[2], std::ios::binary);
     std::string kind;
     int width, height, most;

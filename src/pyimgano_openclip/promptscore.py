@@ -189,9 +189,9 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             polygon [(x, y), ...], or a list of these, in pixels, or in shares of the sides if all
             numbers are in [0, 1] and one is a float. A patch counts if half of it is inside; a part
             that holds half of none counts with all that it touches. The others count neither in
-            what is learnt nor in scores and regions; the map is 0 there. But the tower sees whole
-            images: patches inside change a little with what is outside, and much where that turns
-            into something else, so crop images whose surroundings vary. None for everywhere.
+            what is learnt nor in scores and regions; the map is 0 there. The tower sees one colour
+            outside, whatever is there (but a custom embedder sees whole images), and looks only
+            through windows that show something inside. None for everywhere.
         attention: Side path of the patch tokens: ``"vv"``, ``"qq"``, ``"kk"``, or ``"none"`` for
             the plain last tokens; ``"auto"`` is ``"vv"`` if the tower has a side path.
         stages: Number of depths at which the side path is read.

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 pytest.importorskip("open_clip")
 
@@ -92,15 +93,71 @@ def patch_centre(grid, patch, view):
     return map_back(x, y, SIZE, view)[0]
 
 
-def test_one_training_image_sets_a_threshold_by_what_is_inside(cork):
-    image = cork[0].copy()
-    detector = on_bundled("patchknn", roi=LEFT).fit([image])
-    image[:, 150:] = np.random.default_rng(0).integers(0, 255, image[:, 150:].shape)
-    other = on_bundled("patchknn", roi=LEFT).fit([image])
-    assert other.threshold_ == pytest.approx(detector.threshold_, rel=0.5)
+def disturbed(images, roi, seed=0):
+    """Noise outside of a region, right up to it."""
+    noise = np.random.default_rng(seed).integers(0, 256, (len(images), *SIZE, 3), np.uint8)
+    pairs = zip(images, noise, strict=True)
+    return [np.where(roi[..., None], image, other) for image, other in pairs]
+
+
+RESOLUTIONS = ({}, {"smallest_defect": 13.5, "max_tokens": 144}, {"force_image_size": 96})
+SETTINGS = [
+    *((kind, some) for kind in ("patchknn", "promptscore", "mutual") for some in RESOLUTIONS),
+    ("patchknn", {"jitter": 0.1}),
+    ("patchknn", {"rotations": 4}),
+]
+
+
+@pytest.mark.parametrize(("kind", "settings"), SETTINGS, ids=str)
+def test_nothing_outside_has_a_say(kind, settings, cork, pair, tmp_path):
+    """A tower's tokens tell of their surroundings, of which they see nothing."""
+    y, x = np.indices(SIZE)
+    roi = (y - 70) ** 2 + (x - 90) ** 2 < 55**2
+    detector = build(kind, roi=roi, **settings).fit(cork)
+    scores, maps = detector.decision_function(pair[:2]), detector.predict_anomaly_map(pair[:2])
+    other = build(kind, roi=roi, **settings).fit(disturbed(cork, roi, seed=1))
+    assert other.threshold_ == detector.threshold_
+    assert other.region_threshold() == detector.region_threshold()
+    np.testing.assert_array_equal(other.decision_scores_, detector.decision_scores_)
+    path = detector.save_checkpoint(tmp_path / "d.safetensors")
+    loaded = load_detector(path, device="cpu", precision="float32")
+    for one in (detector, other, loaded):
+        seen = disturbed(pair[:2], roi)
+        np.testing.assert_array_equal(one.decision_function(seen), scores)
+        np.testing.assert_array_equal(one.predict_anomaly_map(seen), maps)
+
+
+def test_nothing_outside_has_a_say_in_the_threshold_of_one_image(cork):
+    left = np.arange(SIZE[1]) < np.full((SIZE[0], 1), SIZE[1] // 2)
+    thresholds = {
+        on_bundled("patchknn", roi=LEFT).fit(images).threshold_
+        for images in (cork[:1], disturbed(cork[:1], left))
+    }
+    assert len(thresholds) == 1
     assert on_bundled("patchknn", roi=(0.0, 0.0, 1.0, 1.0)).fit([cork[0]]).threshold_ == (
         on_bundled("patchknn").fit([cork[0]]).threshold_
     )
+
+
+def test_nothing_outside_has_a_say_with_a_mask_for_each_image(cork, pair, tmp_path):
+    """Files, decoded once for themselves and for their copies."""
+    (tmp_path / "masks").mkdir()
+    paths, regions, images = [], [], [*cork, *pair[:2]]
+    for number, image in enumerate(images):
+        roi = np.zeros(SIZE, bool)
+        roi[20:100, 20 + 10 * number : 120] = True
+        paths.append(tmp_path / f"{number}.png")
+        regions.append(roi)
+        Image.fromarray(roi).save(tmp_path / "masks" / f"{number}.png")
+        Image.fromarray(image).save(paths[-1])
+    detector = on_bundled("patchknn", roi=tmp_path / "masks").fit(paths[:4])
+    scores = detector.decision_function(paths)
+    for path, image, roi in zip(paths, images, regions, strict=True):
+        Image.fromarray(disturbed([image], roi)[0]).save(path)
+    other = on_bundled("patchknn", roi=tmp_path / "masks").fit(paths[:4])
+    assert other.threshold_ == detector.threshold_
+    np.testing.assert_array_equal(other.decision_function(paths), scores)
+    np.testing.assert_array_equal(detector.decision_function(paths[4:]), scores[4:])
 
 
 @KINDS

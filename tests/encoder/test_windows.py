@@ -47,6 +47,22 @@ def test_each_token_comes_from_the_window_in_which_it_lies_most_centrally(grid, 
         np.testing.assert_array_equal(found[..., 2 + axis].max(axis=1 - axis), nearest)
 
 
+def test_only_windows_in_which_something_is_looked_at_are_looked_through():
+    plan = WindowPlan.of((30, 48), (12, 12))
+    inside = np.zeros((600, 960), bool)  # 20 x 20 pixels a patch
+    inside[:, 500:520] = True
+    wanted = plan.looked_at(inside)
+    assert 0 < len(wanted) < len(plan) / 2
+
+    def look(numbers):
+        return [{"": np.full((1, 12, 12, 1), 1 + number, np.float32)} for number in numbers]
+
+    some, every = (mosaic(plan, 5, look, numbers)[""] for numbers in (wanted, None))
+    np.testing.assert_array_equal(some[:, 24:27], every[:, 24:27])
+    assert (some[:, :10] == 0).all()
+    assert plan.looked_at(np.ones((600, 960), bool)) == list(range(len(plan)))
+
+
 def test_what_the_whole_image_has_at_a_place_is_beside_the_window_there():
     """A ramp over the canvas is the same ramp in all windows, between the outermost centres."""
     plan = WindowPlan.of((24, 36), (12, 12))

@@ -17,6 +17,7 @@ from pyimgano_openclip.export.proof import _as_new
 from pyimgano_openclip.export.refusals import check_exportable
 from pyimgano_openclip.images.reading import read_frame
 from pyimgano_openclip.images.roi import resized
+from pyimgano_openclip.images.within import within
 from pyimgano_openclip.maps.scores import anomaly_map
 
 from helpers.detectors import on_bundled
@@ -72,7 +73,8 @@ def inputs(detector, images):
     facts = _facts(detector)
     second = facts.second_canvas
     frames = [
-        read_frame(image, facts.canvas, facts.resize_filter, whole=second) for image in images
+        read_frame(within(image, facts.area), facts.canvas, facts.resize_filter, whole=second)
+        for image in images
     ]
     given = [np.stack([frame.pixels for frame in frames])]
     if second:

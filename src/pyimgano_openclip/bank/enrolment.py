@@ -27,6 +27,7 @@ from ..images.once import DecodedOnce
 from ..images.roi import Area, Roi, area_of, patches_of_view
 from ..images.unreadable import UnreadableError, attempt, or_raise
 from ..images.views import STAND_INS, View, patches_of_original, planned, seen, shrink
+from ..images.within import within
 from ..progress import bar
 from .copies import distinct, tell_copies
 from .memory_bank import MemoryBank
@@ -148,7 +149,7 @@ class Enrolment(NamedTuple):
         bank = scales[0].bank
         plan = planned(self.views, len(items), COPIES - len(bank.images))
         whole = [items[index] if view == 0 else None for index, view in plan]
-        copies = items if len(plan) == len(items) else self._with_copies(items, plan)
+        copies = self._with_copies(items, plan)
         count, numbers, portraits = len(plan), list[int](), list[Portrait]()
         outcomes, area = self._looked_at(self.embedder.outcomes(copies, self.canvas), whole), None
         read_in_turn = noticed(or_raise(outcomes, places=[index for index, _ in plan]), whole)
@@ -195,6 +196,7 @@ class Enrolment(NamedTuple):
             item, views = items[index], [self.views[view] for _, view in of_image][1:]
             if views and isinstance(item, (str, os.PathLike)):
                 item = DecodedOnce(item)
+            item = within(item, self.roi)
             copies = self._copies(item, views, index)  # decoded before the embedder reads it
             yield item
             yield from copies
@@ -238,7 +240,8 @@ class Enrolment(NamedTuple):
             return tuple(scale.within_first(self.n_neighbors) for scale in scales)
         banks, found = [scale.of_first() for scale in scales], list[list[Floats]]()
         area = area_of(self.roi, item) if any(scale.partly for scale in scales) else None
-        stream = self.embedder.stream(self._copies(item, STAND_INS), self.canvas)
+        copies = self._copies(within(item, self.roi), STAND_INS)
+        stream = self.embedder.stream(copies, self.canvas)
         for patches, view in zip(stream, STAND_INS, strict=True):
             found.append([])
             for bank, one in zip(banks, patches.scales, strict=True):

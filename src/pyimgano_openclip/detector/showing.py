@@ -53,7 +53,7 @@ def resolution_facts(detector: OpenCLIPDetector) -> dict[str, str]:
     embedder = detector._embedder
     if isinstance(embedder, InjectedEmbedder) or detector.canvas_ is None:
         return {}
-    resolution = embedder.resolution(detector.canvas_, _usual_size(detector))
+    resolution = embedder.resolution(detector.canvas_, _usual_size(detector), detector.roi_)
     return {} if resolution is None else {"resolution": resolution}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..arrays import Size
 from ..images.reading import choose_canvas, whole_patches
+from ..images.roi import MaskFolder, Roi
 from .windows import WindowPlan
 
 MAX_TOKENS = 4  # times the tower's own number of patches
@@ -94,13 +95,16 @@ class Canvases:
             return None
         return WindowPlan.of(self._grid(canvas), self._grid(self.native))
 
-    def described(self, canvas: Size, size: Size | None = None) -> str | None:
+    def described(
+        self, canvas: Size, size: Size | None = None, roi: Roi | None = None
+    ) -> str | None:
         """How ``smallest_defect`` is met on a canvas, and at what cost; None without it.
 
         Args:
             canvas: The canvas.
             size: Usual (height, width) of the images in pixels; without it nothing is said of what
                 a patch covers, but with windows.
+            roi: Where to look; None for everywhere.
         """
         if self.smallest_defect is None:
             return None
@@ -108,7 +112,11 @@ class Canvases:
         seen = self.patches_on(canvas)
         said = "seen at once"
         if plan is not None:
-            seen, said = len(plan) * plan.side[0] * plan.side[1] + whole, f"{len(plan)} windows"
+            through = _windows_within(plan, size, roi)
+            said = f"{len(plan)} windows"
+            if roi is not None:
+                said = f"at most {said}" if through is None else f"{through} of {said}"
+            seen = (through or len(plan)) * plan.side[0] * plan.side[1] + whole
         covers = ""
         if size is not None:
             height, width = np.array(size) * self.stride / canvas
@@ -151,3 +159,13 @@ class Canvases:
 
     def _grid(self, canvas: Size) -> Size:
         return canvas[0] // self.patch[0], canvas[1] // self.patch[1]
+
+
+def _windows_within(plan: WindowPlan, size: Size | None, roi: Roi | None) -> int | None:
+    """Number of the windows that show something of a region; None if it is not known."""
+    if roi is None or size is None or isinstance(roi, MaskFolder):
+        return None
+    try:
+        return len(plan.looked_at(roi.over(size)))
+    except ValueError:  # images differ, and it does not fit the median of their sizes
+        return None

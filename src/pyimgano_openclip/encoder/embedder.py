@@ -25,6 +25,7 @@ from ..images.look import shrunk
 from ..images.pixels import Pixels
 from ..images.read_ahead import ReadAhead
 from ..images.reading import Frame, image_size, read_frame
+from ..images.roi import Roi
 from ..images.unreadable import UnreadableError, attempt, or_raise
 from ..memory import in_halves
 from . import text_cache, weights
@@ -269,14 +270,14 @@ class OpenCLIPPatchEmbedder:
             tower, self.image_size, self.resize, self.max_tokens, self.smallest_defect, stride
         )
 
-    def resolution(self, canvas: Size, size: Size | None) -> str | None:
+    def resolution(self, canvas: Size, size: Size | None, roi: Roi | None) -> str | None:
         """How ``smallest_defect`` is met on a canvas for images of a usual size, and at what cost.
 
         None without it.
 
         Loads nothing: None as well before the model is loaded.
         """
-        return None if self._loaded is None else self.canvases.described(canvas, size)
+        return None if self._loaded is None else self.canvases.described(canvas, size, roi)
 
     def stream(
         self, items: Iterable[Item], canvas: Size | None, *, with_features: bool = False
@@ -502,7 +503,9 @@ class OpenCLIPPatchEmbedder:
                 each = joined if self.overview_layers is None else one_by_one(detail)
                 return [self._finished(maps, projection) for maps in each]
 
-            maps = mosaic(plan, self.batch, partial(in_halves, look, what=_shown(frame)))
+            area = frame.area
+            numbers = None if area is None else plan.looked_at(area.over(frame.size))
+            maps = mosaic(plan, self.batch, partial(in_halves, look, what=_shown(frame)), numbers)
             found = _patch_tokens(frame, maps, None if pooled is None else pooled[0])
             if self.overview_layers is None:
                 return [found]

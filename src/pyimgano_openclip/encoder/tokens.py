@@ -22,6 +22,7 @@ from ..images.look import Look, look_of
 from ..images.once import DecodedOnce
 from ..images.roi import Area, Inside, Roi, area_of, identity_within, patches_inside
 from ..images.unreadable import UnreadableError, attempt
+from ..images.within import Within, within
 
 Attention = Literal["auto", "vv", "qq", "kk", "none"]  # of the side path; see towers/base.py
 ATTENTIONS: tuple[str, ...] = get_args(Attention)
@@ -164,7 +165,9 @@ def on_grid(scores: Floats, places: Indices, grid: Size) -> Floats:
 def outcomes_within(
     embedder: Any, roi: Roi | None, items: Iterable[Item], canvas: Size | None, **how: Any
 ) -> Generator[Any, None, None]:
-    """The outcomes of an embedder, in each of which only a region of interest is looked at.
+    """The outcomes of an embedder, to which only a region of interest of each image is shown.
+
+    A custom embedder sees whole images.
 
     Args:
         embedder: A detector's.
@@ -182,7 +185,7 @@ def outcomes_within(
     def remembered() -> Iterator[Item]:
         for item in items:
             taken.append(item)
-            yield item
+            yield within(item, roi)
 
     with closing(embedder.outcomes(remembered(), canvas, **how)) as outcomes:
         for outcome in outcomes:
@@ -249,7 +252,8 @@ class InjectedEmbedder:
             finite.
         """
         for given in items:
-            item = given.path if isinstance(given, DecodedOnce) else given
+            item = given.item if isinstance(given, Within) else given
+            item = item.path if isinstance(item, DecodedOnce) else item
             image = of_item(item)
             known = recall(image)
             yield (

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import TypeAlias
 
 import numpy as np
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from ..arrays import Floats, Size
 from ..images.pixels import Pixels
+from ..images.roi import Inside
 
 OVERLAP = 0.25  # of a window's side, at least
 CONTEXT = 0.25  # weight of the whole image in a token; the rest is the window's
@@ -56,6 +58,18 @@ class WindowPlan:
         """First row and column of a window; windows are counted row by row."""
         row, col = divmod(number, len(self.right))
         return self.down[row], self.right[col]
+
+    def looked_at(self, inside: Inside) -> list[int]:
+        """Numbers of the windows from which a token is taken that is looked at.
+
+        Args:
+            inside: The pixels of an image that are looked at, shape (H, W).
+        """
+        parts = [
+            [_reach(axis.own(window), axis.length, pixels) for window in range(len(axis.starts))]
+            for axis, pixels in zip(self._axes(self.side), inside.shape, strict=True)
+        ]
+        return [n for n, part in enumerate(product(*parts)) if inside[part].any()]
 
     def cut(self, pixels: Pixels, numbers: Sequence[int], patch: Size) -> Pixels:
         """The pixels of windows, shape (B, height, width, 3)."""
@@ -137,6 +151,7 @@ def mosaic(
     plan: WindowPlan,
     batch: int,
     look: Callable[[Sequence[int]], Sequence[Mapping[str | int, Floats]]],
+    numbers: Sequence[int] | None = None,
 ) -> dict[str | int, Floats]:
     """Put the tokens of windows side by side, each from where it lies most centrally.
 
@@ -145,14 +160,16 @@ def mosaic(
         batch: Number of windows to look through at once.
         look: Gives the tokens of windows by kind, each of shape (1, rows, cols, D), by their
             numbers.
+        numbers: The windows to look through; None for all.
 
     Returns:
-        The tokens of the canvas by kind, each of shape (rows, cols, D).
+        The tokens of the canvas by kind, each of shape (rows, cols, D); 0 where none has looked.
     """
     found: dict[str | int, Floats] = {}
-    for first in range(0, len(plan), batch):
-        numbers = range(len(plan))[first : first + batch]
-        for number, maps in zip(numbers, look(numbers), strict=True):
+    wanted = range(len(plan)) if numbers is None else numbers
+    for first in range(0, len(wanted), batch):
+        some = wanted[first : first + batch]
+        for number, maps in zip(some, look(some), strict=True):
             for kind, tokens in maps.items():
                 _place(plan, number, tokens[0], found, kind)
     return found
@@ -169,7 +186,7 @@ def _place(
     axes, at = plan._axes((rows, cols)), divmod(number, len(plan.right))
     if kind not in found:
         shape = (axes[0].length, axes[1].length, width)
-        found[kind] = np.empty(shape, dtype=np.float32)
+        found[kind] = np.zeros(shape, dtype=np.float32)
     own = tuple(axis.own(n) for axis, n in zip(axes, at, strict=True))
     inside = tuple(
         slice(part.start - axis.first(n), part.stop - axis.first(n))
@@ -221,6 +238,15 @@ def of_both(kind: str | int, near: Tensor, far: Tensor) -> Tensor:
         return torch.cat(parts, dim=-1)
     mean = torch.lerp(near, far, CONTEXT)
     return mean if kind == "aligned" else F.normalize(mean, dim=-1)
+
+
+def _reach(own: slice, length: int, pixels: int) -> slice:
+    """The pixels of an image that some of so many patches along it, or those beside them, touch.
+
+    Where a patch has several tokens, one beside a window's patches can be the window's.
+    """
+    first, last = max(0, own.start - 1), min(length, own.stop + 1)
+    return slice(first * pixels // length, -(-last * pixels // length))
 
 
 def _starts(length: int, side: int) -> tuple[int, ...]:

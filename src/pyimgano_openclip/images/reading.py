@@ -29,7 +29,9 @@ from .items import Item, as_array, describe
 from .once import Decoded, DecodedOnce
 from .opening import checked_size, count_pages, most_pixels, whole_files, why_refused
 from .pixels import DEEP_MODES, array_to_rgb, check_array, range_used, to_rgb
+from .roi import Area
 from .unreadable import UnreadableError
+from .within import Within
 
 EXIF_ORIENTATION = 0x0112
 TIFF_WIDTH, TIFF_HEIGHT = 0x0100, 0x0101
@@ -52,6 +54,7 @@ class Frame:
         range_used: Highest value as a share of the range that its type or file declares, in [0, 1];
             None unless it is deeper than 8 bits.
         whole: The same image on a second canvas, if it was asked for.
+        area: What is shown of the image; None for all.
     """
 
     pixels: npt.NDArray[np.uint8]
@@ -60,6 +63,7 @@ class Frame:
     pages: int = 1
     range_used: float | None = None
     whole: npt.NDArray[np.uint8] | None = None
+    area: Area | None = None
 
 
 def read_frame(
@@ -72,7 +76,8 @@ def read_frame(
     """Decode an image and resize all of it to the canvas, unless more is known of it already.
 
     Args:
-        item: A path, array or Pillow image; see :mod:`~.pixels` for the supported kinds.
+        item: A path, array or Pillow image; see :mod:`~.pixels` for the supported kinds. Of one
+            :class:`~.within.Within` a region, all else is blank.
         canvas: (height, width) in pixels to resize to; None if no image could be read to choose it.
         resample: ``"bicubic"`` or ``"bilinear"``, both antialiased; as the model was trained.
         recall: What is known of an image by its identity, returned in place of the frame. A file
@@ -82,6 +87,8 @@ def read_frame(
     Raises:
         UnreadableError: If the item cannot be read as an image.
     """
+    given = item
+    item = given.item if isinstance(given, Within) else given
     content = read_content(item)
     file = None if content is None else of_bytes(content)
     seen = None if file is None else of_files.get(file)
@@ -98,16 +105,19 @@ def read_frame(
     image, pages, used = decoded or _decoded(item, content, file)
     if canvas is None:
         raise UnreadableError(f"{describe(item)} could not be read when the canvas was chosen.")
+    area = None
+    if isinstance(given, Within):
+        image, area = given.shown(image)
     height, width = canvas
     with out_of_memory_explained(f"{describe(item)} on a canvas of {height} x {width} pixels"):
         filtered = Image.Resampling[resample.upper()]
         resized = np.asarray(image.resize((width, height), filtered))
         small = None if whole is None else np.asarray(image.resize(whole[::-1], filtered))
-    return Frame(resized, (image.height, image.width), identity, pages, used, small)
+    return Frame(resized, (image.height, image.width), identity, pages, used, small, area)
 
 
 def read_pixels(item: Item) -> npt.NDArray[np.uint8]:
-    """Decode an image at its own size.
+    """Decode an image at its own size, blank where it is not :class:`~.within.Within` a region.
 
     Returns:
         RGB, uint8, shape (H, W, 3).
@@ -115,6 +125,8 @@ def read_pixels(item: Item) -> npt.NDArray[np.uint8]:
     Raises:
         UnreadableError: If the item cannot be read as an image.
     """
+    if isinstance(item, Within):
+        return np.asarray(item.shown(_decoded(item.item).image)[0])
     return np.asarray(_decoded(item).image)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from numbers import Real
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -247,6 +247,14 @@ def in_words(stored: Any) -> str:
     if stored is None:
         return "None"
     return f"masks in {stored['folder']}" if is_folder(stored) else str(roi_of(stored))
+
+
+@overload
+def area_of(roi: None, item: Item) -> None: ...
+
+
+@overload
+def area_of(roi: Roi, item: Item) -> Area: ...
 
 
 def area_of(roi: Roi | None, item: Item) -> Area | None:

@@ -20,6 +20,7 @@ from ..images.pixels import Pixels
 from ..images.read_ahead import ReadAhead
 from ..images.reading import Frame, read_frame
 from ..images.unreadable import UnreadableError, attempt
+from ..images.within import Within
 from ..maps.scores import ImageScores
 from .facts import ExportedFacts
 
@@ -78,9 +79,10 @@ class OnnxNetwork:
         facts = self.facts
         frame = read_frame(item, canvas, facts.resize_filter, recall, facts.second_canvas)
         if isinstance(frame, Frame) and facts.sizes and frame.size not in facts.sizes:
+            given = item.item if isinstance(item, Within) else item
             height, width = min(facts.sizes)
             raise UnreadableError(
-                f"{describe(item)} has {frame.size[0]} x {frame.size[1]} pixels; the roi of this "
+                f"{describe(given)} has {frame.size[0]} x {frame.size[1]} pixels; the roi of this "
                 f"exported file is for images of {height} x {width} (height x width)."
             )
         return frame
