@@ -15,9 +15,9 @@ from pyimgano_openclip.export.onnx_file import _facts
 from pyimgano_openclip.export.parts import build_network
 from pyimgano_openclip.export.proof import _as_new
 from pyimgano_openclip.export.refusals import check_exportable
+from pyimgano_openclip.images.areas import resized
 from pyimgano_openclip.images.reading import read_frame
-from pyimgano_openclip.images.roi import resized
-from pyimgano_openclip.images.within import within
+from pyimgano_openclip.images.roi import within
 from pyimgano_openclip.maps.scores import anomaly_map
 
 from helpers.detectors import on_bundled

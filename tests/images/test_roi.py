@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pyimgano_openclip.images.roi import (
-    MaskFolder,
-    area_of,
-    digest,
-    in_words,
-    patches_inside,
-    patches_of_view,
-    roi_of,
-)
+from pyimgano_openclip.images.areas import patches_inside, patches_of_view
+from pyimgano_openclip.images.roi import MaskFolder, area_of, digest, in_words, roi_of
 from pyimgano_openclip.images.unreadable import UnreadableError
 from pyimgano_openclip.images.views import View, seen
 

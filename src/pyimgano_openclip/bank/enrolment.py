@@ -21,13 +21,13 @@ import numpy.typing as npt
 
 from ..arrays import Floats, Indices, Size
 from ..encoder.tokens import InjectedEmbedder, PatchTokens
+from ..images.areas import Area, patches_of_view
 from ..images.items import ChannelOrder, Item, in_rgb
 from ..images.notices import noticed
 from ..images.once import DecodedOnce
-from ..images.roi import Area, Roi, area_of, patches_of_view
+from ..images.roi import Roi, area_of, within
 from ..images.unreadable import UnreadableError, attempt, or_raise
 from ..images.views import STAND_INS, View, patches_of_original, planned, seen, shrink
-from ..images.within import within
 from ..progress import bar
 from .copies import distinct, tell_copies
 from .memory_bank import MemoryBank

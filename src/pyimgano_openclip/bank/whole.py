@@ -22,8 +22,8 @@ from ..arrays import Floats, Indices, Size, rounded
 from ..encoder.tokens import PatchTokens
 from ..files.checkpoint import Checkpoint, CheckpointError
 from ..files.tensor_file import Arrays
+from ..images.areas import Inside, around
 from ..images.look import Look
-from ..images.roi import Inside, around
 from ..maps.scores import ImageScores, raised
 from .copies import BLOCK, distances, signed_sums
 from .limits import LEAST, Limits, middle

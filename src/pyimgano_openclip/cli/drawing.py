@@ -20,9 +20,9 @@ from tqdm import tqdm
 from ..arrays import Floats
 from ..files.atomic import write_atomically
 from ..files.remote import at_hand
+from ..images.areas import Area, Inside
 from ..images.once import DecodedOnce
 from ..images.reading import read_pixels
-from ..images.roi import Area, Inside
 from ..maps.pictures import colour_range, map_to_16_bits, mark_inside, overlay, thumbnail
 from ..maps.scores import anomaly_map
 from .judging import Judge, short_name

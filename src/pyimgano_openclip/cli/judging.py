@@ -14,9 +14,10 @@ import numpy.typing as npt
 from ..arrays import Floats, Size
 from ..detector.drift import MEASURES, Usual
 from ..files.checkpoint import plain
+from ..images.areas import Area, resized
 from ..images.items import Item
 from ..images.look import Look
-from ..images.roi import Area, Roi, area_of, resized, roi_of
+from ..images.roi import Roi, area_of, roi_of
 from ..maps.regions import Region, find_regions, hot_pixels
 from ..maps.scores import anomaly_map
 from .places import OVERLAYS

@@ -24,8 +24,9 @@ from ..arrays import Floats, Size
 from ..checks import check_count, check_number, one_of
 from ..encoder.tokens import InjectedEmbedder
 from ..files.checkpoint import Checkpoint, read_checkpoint
+from ..images.areas import Area
 from ..images.items import Item, as_items, as_stream, describe
-from ..images.roi import Area, Roi, area_of, roi_of
+from ..images.roi import Roi, area_of, roi_of
 from ..maps.regions import Region, find_regions, hottest_spot
 from ..maps.scores import ImageScores
 from ..maps.spread import SMOOTHING

@@ -16,13 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats, Indices, Size, unit
+from ..images.areas import Area, Inside, patches_inside
 from ..images.identity import Recall, Recalled, nothing_known, of_item
 from ..images.items import Item, describe
 from ..images.look import Look, look_of
 from ..images.once import DecodedOnce
-from ..images.roi import Area, Inside, Roi, area_of, identity_within, patches_inside
+from ..images.roi import Roi, area_of, identity_within, within
 from ..images.unreadable import UnreadableError, attempt
-from ..images.within import Within, within
+from ..images.within import Within
 
 Attention = Literal["auto", "vv", "qq", "kk", "none"]  # of the side path; see towers/base.py
 ATTENTIONS: tuple[str, ...] = get_args(Attention)

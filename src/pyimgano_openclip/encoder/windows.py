@@ -20,8 +20,8 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
 
 from ..arrays import Floats, Size
+from ..images.areas import Inside
 from ..images.pixels import Pixels
-from ..images.roi import Inside
 
 OVERLAP = 0.25  # of a window's side, at least
 CONTEXT = 0.25  # weight of the whole image in a token; the rest is the window's

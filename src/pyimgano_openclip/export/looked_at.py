@@ -10,7 +10,8 @@ import numpy as np
 from ..arrays import Size
 from ..bank.whole import Whole
 from ..detector.base import OpenCLIPDetector
-from ..images.roi import Inside, MaskFolder, patches_inside, resized
+from ..images.areas import Inside, patches_inside, resized
+from ..images.roi import MaskFolder
 from ..mutual import VisionOpenCLIPMutual
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arrays import Size
-from ..images.roi import Inside
+from ..images.areas import Inside
 from ..maps.spread import NOWHERE, spread
 
 

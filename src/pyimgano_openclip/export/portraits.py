@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..arrays import Floats
 from ..bank.copies import AT_ONCE, signed_sums
 from ..bank.whole import LENGTH, Whole, quarters
-from ..images.roi import Inside, around
+from ..images.areas import Inside, around
 
 
 class PortraitDistance(nn.Module):  # type: ignore[misc]  # torch is untyped here

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..arrays import Size
-from ..images.roi import Inside
+from ..images.areas import Inside
 from ..maps.overview import OVERVIEW, POWER
 from ..maps.spread import NOWHERE, spread
 from .nearest import BlockSearch, ImageScore, Scored

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats
-from .roi import Inside, around
+from .areas import Inside, around
 
 SIDE = 224  # pixels of the longer side, at which images are looked at
 BLACK, WHITE = 12, 245  # grey levels beyond which a frame of little contrast is black or white

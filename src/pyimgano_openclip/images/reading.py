@@ -22,6 +22,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..arrays import Size
 from ..memory import out_of_memory_explained
+from .areas import Area
 from .declared import declared_by
 from .formats import readable_formats
 from .identity import Recall, Recalled, nothing_known, of_bytes, of_files, of_pixels
@@ -29,7 +30,6 @@ from .items import Item, as_array, describe
 from .once import Decoded, DecodedOnce
 from .opening import checked_size, count_pages, most_pixels, whole_files, why_refused
 from .pixels import DEEP_MODES, array_to_rgb, check_array, range_used, to_rgb
-from .roi import Area
 from .unreadable import UnreadableError
 from .within import Within
 

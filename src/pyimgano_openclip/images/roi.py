@@ -1,13 +1,10 @@
-"""Where to look: regions of interest as masks, boxes and polygons, and the patches inside."""
+"""Regions of interest as callers give them: a mask or a folder of masks, boxes and polygons."""
 
 from __future__ import annotations
 
-import math
 import os
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from numbers import Real
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -15,145 +12,23 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Floats, Size
 from ..checks import as_list
+from .areas import HALF, Area, Mask, Point, Shapes, plain
 from .identity import of_bytes
 from .items import Item, describe
 from .unreadable import UnreadableError
-from .views import View, map_back
+from .within import Within
 
-Inside: TypeAlias = npt.NDArray[np.bool_]  # of pixels (H, W) or of patches (rows, cols)
-Point: TypeAlias = tuple[float, float]  # x, y
-
-HALF = 0.5  # share of a patch that has to be inside for the patch to count
-ROUNDED = 1e-5  # by which sums of float32 may miss it
 SLIGHT = 1e-6  # by which shares of the sides may leave [0, 1]
+
+
 FEW = 2.0  # pixels from the corner, within which shares are meant that are no shares
-AWRY = 1.0  # pixels of a mask by which its proportions may differ, since sides are rounded
-SAMPLES = 4  # points of a patch in each direction at which a turned or moved mask is looked up
+
+
 MOST_CORNERS, MOST_RUNS = 100_000, 2_000_000  # that a checkpoint's header has room for
-CHANNELS = (1, 2, 3, 4)  # that a mask may have
+
+
 KEYS = ("size", "counts")  # of a mask as JSON
-KEPT = 64  # grids of patches, of which an image can have 40 with its views
-
-
-@dataclass(frozen=True)
-class Mask:
-    """A mask, for images of its proportions.
-
-    Attributes:
-        size: (height, width) in pixels.
-        data: Its pixels row by row, 8 in a byte, deflated; 1 is inside.
-    """
-
-    size: Size
-    data: bytes
-
-    @classmethod
-    def of(cls, pixels: npt.NDArray[Any], name: str) -> Mask:
-        """Keep a mask of shape (H, W) or (H, W, C).
-
-        Inside is what is at least half as bright as the brightest pixel. Of two or four channels
-        the last is opacity; what is transparent is dark.
-
-        Raises:
-            ValueError: If it is no mask, or empty.
-        """
-        shaped = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in CHANNELS)
-        if not shaped or not pixels.size or pixels.dtype.kind not in "buif":
-            raise ValueError(
-                f"roi={name} has shape {pixels.shape} and type {pixels.dtype}; expected a mask of "
-                "shape (H, W), or a list of boxes or polygons."
-            )
-        if not np.isfinite(pixels).all():
-            raise ValueError(f"roi={name} has pixels that are no numbers (NaN or infinite).")
-        grey = pixels if pixels.ndim == 2 else _brightness(pixels)
-        if not grey.max() > 0:
-            height, width = grey.shape
-            raise ValueError(f"roi={name} is empty: none of its {height} x {width} pixels is lit.")
-        inside = grey if grey.dtype == np.bool_ else grey >= grey.max() * HALF
-        return cls((grey.shape[0], grey.shape[1]), zlib.compress(np.packbits(inside).data, 1))
-
-    def over(self, size: Size) -> Inside:
-        """The pixels of an image that are inside, shape ``size``.
-
-        Raises:
-            ValueError: If the image has other proportions, or is so small that nothing is inside.
-        """
-        height, width = self.size
-        packed = np.frombuffer(zlib.decompress(self.data), np.uint8)
-        own: Inside = np.unpackbits(packed, count=height * width).view(np.bool_).reshape(self.size)
-        if size == self.size:
-            return own
-        if abs(height * size[1] / size[0] - width) > AWRY < abs(width * size[0] / size[1] - height):
-            raise ValueError(
-                f"its proportions are not those of the roi: the image has {_by(size)} pixels, the "
-                f"mask {_by(self.size)} (height x width)."
-            )
-        inside = resized(own, size)
-        if not inside.any():
-            raise ValueError(
-                f"none of its {_by(size)} pixels is inside of the roi's mask of {_by(self.size)}."
-            )
-        return inside
-
-    def stored(self) -> dict[str, Any]:
-        """Its run lengths as JSON values, in COCO's order: down the columns, from 0 on."""
-        column = self.over(self.size).ravel(order="F")
-        ends = np.flatnonzero(np.diff(column)) + 1
-        counts = np.diff([0, *ends.tolist(), column.size]).tolist()
-        return {"size": list(self.size), "counts": [0, *counts] if column[0] else counts}
-
-    def __str__(self) -> str:
-        share = self.over(self.size).mean()
-        return f"mask of {_by(self.size)} pixels, {100 * share:.0f} % inside"
-
-
-@dataclass(frozen=True)
-class Shapes:
-    """Boxes and polygons; what is in one of them is inside.
-
-    Attributes:
-        corners: The corners (x, y) of each; of a box left top and right bottom.
-        shares: Whether they are shares of the image's sides instead of pixels.
-    """
-
-    corners: tuple[tuple[Point, ...], ...]
-    shares: bool
-
-    def over(self, size: Size) -> Inside:
-        """The pixels of an image that are inside, shape ``size``.
-
-        Raises:
-            ValueError: If a shape reaches beyond the image, or has no pixel.
-        """
-        height, width = size
-        inside = np.zeros(size, np.bool_)
-        for shape in self.corners:
-            points = np.array(shape) * ((width, height) if self.shares else 1)
-            if points.min() < 0 or (points > (width, height)).any():
-                raise ValueError(
-                    f"the roi {_plain(shape)} reaches beyond it: the image has {_by(size)} pixels "
-                    "(height x width)."
-                )
-            if len(points) == 2:
-                (left, top), (right, bottom) = points
-                points = np.array([(left, top), (right, top), (right, bottom), (left, bottom)])
-            filled = _filled(points, size)
-            if not filled.any():
-                raise ValueError(
-                    f"none of its {_by(size)} pixels is inside of the roi's {_plain(shape)}."
-                )
-            inside |= filled
-        return inside
-
-    def stored(self) -> list[Any]:
-        """The list from which they were made, as JSON values."""
-        return [_plain(shape) for shape in self.corners]
-
-    def __str__(self) -> str:
-        unit = "shares of the sides" if self.shares else "pixels"
-        return f"{', '.join(str(shape) for shape in self.stored())} in {unit}"
 
 
 @dataclass(frozen=True)
@@ -196,7 +71,6 @@ class MaskFolder:
         return f"masks in {self.path}"
 
 
-Area: TypeAlias = Mask | Shapes
 Roi: TypeAlias = Area | MaskFolder
 
 
@@ -271,6 +145,11 @@ def area_of(roi: Roi | None, item: Item) -> Area | None:
         raise UnreadableError(f"{describe(item)}: {error}") from error
 
 
+def within(item: Item, roi: Roi | None) -> Item:
+    """An image of which only a region is shown; the image itself without one."""
+    return item if roi is None else Within(item, lambda: area_of(roi, item))
+
+
 def read_mask(path: Path) -> Mask:
     """Read a mask from an image.
 
@@ -305,106 +184,6 @@ def identity_within(image: str, roi: Roi | None, area: Area | None) -> str:
     if area is None or not isinstance(roi, MaskFolder):
         return image
     return f"{image} {digest(area)}"
-
-
-def around(inside: Inside) -> tuple[slice, slice]:
-    """The smallest rectangle that holds all that is looked at."""
-    rows, cols = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    return slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)
-
-
-def resized(mask: Inside, size: Size) -> Inside:
-    """A mask at another size: of the nearest pixel or patch."""
-    rows, cols = (
-        (2 * np.arange(new) + 1) * old // (2 * new)
-        for new, old in zip(size, mask.shape, strict=True)
-    )
-    return mask[rows][:, cols]
-
-
-@lru_cache(maxsize=KEPT)
-def patches_inside(area: Area, grid: Size, size: Size) -> Inside:
-    """The patches of an image that are looked at.
-
-    Args:
-        area: Where to look.
-        grid: (rows, cols) of patches.
-        size: (height, width) of the image in pixels.
-
-    Returns:
-        Shape (rows, cols), read-only: patches of which at least half is inside; and all that a
-        connected part of the area touches, if it touches none of those.
-
-    Raises:
-        ValueError: If the area does not fit the image.
-    """
-    import cv2
-
-    pixels = area.over(size)
-    inside: Inside = _shares(pixels, grid) >= HALF - ROUNDED
-    count, parts = cv2.connectedComponents(pixels.view(np.uint8))
-    found = np.zeros(count, np.bool_)
-    found[0] = True  # what is outside
-    found[parts[resized(inside, size)]] = True
-    if not found.all():
-        inside = inside | (_shares(~found[parts], grid) > 0)
-    inside.flags.writeable = False
-    return inside
-
-
-@lru_cache(maxsize=KEPT)
-def patches_of_view(area: Area, grid: Size, size: Size, view: View) -> Inside:
-    """The patches of a turned and moved copy that show what is inside of the image.
-
-    Args:
-        area: Where to look in the image itself.
-        grid: (rows, cols) of patches.
-        size: (height, width) of the image in pixels.
-        view: How the copy is turned and moved.
-
-    Returns:
-        Shape (rows, cols), read-only: patches of which at least half is inside, or without any
-        those that it touches.
-    """
-    (rows, cols), (height, width) = grid, size
-    y, x = np.indices((rows * SAMPLES, cols * SAMPLES)) + 0.5
-    x, y = map_back(x * width / (cols * SAMPLES), y * height / (rows * SAMPLES), size, view)
-    shown = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    at = (np.clip(p, 0, most - 1).astype(np.int64) for p, most in ((y, height), (x, width)))
-    shown &= area.over(size)[tuple(at)]
-    share = shown.reshape(rows, SAMPLES, cols, SAMPLES).mean(axis=(1, 3))
-    inside: Inside = share >= min(HALF, share.max() or 1)
-    inside.flags.writeable = False
-    return inside
-
-
-def _brightness(pixels: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Of a mask (H, W, C), shape (H, W): the brightest channel; an even number has opacity last."""
-    if pixels.shape[2] % 2:
-        return pixels.max(axis=2)
-    opacity = pixels[..., -1].astype(np.float64)
-    return pixels[..., :-1].max(axis=2) * (opacity / (opacity.max() or 1))
-
-
-def _filled(points: npt.NDArray[np.float64], size: Size) -> Inside:
-    """The pixels whose centres are in a polygon with corners (x, y): in an odd number of loops."""
-    flips = np.zeros((size[0], size[1] + 1), np.uint8)
-    for (x, y), (to_x, to_y) in zip(points, np.roll(points, -1, axis=0), strict=True):
-        first, last = (math.ceil(end - 0.5) for end in sorted((y, to_y)))
-        rows = np.arange(first, last)
-        crossed = x + (rows + 0.5 - y) * (to_x - x) / (to_y - y if len(rows) else 1)
-        np.bitwise_xor.at(flips, (rows, np.ceil(crossed - 0.5).astype(np.int64)), 1)
-    return np.bitwise_xor.accumulate(flips[:, :-1], axis=1).view(np.bool_)
-
-
-def _shares(pixels: Inside, grid: Size) -> Floats:
-    """The share of each patch that is inside, shape (rows, cols)."""
-    # Importing OpenCV takes a tenth of a second; listing models must be instant.
-    import cv2
-
-    for axis, cells in enumerate(grid):  # OpenCV weights by area only where it shrinks
-        pixels = pixels.repeat(-(-cells // pixels.shape[axis]), axis=axis)
-    return cv2.resize(pixels.astype(np.float32), grid[::-1], interpolation=cv2.INTER_AREA)
 
 
 def _in_folder(given: Any) -> MaskFolder:
@@ -465,7 +244,7 @@ def _shapes(given: Sequence[Any]) -> Shapes:
     for shape in corners if fractions and not shares else ():
         if min(map(min, shape)) >= 0 and max(map(max, shape)) <= 1:
             raise ValueError(
-                f"roi: {_plain(shape)} is in shares of the sides and others are in pixels; give "
+                f"roi: {plain(shape)} is in shares of the sides and others are in pixels; give "
                 "all in shares, each from 0 to 1, or all in pixels."
             )
     return Shapes(corners, shares)
@@ -484,7 +263,7 @@ def _within(shape: tuple[Point, ...]) -> tuple[Point, ...]:
     if min(numbers) < -SLIGHT or max(numbers) > 1 + SLIGHT:
         if max(numbers) < FEW:
             raise ValueError(
-                f"roi: {_plain(shape)} is in shares of the sides, each from 0 to 1, or in pixels, "
+                f"roi: {plain(shape)} is in shares of the sides, each from 0 to 1, or in pixels, "
                 f"of which it would hold hardly any; {_outside(numbers):g} is no share."
             )
         return shape
@@ -518,12 +297,3 @@ def _all_numbers(values: Any) -> bool:
         isinstance(value, Real) and not isinstance(value, bool) and np.isfinite(float(value))
         for value in values
     )
-
-
-def _plain(shape: Iterable[Point]) -> list[Any]:
-    points = [[getattr(number, "tolist", lambda n=number: n)() for number in p] for p in shape]
-    return [*points[0], *points[1]] if len(points) == 2 else points
-
-
-def _by(size: Size) -> str:
-    return f"{size[0]} x {size[1]}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -9,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..arrays import Size
+from .areas import Area
 from .items import Item, describe
-from .roi import Area, Roi, area_of
 from .unreadable import UnreadableError
 
 if TYPE_CHECKING:
@@ -22,28 +23,28 @@ KEPT = 2  # masks, which take a byte for each pixel of an image
 
 @dataclass(frozen=True)
 class Within:
-    """An image of which only a region is shown.
+    """An image of which only an area is shown.
 
     A token tells of its surroundings, too: a hand beside a part changes the tokens of the part. So
     what is outside has one colour, whatever is there.
 
     Attributes:
         item: A path, array or Pillow image.
-        roi: Where to look.
+        area: Gives the area, when the image is read.
     """
 
     item: Item
-    roi: Roi
+    area: Callable[[], Area]
 
     def shown(self, image: Image.Image) -> tuple[Image.Image, Area]:
-        """The decoded image, blank outside of the region, and that region.
+        """The decoded image, blank outside of the area, and that area.
 
         Raises:
             UnreadableError: If it has no mask, or one that does not fit it.
         """
         from PIL import Image  # listing models does not need it
 
-        area = area_of(self.roi, self.item)
+        area = self.area()
         try:
             stencil = _stencil(area, (image.height, image.width))
         except ValueError as error:
@@ -51,11 +52,6 @@ class Within:
         blank = Image.new("RGB", image.size, BLANK)
         blank.paste(image, mask=stencil)
         return blank, area
-
-
-def within(item: Item, roi: Roi | None) -> Item:
-    """An image of which only a region is shown; the image itself without one."""
-    return item if roi is None else Within(item, roi)
 
 
 @lru_cache(maxsize=KEPT)

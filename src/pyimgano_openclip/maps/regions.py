@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats, Size
-from ..images.roi import Inside, around
+from ..images.areas import Inside, around
 from .boxes import Box, box_around
 from .components import Run, connected_runs
 

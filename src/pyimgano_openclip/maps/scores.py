@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from ..arrays import Floats, Size
-from ..images.roi import Inside, resized
+from ..images.areas import Inside, resized
 from ..memory import out_of_memory_explained
 from .overview import with_overview
 from .spread import SMOOTHING, spread_known, spread_out
 
 if TYPE_CHECKING:
     from ..encoder.tokens import PatchTokens
+    from ..images.areas import Area
     from ..images.look import Look
-    from ..images.roi import Area, Inside
 
 # Patches that the image score averages, whatever the grid; see tests/benchmarks/README.md. A share
 # would average ever more of them as the grid grows, and what is a defect or a speck would not.

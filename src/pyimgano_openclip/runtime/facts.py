@@ -12,7 +12,8 @@ from typing import Any, cast
 from ..arrays import Size
 from ..bank.limits import Limits
 from ..files.checkpoint import short
-from ..images.roi import KEYS, Area, roi_of
+from ..images.areas import Area
+from ..images.roi import KEYS, roi_of
 from ..maps.spread import SMOOTHING
 
 FORMAT = 1  # version of these facts
