@@ -155,8 +155,8 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             its own.
         resize: ``"keep"`` resizes all images to one aspect ratio, the median of those passed to
             :meth:`fit`; ``"squash"`` resizes them to a square.
-        max_tokens: Maximum number of patches that the tower sees at once; None for four times its
-            own number.
+        max_tokens: Maximum number of patches that the tower sees at once, or through a window;
+            None for four times its own number.
         smallest_defect: Side in pixels of the smallest defect to find, in images of the usual size
             (the median of those that choose the canvas; in an image of twice that size it is twice
             as large). The resolution follows: a patch covers two thirds of its side, so that such a

@@ -18,11 +18,10 @@ from .bank.relatives import told_groups
 from .bank.roll import Roll
 from .bank.whole import Whole
 from .checks import check_choice, check_number, one_of
-from .detector.arguments import SHARES
 from .detector.base import METADATA, TAGS, Labels
 from .detector.calibrated import CalibratedDetector
 from .detector.learnt import Calibration, Learnt, Lesson, Scores
-from .detector.promises import upper_quantile
+from .detector.promises import tell_few, upper_quantile
 from .detector.saving import PEAKS, saved_peaks
 from .detector.spans import of_mode
 from .encoder.settings import check_windows
@@ -55,6 +54,10 @@ if TYPE_CHECKING:
 
 __all__ = ["VisionOpenCLIPPromptScore", "prompt_patch_scores"]
 
+THRESHOLDS, BY_REFERENCES = "thresholds", "by_references"  # in a checkpoint's state
+NOT_SETTLED: Mapping[str, Any] = {
+    "thresholds": None, "calibration": None, "peaks": None, "by_references": False,
+}  # fmt: skip
 SAME_TEXT = 1e-5  # by which numbers of unit vectors may differ that were scaled to length 1 again
 
 
@@ -65,22 +68,18 @@ class Taught(Learnt):
     Attributes:
         texts: Text vectors by prompts, as far as they were encoded or loaded.
         references: The reference images; None without, and before they have been read.
-        thresholds: Those of :meth:`~VisionOpenCLIPPromptScore.fit`; None before it.
-        of_references: Those that it would set on two or more references.
-        peaks: The highest map value of each image that ``calibration`` has a score of; None before
-            :meth:`~VisionOpenCLIPPromptScore.fit`, and from a file that does not tell them.
+        thresholds: Those of :meth:`~VisionOpenCLIPPromptScore.fit`, or before it those that it
+            would set on the references, if two or more of them differ.
+        by_references: Whether the thresholds, ``calibration`` and ``peaks`` are of the references.
+        peaks: The highest map value of each image that ``calibration`` has a score of; None if
+            there are no thresholds, and from a file that does not tell them.
     """
 
     texts: Mapping[Hashable, TextVectors] = field(default_factory=dict)
     references: Compared | None = None
     thresholds: Thresholds | None = None
-    of_references: Thresholds | None = None
+    by_references: bool = False
     peaks: Scores | None = None
-
-    @property
-    def settled(self) -> Thresholds | None:
-        """The thresholds in force, if there are any but the neutral ones."""
-        return self.thresholds or self.of_references
 
     def stored(self) -> tuple[Arrays, dict[str, Any]]:
         """What a checkpoint keeps: the only text vectors, thresholds and references."""
@@ -93,11 +92,11 @@ class Taught(Learnt):
             **named,
             **peaks,
         }
-        facts = {} if self.settled is None else {"thresholds": self.settled._asdict()}
+        facts = {} if self.thresholds is None else {THRESHOLDS: self.thresholds._asdict()}
         if self.references is None:
             return arrays, facts
         rows, more = self.references.stored()
-        return {**arrays, **rows}, {**facts, **more}
+        return {**arrays, **rows}, {**facts, **more, BY_REFERENCES: self.by_references}
 
 
 class Gathered(NamedTuple):
@@ -174,8 +173,8 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             its own.
         resize: ``"keep"`` resizes all images to one aspect ratio, the median of those passed to
             :meth:`fit`; ``"squash"`` resizes them to a square.
-        max_tokens: Maximum number of patches that the tower sees at once; None for four times its
-            own number.
+        max_tokens: Maximum number of patches that the tower sees at once, or through a window;
+            None for four times its own number.
         smallest_defect: Side in pixels of the smallest defect to find, in images of the usual size
             (the median of those that choose the canvas; in an image of twice that size it is twice
             as large). The resolution follows: a patch covers two thirds of its side, so that such a
@@ -268,8 +267,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             raise ValueError(f"windows={self.windows} need mode='probability', not {self.mode!r}.")
         if self.windows and self.roi is not None:
             raise ValueError(f"windows={self.windows} reach beyond roi=; leave out one of them.")
-        if self.references is not None:
-            self._put("references", self._check_references(self.references))
+        self._use_as_references(self.references)
         in_force = self._in_force
         self._wording = Wording(**{name: in_force[name] for name in Wording._fields})
         super().__post_init__()
@@ -303,14 +301,19 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         if name == "class_name":
             raise AttributeError("class_name cannot be assigned; use set_class_name().")
         super()._change(name, value)
-        if name in SHARES:
-            self._forget_thresholds_of_references()
 
     def _forget_thresholds_of_references(self) -> None:
         """Read the references again when the thresholds are wanted that follow from them."""
         with self._lock:
-            if self._learnt.of_references is not None:
-                self._learnt = replace(self._learnt, references=None, of_references=None)
+            if self._learnt.by_references and self._reference_items:  # not those of a checkpoint
+                self._learnt = replace(self._learnt, references=None, **NOT_SETTLED)
+
+    def _thresholds_follow(self) -> None:
+        super()._thresholds_follow()
+        learnt = cast(Taught, self._learnt)
+        if learnt.by_references:
+            self._learnt = self._following(learnt)
+            tell_few(self._calibration(), self.contamination, self.confidence)
 
     def fit(
         self,
@@ -345,41 +348,44 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         """
         if not use_as_references:
             return super().fit(x, y, X=X, groups=groups)
-        items = self._check_references(as_items(one_of(x, X)))
+        items = as_items(one_of(x, X))
+        self._check_references()
         with out_of_memory_explained(f"what is learnt from {len(items)} images"):
             told = told_groups(groups, len(items))
             canvas = self._embedder.choose_canvas(items)
-            lesson = self._learn_references(items, canvas, "references", told)
+            lesson = self._learn_references(items, canvas, "x", told)
         with self._lock:
             self._take_over(lesson)
-            self._put("references", items)
+            self._use_as_references(items)
         return self
 
     def read_references(self) -> VisionOpenCLIPPromptScore:
         """Read the ``references`` now, instead of with the first image that is scored.
 
-        With two or more of them and before :meth:`fit`, this sets the thresholds, as if they were
-        fitted. Without references, or once they have been read, it does nothing.
+        With two or more of them, copies counted once, and before :meth:`fit`, this sets the
+        thresholds, as if they were fitted, and :meth:`promise` tells of them. Without references,
+        or once they have been read, it does nothing.
 
         Raises:
             ValueError: If one of them cannot be read.
         """
         with self._lock:
-            before, items = cast(Taught, self._learnt), self.references
-            if items is None or before.references is not None:
+            before, items = cast(Taught, self._learnt), self._reference_items
+            if not items or before.references is not None:
                 return self
             canvas = before.canvas
             if canvas is None:
                 canvas = self._embedder.choose_canvas(items, argument="references")
-            learnt = cast(Taught, self._learn_references(items, canvas, "references").learnt)
-            alone = before.thresholds is not None or len(items) == 1
-            of_references = None if alone else learnt.thresholds
-            self._learnt = replace(
-                learnt,
-                thresholds=before.thresholds,
-                of_references=of_references,
-                peaks=before.peaks,
-            )
+            lesson = self._learn_references(items, canvas, "references")
+            learnt, known = cast(Taught, lesson.learnt), cast(Calibration, lesson.calibration)
+            if before.thresholds is not None:
+                kept = {name: getattr(before, name) for name in NOT_SETTLED}
+                self._learnt = replace(learnt, **kept)
+            elif len(known.scores) == 1:
+                self._learnt = replace(learnt, **NOT_SETTLED)
+            else:
+                tell_few(known, self.contamination, self.confidence)
+                self._learnt = replace(learnt, calibration=known, by_references=True)
         return self
 
     def predict(
@@ -387,8 +393,8 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
     ) -> Labels | tuple[Labels, Scores]:
         """Label images: 1 if the score is above the threshold, else 0.
 
-        Before :meth:`fit`, two or more ``references`` set the threshold as if they were fitted.
-        Otherwise it is the neutral score, where neither text is closer: 0.5, or 0 with
+        Before :meth:`fit`, two or more different ``references`` set the threshold as if they were
+        fitted. Otherwise it is the neutral score, where neither text is closer: 0.5, or 0 with
         ``mode="diff"``; with a single reference that is too high for most damage. The confidence of
         a label requires :meth:`fit`.
         """
@@ -437,13 +443,13 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
     def _settled(self) -> Thresholds | None:
         with self._lock:
             learnt = cast(Taught, self._learnt)
-            unread = self.references is not None and learnt.references is None
-            if learnt.settled is None and unread and len(self.references or ()) > 1:
+            unread = learnt.references is None and len(self._reference_items) > 1
+            if learnt.thresholds is None and unread:
                 raise RuntimeError(
                     "The references set the threshold, but have not been read yet; score an image, "
                     "or call read_references() or fit()."
                 )
-            return learnt.settled
+            return learnt.thresholds
 
     def _largest_score(self, learnt: Taught) -> float:  # noqa: ARG002 - it has no part in it
         return of_mode(self.mode_in_force)
@@ -467,10 +473,23 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             )
         return text_vectors(normal, anomaly)
 
-    def _check_references(self, references: Sequence[Item]) -> list[Item]:
+    def _calibration(self) -> Calibration:
+        learnt = cast(Taught, self._learnt)
+        if learnt.by_references and learnt.calibration is not None:
+            return learnt.calibration
+        return super()._calibration()
+
+    def _use_as_references(self, given: Sequence[Item] | None) -> None:
+        """Keep references as they are given, so that the detector can be cloned, and as a list."""
+        items = [] if given is None else as_items(given, "references")
+        if items:
+            self._check_references()
+        self._put("references", items if isinstance(given, Iterator) else given)
+        self._reference_items = items
+
+    def _check_references(self) -> None:
         if self.mode_in_force != "probability":
             raise ValueError(f"references need mode='probability', not {self.mode_in_force!r}.")
-        return as_items(references, "references")
 
     def _embedder_settings(self) -> dict[str, Any]:
         names = ("attention", "stages", "windows", "resize")
@@ -482,8 +501,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         return frozenset({"text_features_normal", "text_features_anomaly", "references"})
 
     def _live_settings(self) -> frozenset[str]:
-        given = self.references or ()
-        if all(in_rgb(item, "bgr") is item for item in given):
+        if all(in_rgb(item, "bgr") is item for item in self._reference_items):
             return super()._live_settings()
         return super()._live_settings() - {"channel_order"}  # in which they are read as well
 
@@ -527,17 +545,15 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
 
     def _learn(self, items: Sequence[Item], groups: tuple[str, ...] | None) -> Lesson:
         with self._lock:
-            learnt, references = self._with_text(self._learnt), self.references
+            learnt, references = self._with_text(self._learnt), self._reference_items
             scorer = replace(self._scorer(learnt), references=None)
         kept = learnt.references  # those of a checkpoint exist on one canvas only
-        canvas = (
-            learnt.canvas if references is None and kept else self._embedder.choose_canvas(items)
-        )
-        if references is not None and (kept is None or canvas != learnt.canvas):
+        canvas = learnt.canvas if not references and kept else self._embedder.choose_canvas(items)
+        if references and (kept is None or canvas != learnt.canvas):
             kept = self._gather(references, canvas, scorer, "references").references
         scorer = replace(scorer, references=kept)
-        roll = Roll()
-        with closing(self._read(items, canvas, "x", with_features=scorer.with_features)) as images:
+        roll = Roll(with_features=scorer.with_features)
+        with closing(self._read(items, canvas, "x", with_features=True)) as images:
             scored = [scorer(patches) for patches in images if roll.add(patches)]
         tell_copies(items, roll.given)
         relatives = roll.relatives(groups)
@@ -545,9 +561,9 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         copies = relatives.copies(roll.sketches, roll.grids)
         whole = Whole.of(roll.portraits, relatives.left_out(copies, roll.sketches))
         learnt = replace(learnt, canvas=canvas, references=kept, whole=whole)
-        parts = relatives.parts(len(scored))
-        # Aligned tokens of different images are too much alike for near copies to be told.
-        return self._lesson(learnt, scored, roll.given, np.arange(len(scored)), parts)
+        return self._lesson(
+            learnt, scored, roll.given, roll.distinct(copies), relatives.parts(len(scored))
+        )
 
     def _learn_references(
         self,
@@ -588,7 +604,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
 
         with closing(self._read(items, canvas, argument, with_features=True)) as images:
             references = self._recipe.references.of_images(once(images))
-        tell_copies(items, roll.given)
+        tell_copies(items, roll.given, argument=argument)
         return Gathered(references, by_text, roll)
 
     def _read(
@@ -623,7 +639,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         peaks = np.array([found.anomaly_map().max() for found in scored], dtype=np.float64)
         known = Calibration.of(scores[apart], None if parts is None else parts[apart])
         thresholds = self._thresholds(known, peaks[apart])
-        learnt = replace(learnt, thresholds=thresholds, of_references=None, peaks=peaks[apart])
+        learnt = replace(learnt, thresholds=thresholds, by_references=False, peaks=peaks[apart])
         return Lesson(learnt, scores[list(given)], known)
 
     def _thresholds(self, known: Calibration, peaks: Scores) -> Thresholds:
@@ -636,11 +652,14 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
     def _process_decision_scores(self) -> Self:
         with self._lock:
             super()._process_decision_scores()
-            learnt = cast(Taught, self._learnt)
-            if learnt.peaks is not None:
-                thresholds = self._thresholds(self._calibration(), learnt.peaks)
-                self._learnt = replace(learnt, thresholds=thresholds)
+            self._learnt = self._following(cast(Taught, self._learnt))
         return self
+
+    def _following(self, learnt: Taught) -> Taught:
+        """The same with the thresholds that follow now, as far as their scores are known."""
+        if learnt.peaks is None:
+            return learnt
+        return replace(learnt, thresholds=self._thresholds(self._calibration(), learnt.peaks))
 
     def _to_save(self) -> Taught:
         with self._lock:
@@ -654,13 +673,14 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         if self._own_text is not None:
             self._expect_text(checkpoint, text)
         facts = dict(checkpoint.header["state"])
-        saved = facts.pop("thresholds", None)
+        saved, by_references = facts.pop(THRESHOLDS, None), facts.pop(BY_REFERENCES, False)
         thresholds = None if saved is None else Thresholds(**saved)
         for threshold in thresholds or ():
             check_number("thresholds", threshold, above=-math.inf, most=sys.float_info.max)
         references = self._recipe.references.restored(checkpoint) if facts else None
-        peaks = saved_peaks(checkpoint)
-        return Taught(canvas, {self._text_key: text}, references, thresholds, peaks=peaks)
+        texts, peaks = {self._text_key: text}, saved_peaks(checkpoint)
+        by_references = by_references is True and peaks is not None
+        return Taught(canvas, texts, references, thresholds, by_references, peaks)
 
     def _expect_text(self, checkpoint: Checkpoint, saved: TextVectors) -> None:
         """Raise an error unless the saved text vectors are this detector's own."""
@@ -675,14 +695,15 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
     def _restore(self, checkpoint: Checkpoint) -> VisionOpenCLIPPromptScore:
         with self._lock:
             super()._restore(checkpoint)
-            self._put("references", None)  # those of the checkpoint take their place
+            self._use_as_references(None)  # those of the checkpoint take their place
         return self
 
     def _learnt_facts(self) -> dict[str, str]:
         facts = {"class": self.class_name, **super()._learnt_facts()}
         if hasattr(self, "threshold_"):
             return facts
-        if self._learnt.thresholds is None and len(self.references or ()) > 1:
+        unread = self._learnt.references is None and len(self._reference_items) > 1
+        if self._learnt.thresholds is None and unread:
             return {**facts, "threshold": "from the references"}
         return {**facts, "threshold": f"{self.label_threshold():.4g}"}
 

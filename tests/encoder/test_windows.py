@@ -183,3 +183,19 @@ def test_a_spot_is_as_hot_on_seams_and_at_the_border_as_elsewhere(cork):
                 four = np.s_[row - 1 : row + 1, col - 1 : col + 1]
                 rise[name] += after[four].max() - before[four].max()
     assert min(rise["seams"], rise["border"]) > 0.9 * rise["elsewhere"] > 0
+
+
+def test_windows_are_no_larger_than_what_the_tower_may_see_at_once():
+    image = np.zeros((200, 300, 3), np.uint8)
+    for most, side in ((None, (12, 12)), (500, (12, 12)), (100, (10, 10)), (6, (2, 2))):
+        canvases = embedder(max_tokens=most, smallest_defect=9).canvases
+        plan = canvases.windows(canvases.choose([image.shape[:2]]))
+        assert plan.side == side
+        assert most is None or plan.side[0] * plan.side[1] <= most
+
+
+def test_what_may_be_seen_at_once_is_refused_where_it_has_no_say():
+    for fixed in ({"resize": "squash"}, {"image_size": (96, 96)}):
+        with pytest.raises(ValueError, match=r"max_tokens=30, but here .* (144|36) patches"):
+            _ = embedder(max_tokens=30, **fixed).canvases
+        assert embedder(max_tokens=144, **fixed).canvases.fixed

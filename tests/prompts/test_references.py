@@ -1,13 +1,16 @@
 """A few normal images beside the texts."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.base import clone
 
 from pyimgano_openclip import VisionOpenCLIPPromptScore, load_detector
 from pyimgano_openclip.bank.copies import CopiesWarning
+from pyimgano_openclip.detector.promises import FewImagesWarning
 
 from helpers import detectors
 from helpers.embedders import (
@@ -124,7 +127,7 @@ def test_training_images_as_references_are_not_compared_with_themselves(count):
 def test_a_failed_fit_keeps_the_references_of_before():
     detector = promptscore(references=NORMAL[:2])
     before = detector.decision_function(NORMAL[3:5])
-    with pytest.raises(ValueError, match=r"references\[1\]: no image"):
+    with pytest.raises(ValueError, match=r"x\[1\]: no image"):
         detector.fit([NORMAL[0], "no image"], use_as_references=True)
     np.testing.assert_array_equal(detector.decision_function(NORMAL[3:5]), before)
 
@@ -151,3 +154,74 @@ def test_references_out_of_a_checkpoint_outlive_a_fit_on_images_of_other_proport
     again = load_detector(loaded.save_checkpoint(path))
     np.testing.assert_array_equal(again.decision_function(wide), loaded.decision_function(wide))
     assert loaded.fit(wide, use_as_references=True).canvas_ != fitted.canvas_
+
+
+def test_copies_of_one_reference_set_no_threshold():
+    for copies in (NORMAL[:1], [NORMAL[0], NORMAL[0].copy()]):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", CopiesWarning)
+            detector = promptscore(references=copies).read_references()
+        assert detector.label_threshold() == 0.5
+    with pytest.raises(RuntimeError, match="no training scores"):
+        detector.promise()
+
+
+def test_copies_among_references_are_named_by_the_argument():
+    with pytest.warns(CopiesWarning, match=r"references\[1\] .* is a copy of references\[0\]"):
+        promptscore(references=[NORMAL[0], NORMAL[0].copy(), NORMAL[1]]).read_references()
+
+
+def test_a_detector_with_references_can_be_cloned(paths):
+    for given in (paths[:2], tuple(paths[:2]), NORMAL[:2], np.array(NORMAL[:2])):
+        detector = promptscore(references=given)
+        twin = clone(detector)
+        np.testing.assert_array_equal(
+            twin.decision_function(NORMAL[2:4]), detector.decision_function(NORMAL[2:4])
+        )
+    detector = promptscore(references=iter(paths[:2]))
+    assert detector.references == paths[:2]
+    fitted = promptscore().fit(NORMAL[:3], use_as_references=True)
+    assert clone(fitted).references is not None
+
+
+def test_thresholds_of_references_follow_what_is_asked_for_also_when_loaded(tmp_path):
+    detector = promptscore(references=NORMAL).read_references()
+    loaded = promptscore()
+    loaded.load_checkpoint(detector.save_checkpoint(tmp_path / "d.safetensors"))
+    calls = detector.embedder.calls
+    for share in (0.4, 0.2):
+        new = promptscore(references=NORMAL, contamination=share).read_references()
+        for one in (detector, loaded):
+            one.contamination = share
+            assert one.label_threshold() == new.label_threshold()
+            assert one.region_threshold() == new.region_threshold()
+            assert one.promise() == new.promise()
+    assert detector.embedder.calls == calls
+    again = promptscore()
+    again.load_checkpoint(loaded.save_checkpoint(tmp_path / "again.safetensors"))
+    assert again.label_threshold() == loaded.label_threshold()
+
+
+def test_thresholds_of_references_end_with_a_fit(tmp_path):
+    detector = promptscore(references=NORMAL[:4]).read_references()
+    detector.fit(NORMAL[4:])
+    fitted = promptscore(references=NORMAL[:4]).fit(NORMAL[4:])
+    detector.contamination = fitted.contamination = 0.3
+    assert detector.label_threshold() == fitted.label_threshold()
+    loaded = promptscore()
+    loaded.load_checkpoint(detector.save_checkpoint(tmp_path / "d.safetensors"))
+    assert loaded.region_threshold() == detector.region_threshold()
+    assert loaded.promise() == detector.promise()
+
+
+def test_a_confidence_that_references_cannot_keep_is_told():
+    detector = promptscore(references=NORMAL, confidence=0.95)
+    with pytest.warns(FewImagesWarning, match=f"{len(NORMAL)} images cannot bound"):
+        detector.read_references()
+    assert detector.promise().count == len(NORMAL)
+    plain = promptscore(references=NORMAL).read_references()
+    with pytest.warns(FewImagesWarning, match=f"{len(NORMAL)} images cannot bound"):
+        plain.confidence = 0.95
+    fitted = promptscore().fit(NORMAL)
+    with pytest.warns(FewImagesWarning, match=f"{len(NORMAL)} images cannot bound"):
+        fitted.confidence = 0.95

@@ -134,6 +134,7 @@ def tell_copies(
     numbers: Sequence[int],
     learnt: Sequence[str | None] = (),
     places: Sequence[int] | None = None,
+    argument: str = "x",
 ) -> None:
     """Warn of images that are copies of others, or of images that were learnt before.
 
@@ -143,12 +144,13 @@ def tell_copies(
         learnt: Path, if it is known, of each image that was learnt before; they have the first
             indices.
         places: Index of each item in what the caller was given; None for the order of items.
+        argument: Name of the caller's list, for messages.
     """
     first = {number: path or f"training image {number}" for number, path in enumerate(learnt)}
     copies = []
     places = range(len(items)) if places is None else places
     for place, item, number in zip(places, items, numbers, strict=True):
-        name = f"x[{place}] ({describe(item)})"
+        name = f"{argument}[{place}] ({describe(item)})"
         if number in first:
             copies.append(f"{name} is a copy of {first[number]}")
         first.setdefault(number, name)

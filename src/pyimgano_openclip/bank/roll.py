@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
-from ..arrays import Floats, Size
+import numpy as np
+
+from ..arrays import Floats, Indices, Size
 from ..encoder.tokens import PatchTokens
-from .copies import sketch
+from .copies import distinct, sketch
 from .relatives import Relatives
 from .whole import Portrait, portrait
 
@@ -16,16 +19,22 @@ class Roll:
     """What is kept of images besides their scores.
 
     Attributes:
+        with_features: Whether images are scored with feature tokens, so that portraits are of them.
+            Copies are told by these in any case, if there are any.
         portraits: One of each image.
         sketches: One of each; see :func:`~.copies.sketch`.
         grids: (rows, cols) of the patches of each.
         given: Index of the image that each item is; copies share one.
+        tells_copies: Whether sketches are of feature tokens, which tell near copies. Tokens that
+            are compared with texts, or a custom embedder's, may be alike in different images.
     """
 
+    with_features: bool = True
     portraits: list[Portrait] = field(default_factory=list)
     sketches: list[Floats] = field(default_factory=list)
     grids: list[Size] = field(default_factory=list)
     given: list[int] = field(default_factory=list)
+    tells_copies: bool = True
     _numbers: dict[str, int] = field(default_factory=dict)
 
     def add(self, patches: PatchTokens) -> bool:
@@ -36,10 +45,20 @@ class Roll:
         if number < len(self.grids):
             return False
         rows, cols = patches.grid
-        self.portraits.append(portrait(patches))
+        self.tells_copies &= patches.features is not None
+        scored = patches if self.with_features else replace(patches, features=None)
+        self.portraits.append(portrait(scored))
         self.sketches.append(sketch(patches.flat, patches.places, rows * cols))
         self.grids.append(patches.grid)
         return True
+
+    def distinct(self, copies: Sequence[Indices]) -> Indices:
+        """Images of which none is a near copy of one before it; all if these cannot be told.
+
+        Args:
+            copies: For each image, itself and its near copies.
+        """
+        return distinct(copies) if self.tells_copies else np.arange(len(copies))
 
     def relatives(self, groups: tuple[str, ...] | None) -> Relatives:
         """Which images are related.

@@ -138,6 +138,11 @@ class CalibratedDetector(OpenCLIPDetector):
         parts = len(known.highest())
         return Usual(known.scores, np.reshape(looks, (len(looks), MEASURES)), parts)
 
+    def _thresholds_follow(self) -> None:
+        super()._thresholds_follow()
+        if hasattr(self, "decision_scores_"):
+            tell_few(self._calibration(), self.contamination, self.confidence)
+
     def _take_over(self, lesson: Lesson) -> None:
         if lesson.calibration is not None:
             tell_few(lesson.calibration, self.contamination, self.confidence)

@@ -52,13 +52,24 @@ class Canvases:
         smallest_defect: float | None,
         stride: Size,
     ) -> Canvases:
-        """The canvases of a tower, given the embedder's settings of the same names."""
+        """The canvases of a tower, given the embedder's settings of the same names.
+
+        Raises:
+            ValueError: If the only canvas has more than ``max_tokens`` patches.
+        """
         native, patch = tower.native_size, tower.patch_size
         if image_size is not None and tower.any_canvas:
             wide = image_size if isinstance(image_size, tuple) else (image_size, image_size)
             native = whole_patches(wide, patch)
         fixed = not tower.any_canvas or resize == "squash" or isinstance(image_size, tuple)
         own = (native[0] // patch[0]) * (native[1] // patch[1])
+        if fixed and max_tokens is not None and max_tokens < own:
+            height, width = native
+            raise ValueError(
+                f"max_tokens={max_tokens}, but here the tower sees {own} patches at once, "
+                f"{height} x {width} pixels whatever the image (resize='squash', two sides of an "
+                "image size, or a tower of one size). Pass a smaller image size instead."
+            )
         most = own if fixed else max_tokens or MAX_TOKENS * own
         return cls(native, patch, fixed, most, smallest_defect, stride)
 
@@ -93,7 +104,7 @@ class Canvases:
         """The windows through which the tower sees a canvas; None if it sees it at once."""
         if self.smallest_defect is None or self.patches_on(canvas) <= self.most_tokens:
             return None
-        return WindowPlan.of(self._grid(canvas), self._grid(self.native))
+        return WindowPlan.of(self._grid(canvas), self._grid(self.whole(self.native)))
 
     def described(
         self, canvas: Size, size: Size | None = None, roi: Roi | None = None
@@ -113,7 +124,7 @@ class Canvases:
         said = "seen at once"
         if plan is not None:
             through = _windows_within(plan, size, roi)
-            said = f"{len(plan)} windows"
+            said = f"{len(plan)} window{'s' * (len(plan) > 1)}"
             if roi is not None:
                 said = f"at most {said}" if through is None else f"{through} of {said}"
             seen = (through or len(plan)) * plan.side[0] * plan.side[1] + whole
