@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from pyimgano_openclip import read_pixels
-from pyimgano_openclip.maps import pictures
 from pyimgano_openclip.cli.images import most_pixels
 from pyimgano_openclip.images.opening import set_most_pixels
 from pyimgano_openclip.images.reading import image_size
+from pyimgano_openclip.maps import pictures
 
 from helpers.embedders import red_image
 from helpers.runs import fitted_detector, lines_of, scored

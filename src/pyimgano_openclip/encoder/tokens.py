@@ -10,12 +10,14 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats, Indices, Size, unit
+from ..files.digest import digest_of_file
 from ..images.identity import Recall, Recalled, nothing_known, of_item
 from ..images.items import Item, describe
 from ..images.look import Look, look_of
@@ -249,7 +251,9 @@ class InjectedEmbedder:
             finite.
         """
         for given in items:
-            item = given.path if isinstance(given, DecodedOnce) else given
+            item = given
+            if isinstance(given, DecodedOnce):
+                item, given.digest = given.path, digest_of_file(Path(given.path))
             image = of_item(item)
             known = recall(image)
             yield (
