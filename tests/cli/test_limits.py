@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 
 from pyimgano_openclip import read_pixels
-from pyimgano_openclip.cli import drawing
 from pyimgano_openclip.cli.images import most_pixels
 from pyimgano_openclip.images.opening import set_most_pixels
 from pyimgano_openclip.images.reading import image_size
+from pyimgano_openclip.maps import pictures
 
 from helpers.embedders import red_image
 from helpers.runs import fitted_detector, lines_of, scored
@@ -57,7 +57,7 @@ def test_results_name_the_option(parts, tmp_path):
 
 
 def test_an_overlay_fits_into_a_file(parts, tmp_path, monkeypatch):
-    monkeypatch.setattr(drawing, "LARGEST_SIDE", 15)
+    monkeypatch.setattr(pictures, "LARGEST_SIDE", 15)
     scored(parts, tmp_path / "out")
     with Image.open(tmp_path / "out/overlays/part-0.png.jpg") as picture:
         assert picture.size == (15, 10)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pyimgano_openclip.files.digest import digest_of_file
 from pyimgano_openclip.images.once import DecodedOnce
 from pyimgano_openclip.images.reading import read_frame, read_pixels
 from pyimgano_openclip.images.unreadable import UnreadableError
@@ -40,3 +41,14 @@ def test_large_images_are_not_kept(path, monkeypatch):
     once = DecodedOnce(path)
     read_pixels(once)
     assert once.take(None) is None
+
+
+def test_the_digest_is_of_the_bytes_that_were_encoded_even_if_they_are_no_image(path):
+    once, before = DecodedOnce(path), digest_of_file(path)
+    read_frame(once, (16, 24))
+    path.write_bytes(b"written to meanwhile")
+    read_pixels(once)
+    assert once.digest == before
+    with pytest.raises(UnreadableError):
+        read_frame(once, (16, 24))
+    assert once.digest == digest_of_file(path)

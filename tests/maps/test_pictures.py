@@ -12,6 +12,7 @@ from pyimgano_openclip.maps.pictures import (
     colour_scale,
     heat_picture,
     map_to_16_bits,
+    thumbnail,
 )  # fmt: skip
 
 
@@ -40,6 +41,15 @@ def test_a_threshold_draws_a_line_around_what_is_above_it():
 def test_what_does_not_fit_together_is_refused(shape, low, high, message):
     with pytest.raises(ValueError, match=message):
         overlay(np.zeros((40, 60, 3), np.uint8), np.zeros(shape, np.float32), low=low, high=high)
+
+
+def test_an_overlay_of_a_large_image_is_put_together_from_those_of_its_parts():
+    draw = np.random.default_rng(0)
+    image = draw.integers(0, 255, (301, 402, 3), dtype=np.uint8)
+    found = draw.random((301, 402), np.float32)
+    whole = np.asarray(overlay(image, found))
+    for rows in (slice(0, 47), slice(47, 200), slice(200, 301)):
+        np.testing.assert_array_equal(overlay(image[rows], found[rows]), whole[rows])
 
 
 def test_by_itself_colour_begins_at_the_threshold_and_ends_at_twice_of_it():
@@ -131,3 +141,14 @@ def test_the_colour_scale_runs_from_the_first_colour_of_a_map_to_the_last():
     dark, *_, bright = colour_scale(5)
     assert dark == "#000004"
     assert all(int(bright[at : at + 2], 16) > 150 for at in (1, 3, 5))
+
+
+@pytest.mark.parametrize(("side", "shape"), [(400, (97, 301)), (200, (64, 200)), (40, (13, 40))])
+def test_a_thumbnail_shows_all_of_the_image(side, shape):
+    across = np.linspace(0, 240, 301)[None, :, None]
+    down = np.linspace(0, 15, 97)[:, None, None]
+    image = np.broadcast_to(np.rint(across + down), (97, 301, 3)).astype(np.uint8)
+    small = thumbnail(image, side)
+    assert small.shape == (*shape, 3)
+    corners = [small[row, col, 0] for row in (0, -1) for col in (0, -1)]
+    np.testing.assert_allclose(corners, [0, 240, 15, 255], atol=6)

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
 
 from ..arrays import Floats
@@ -23,7 +22,7 @@ from ..files.remote import at_hand
 from ..images.areas import Area, Inside
 from ..images.once import DecodedOnce
 from ..images.reading import read_pixels
-from ..maps.pictures import colour_range, map_to_16_bits, mark_inside, overlay, thumbnail
+from ..maps.pictures import colour_range, heated, jpeg, map_to_16_bits, mark_inside, thumbnail
 from ..maps.scores import anomaly_map
 from .judging import Judge, short_name
 from .places import MAPS, OVERLAYS, PICTURE_SETTINGS, THUMBNAILS
@@ -36,9 +35,7 @@ DISTANCES = (0.0, 2.0)  # cosine
 THUMBNAIL_SIDES = ((60, 960), (300, 640), (1000, 400))
 SMALLEST_SIDE = 280
 OBLONG = 4  # aspect ratio beyond which a small picture would be a line
-QUALITY = 82  # JPEG
 CLOSE = 0.2  # of the range of colours, by which its ends may differ from those that all images give
-LARGEST_SIDE = 65_500  # pixels of a JPEG file, as libjpeg writes it
 
 
 @dataclass(frozen=True)
@@ -259,10 +256,10 @@ def pictures(
         pixels = mark_inside(pixels, inside)
     if "thumbnail" in wanted:
         small = thumbnail(pixels, fair_side(drawing.thumbnail_side, *pixels.shape[:2]))
-        found["thumbnail"] = _jpeg(small)
+        found["thumbnail"] = jpeg(small)
     if "overlay" in wanted:
         low, high, hot = drawing.low, drawing.high, record["region_threshold"]
-        found["overlay"] = _jpeg(overlay(pixels, heat, hot, low=low, high=high))
+        found["overlay"] = jpeg(heated(pixels, heat, hot, low=low, high=high))
     return found
 
 
@@ -297,12 +294,4 @@ def _map_bytes(found: Floats, drawing: Drawing) -> bytes:
         return map_to_16_bits(found, low=drawing.scale_low, high=drawing.scale_high)
     buffer = io.BytesIO()
     np.save(buffer, found, allow_pickle=False)
-    return buffer.getvalue()
-
-
-def _jpeg(picture: Image.Image) -> bytes:
-    if max(picture.size) > LARGEST_SIDE:  # of a line-scan camera
-        picture.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
-    buffer = io.BytesIO()
-    picture.save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue()

@@ -33,6 +33,7 @@ class Places:
     def __init__(self, folder: Path, names: Iterable[str] = ()) -> None:
         self.folder = folder
         self._stems = _stems(names)
+        self._inside: set[Path] = set()  # folders that were seen to be in the results folder
 
     def stem(self, name: str) -> str:
         """What the files about an image are called, without their suffix."""
@@ -49,12 +50,14 @@ class Places:
         if below.anchor or ".." in below.parts or len(below.parts) != parts:
             raise ValueError(f"{name!r} is no name of an image below {self.folder / kind}.")
         path = self.folder / kind / below
-        real = Path(os.path.realpath(path.parent))
-        if not real.is_relative_to(os.path.realpath(self.folder)):
-            raise ValueError(
-                f"{path.parent} leads out of the results folder, to {real}; remove the link, or "
-                "choose another --out."
-            )
+        if path.parent not in self._inside:
+            real = Path(os.path.realpath(path.parent))
+            if not real.is_relative_to(os.path.realpath(self.folder)):
+                raise ValueError(
+                    f"{path.parent} leads out of the results folder, to {real}; remove the link, "
+                    "or choose another --out."
+                )
+            self._inside.add(path.parent)
         return path
 
     def files_about(self, names: Iterable[str]) -> Iterator[Path]:

@@ -13,7 +13,6 @@ from tqdm import tqdm
 from ..arrays import Floats
 from ..detector.base import AT_FIRST, OpenCLIPDetector
 from ..detector.drift import MEASURES
-from ..files.digest import digest_of_file
 from ..images.once import DecodedOnce
 from ..maps.gaps import UnreadableImageWarning
 from ..maps.regions import find_regions, hottest_spot
@@ -35,7 +34,8 @@ class Scored(NamedTuple):
     """What became of an image.
 
     Attributes:
-        digest: Of its file, taken before it was read; changed meanwhile, it is scored again.
+        digest: Of the bytes of its file that were scored; if it has changed since, it is scored
+            again. None if it cannot be read.
         record: What the journal keeps of it; of an unreadable one only ``error``.
         patches: Its patch scores, shape (rows, cols); None if it is unreadable.
         image: Where its pixels may still be; None if it was scored elsewhere.
@@ -61,19 +61,19 @@ def score_here(detector: OpenCLIPDetector, images: Sequence[ImageFile]) -> Itera
     if not images:
         return
     detector.choose_canvas([image.path for image in images[:AT_FIRST]])
-    read: deque[tuple[str | None, DecodedOnce]] = deque()
+    read: deque[DecodedOnce] = deque()
 
     def noted() -> Iterator[DecodedOnce]:
         for image in images:
-            read.append((digest_of_file(image.path), DecodedOnce(image.path)))
-            yield read[-1][1]
+            read.append(DecodedOnce(image.path))
+            yield read[-1]
 
     for found in detector.score_iter(noted(), with_tokens=True):
-        digest, image = read.popleft()
+        image = read.popleft()
         if found.error is not None:
-            yield Scored(digest, {"error": printable(command_words(found.error))}, None)
+            yield Scored(image.digest, {"error": printable(command_words(found.error))}, None)
         else:
-            yield Scored(digest, _record(detector, found), found.patches, image)
+            yield Scored(image.digest, _record(detector, found), found.patches, image)
 
 
 def score_into(

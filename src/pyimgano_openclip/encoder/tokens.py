@@ -10,12 +10,14 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats, Indices, Size, unit
+from ..files.digest import digest_of_file
 from ..images.areas import Area, Inside, patches_inside
 from ..images.identity import Recall, Recalled, nothing_known, of_item
 from ..images.items import Item, describe
@@ -254,7 +256,9 @@ class InjectedEmbedder:
         """
         for given in items:
             item = given.item if isinstance(given, Within) else given
-            item = item.path if isinstance(item, DecodedOnce) else item
+            if isinstance(item, DecodedOnce):
+                item.digest = digest_of_file(Path(item.path))
+                item = item.path
             image = of_item(item)
             known = recall(image)
             yield (

@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import BinaryIO
 
 ABANDONED = 3600  # seconds without a change, after which a temporary file counts as abandoned
@@ -56,6 +55,9 @@ def check_writable(path: Path) -> None:
         ValueError: If something that is no folder is in the way.
         OSError: If its folder, or the nearest one above it, takes no file.
     """
+    # Imports compression libraries, which listing models does not need.
+    from tempfile import TemporaryFile
+
     folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
     if not folder.is_dir():
         raise ValueError(f"{path} cannot be written: {folder} is not a folder.")

@@ -7,6 +7,7 @@ out of view, with few normal images or none.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -103,36 +104,48 @@ def look_of(small: npt.NDArray[np.uint8], inside: Inside | None = None) -> Look:
     if inside is not None:
         seen = np.where(inside[..., None], seen, np.float32(np.nan))[around(inside)]
     grey = seen @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
-    red, green, blue = np.log(np.nanmean(seen, axis=(0, 1)) + DARK)
-    (down, right), detail = (_steps(grey, axis) for axis in (0, 1)), _detail(grey)
-    steps = np.concatenate([down, right])
-    edge = np.quantile(steps, SHARPEST) if steps.size else 0.0
-    rows, cols = (side // 2 for side in grey.shape)
-    halves = grey[:, :cols], grey[:, cols:], grey[:rows], grey[rows:]
+    # One channel after the other, which NumPy averages many times as fast.
+    channels = np.ascontiguousarray(seen.reshape(-1, 3).T)
+    red, green, blue = np.log(np.nanmean(channels, axis=1) + DARK)
+    steps = down, right = _steps(grey)
+    known, detail = _known(steps), _detail(steps)
+    edge = float(np.quantile(known, SHARPEST)) if known.size else 0.0
+    grain = detail - _detail(_steps(_in_blocks(grey)))
+    halves = _by_halves(steps, grey.shape)
+    details = [_detail(half) for half in halves]
+    least = [min(_detail(half[:1]), _detail(half[1:])) for half in halves]
     found = [np.nanmean(grey), np.nanstd(grey), detail, red - green, blue - green]
-    found += [_log(edge), detail - _detail(_in_blocks(grey)), _of_mean(down) - _of_mean(right)]
-    found += [*map(_detail, halves), min(map(_least_direction, halves))]
+    found += [_log(edge), grain, _detail([down]) - _detail([right]), *details]
+    found.append(min(one - both for one, both in zip(least, details, strict=True)))
     return Look(*(float(number) for number in found))
 
 
-def _steps(grey: Floats, axis: int) -> Floats:
-    """Differences of neighbouring pixels along an axis, of those that are looked at."""
-    steps: Floats = np.abs(np.diff(grey, axis=axis)).ravel()
-    return steps[~np.isnan(steps)]
+def _steps(grey: Floats) -> tuple[Floats, Floats]:
+    """Differences of pixels below each other, and of those beside each other."""
+    return np.abs(np.diff(grey, axis=0)), np.abs(np.diff(grey, axis=1))
 
 
-def _detail(grey: Floats) -> float:
+def _by_halves(steps: tuple[Floats, Floats], size: tuple[int, ...]) -> list[tuple[Floats, Floats]]:
+    """The differences within the left, the right, the upper and the lower half."""
+    (down, right), (rows, cols) = steps, (side // 2 for side in size)
+    return [
+        (down[:, :cols], right[:, : max(0, cols - 1)]),
+        (down[:, cols:], right[:, cols:]),
+        (down[: max(0, rows - 1)], right[:rows]),
+        (down[rows:], right[rows:]),
+    ]
+
+
+def _known(steps: Sequence[Floats]) -> Floats:
+    """The differences of pixels that are looked at."""
+    every = np.concatenate([each.ravel() for each in steps])
+    return every[~np.isnan(every)]
+
+
+def _detail(steps: Sequence[Floats]) -> float:
     """Logarithm of the mean difference of neighbouring pixels; see :class:`Look`."""
-    return _of_mean(np.concatenate([_steps(grey, axis) for axis in (0, 1)]))
-
-
-def _least_direction(grey: Floats) -> float:
-    """Detail in the direction in which there is less, less that in both."""
-    return min(_of_mean(_steps(grey, axis)) for axis in (0, 1)) - _detail(grey)
-
-
-def _of_mean(steps: Floats) -> float:
-    return _log(float(steps.mean()) if steps.size else 0.0)
+    known = _known(steps)
+    return _log(float(known.mean()) if known.size else 0.0)
 
 
 def _log(step: float) -> float:

@@ -30,10 +30,14 @@ class DecodedOnce(os.PathLike[str]):
 
     Args:
         path: Path of the file.
+
+    Attributes:
+        digest: Of the bytes that were encoded; None until then, and of a file that cannot be read.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = path
+        self.digest: str | None = None
         self._kept: tuple[str, Decoded] | None = None
         self._lock = threading.Lock()
 

@@ -21,11 +21,12 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ..arrays import Size
+from ..files.digest import digest_of_content
 from ..memory import out_of_memory_explained
 from .areas import Area
 from .declared import declared_by
 from .formats import readable_formats
-from .identity import Recall, Recalled, nothing_known, of_bytes, of_files, of_pixels
+from .identity import Recall, Recalled, nothing_known, of_files, of_pixels
 from .items import Item, as_array, describe
 from .once import Decoded, DecodedOnce
 from .opening import checked_size, count_pages, most_pixels, whole_files, why_refused
@@ -90,7 +91,9 @@ def read_frame(
     given = item
     item = given.item if isinstance(given, Within) else given
     content = read_content(item)
-    file = None if content is None else of_bytes(content)
+    file = None if content is None else digest_of_content(content)
+    if isinstance(item, DecodedOnce):
+        item.digest = file
     seen = None if file is None else of_files.get(file)
     decoded = None
     if seen is None:
@@ -239,7 +242,7 @@ def _decoded(item: Item, content: bytes | None = None, file: str | None = None) 
     if kept is None:
         content = cast(bytes, read_content(item)) if content is None else content
         kept = _decode(item, content)
-        item.keep(file or of_bytes(content), kept)
+        item.keep(file or digest_of_content(content), kept)
     return kept
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import cv2
 import numpy as np
@@ -15,6 +15,9 @@ from ..images.items import Item, as_array
 from ..images.reading import read_pixels
 from .regions import hot_pixels
 
+Pixels: TypeAlias = npt.NDArray[np.uint8]
+
+BAND = 2**15  # pixels that are drawn at once, few enough for the processor's cache
 OPACITY = 0.55  # of the hottest colour over the image
 HEADROOM = 2.0  # minimum colour range, as a multiple of the distance from median to threshold
 LEVELS = 64  # number of colours of a map
@@ -34,6 +37,8 @@ ROW_BY_ROW = (
     if hasattr(cv2, "IMWRITE_PNG_FILTER")
     else []
 )
+QUALITY = 82  # JPEG
+LARGEST_SIDE = 65_500  # pixels of a JPEG file, as libjpeg writes it
 HATCH = 128  # grey level of the stripes where a map is NaN
 
 
@@ -81,17 +86,29 @@ def overlay(
             "Pass the map that get_anomaly_map() returns for this image."
         )
     low, high = _ends(threshold, low, high)
-    unknown = np.isnan(found)
-    known = np.where(unknown, np.float32(low), found) if unknown.any() else found
-    levels = _levels(known, low, high, np.uint8)
-    kept = cv2.LUT(levels, KEPT)
-    mixed = cv2.multiply(pixels, cv2.merge([kept, kept, kept]), scale=1 / 255)
-    cv2.add(mixed, cv2.applyColorMap(levels, MIXED_IN), dst=mixed)
-    if threshold is not None:
-        _outline(mixed, hot_pixels(found, threshold))
-    if unknown.any():
-        _hatch(mixed, unknown)
-    return Image.fromarray(mixed)
+    return Image.fromarray(heated(pixels, found, threshold, low=low, high=high))
+
+
+def heated(
+    pixels: Pixels, anomaly_map: Floats, threshold: float | None, *, low: float, high: float
+) -> Pixels:
+    """Draw a map over the pixels of its image, both of one size; see :func:`overlay`."""
+    partly = np.isnan(anomaly_map.min())
+    known = np.where(np.isnan(anomaly_map), np.float32(low), anomaly_map) if partly else anomaly_map
+    mixed = np.empty_like(pixels)
+    band = max(1, BAND // pixels.shape[1])  # rows
+    for start in range(0, pixels.shape[0], band):
+        rows = slice(start, start + band)
+        levels = _levels(known[rows], low, high, np.uint8)
+        kept = cv2.LUT(levels, KEPT)
+        colours = cv2.applyColorMap(levels, MIXED_IN)
+        below = cv2.multiply(pixels[rows], cv2.merge([kept, kept, kept]), scale=1 / 255)
+        cv2.add(below, colours, dst=mixed[rows])
+    if threshold is not None and (hot := hot_pixels(anomaly_map, threshold)).any():
+        _outline(mixed, hot)
+    if partly:
+        _hatch(mixed, np.isnan(anomaly_map))
+    return mixed
 
 
 def _levels(anomaly_map: Floats, low: float, high: float, kind: npt.DTypeLike) -> npt.NDArray[Any]:
@@ -119,21 +136,19 @@ def _ends(threshold: float | None, low: float | None, high: float | None) -> tup
     return low, high
 
 
-def _outline(picture: npt.NDArray[np.uint8], hot: npt.NDArray[np.bool_]) -> None:
+def _outline(picture: Pixels, hot: npt.NDArray[np.bool_]) -> None:
     lines, _ = cv2.findContours(hot.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
     cv2.drawContours(picture, lines, -1, CONTOUR, max(1, min(picture.shape[:2]) // 200))
 
 
-def _hatch(picture: npt.NDArray[np.uint8], where: npt.NDArray[np.bool_]) -> None:
+def _hatch(picture: Pixels, where: npt.NDArray[np.bool_]) -> None:
     rows, cols = np.ogrid[: where.shape[0], : where.shape[1]]
     stripe = max(2, min(where.shape) // 40)  # pixels
     striped = where & ((rows + cols) // stripe % 2 == 0)
     picture[striped] = picture[striped] // 2 + HATCH // 2
 
 
-def mark_inside(
-    image: npt.NDArray[np.uint8], inside: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.uint8]:
+def mark_inside(image: Pixels, inside: npt.NDArray[np.bool_]) -> Pixels:
     """Dim an image where was not looked, and outline where was.
 
     Args:
@@ -192,16 +207,30 @@ def colour_scale(stops: int) -> list[str]:
     return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in colours.tolist()]
 
 
-def thumbnail(image: npt.NDArray[np.uint8], side: int) -> Image.Image:
+def thumbnail(image: Pixels, side: int) -> Pixels:
     """Shrink an image so that its longer side has at most ``side`` pixels."""
-    picture, scale = Image.fromarray(image), side / max(image.shape[:2])
+    height, width = image.shape[:2]
+    scale = side / max(height, width)
     if scale >= 1:
-        return picture
-    size = [max(1, round(length * scale)) for length in picture.size]
+        return image
+    size = [max(1, round(length * scale)) for length in (width, height)]
     # A mean of whole pixels, then of the nearest: as good as filters that take ten times as long.
-    if (whole := int(1 / scale)) > 1:
-        image = np.asarray(picture.reduce(whole))
-    return Image.fromarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR))
+    # A rest of less than a pixel, to the right and below, is not shown.
+    whole = min(int(1 / scale), height, width)
+    if whole > 1:
+        rows, cols = height // whole, width // whole
+        image = cv2.resize(
+            image[: rows * whole, : cols * whole], (cols, rows), interpolation=cv2.INTER_AREA
+        )
+    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+
+
+def jpeg(pixels: Pixels) -> bytes:
+    """An RGB image as a JPEG file, made smaller if it is too large for one."""
+    pixels = thumbnail(pixels, LARGEST_SIDE)  # of a line-scan camera
+    return _encoded(
+        ".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), cv2.IMWRITE_JPEG_QUALITY, QUALITY
+    )
 
 
 def map_to_16_bits(anomaly_map: Floats, *, low: float, high: float) -> bytes:
@@ -210,7 +239,12 @@ def map_to_16_bits(anomaly_map: Floats, *, low: float, high: float) -> bytes:
     It is smooth, so that hardly any compression makes it small.
     """
     grey = _levels(anomaly_map, low, high, np.uint16)
-    done, data = cv2.imencode(".png", grey, [cv2.IMWRITE_PNG_COMPRESSION, 1, *ROW_BY_ROW])
+    return _encoded(".png", grey, cv2.IMWRITE_PNG_COMPRESSION, 1, *ROW_BY_ROW)
+
+
+def _encoded(suffix: str, pixels: npt.NDArray[Any], *options: int) -> bytes:
+    done, data = cv2.imencode(suffix, pixels, options)
     if not done:
-        raise OSError(f"OpenCV cannot write a PNG file of {grey.shape[1]} x {grey.shape[0]} pixels")
+        height, width = pixels.shape[:2]
+        raise OSError(f"OpenCV cannot write a {suffix} file of {width} x {height} pixels")
     return data.tobytes()
