@@ -19,7 +19,7 @@ from ..detector.saving import (
     threshold_chosen,
 )
 from ..detector.spans import check_threshold, of_saved
-from ..detector.thresholds import share_threshold
+from ..detector.thresholds import below, by_patches, share_threshold
 from ..files.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ..pool.shares import SPAN
 from .answer import Answer
@@ -91,7 +91,7 @@ def _changed(options: argparse.Namespace, found: Checkpoint) -> Header:
         )
     threshold = _computed(found, share)
     if threshold is None:
-        threshold = share_threshold(known.scores, share, SPAN)
+        threshold = below(share_threshold(by_patches(known.scores, SPAN), share), SPAN)
     header = {**found.header, "threshold": threshold, "contamination": share}
     return _with_regions({**header, THRESHOLD_CHOSEN: False}, known, found)
 

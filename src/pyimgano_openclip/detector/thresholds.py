@@ -39,21 +39,17 @@ def threshold_from(
     return apart.threshold_, getattr(apart, "pot_info_", None)
 
 
-def share_threshold(scores: Scores, share: float, span: float = math.inf) -> float:
+def share_threshold(scores: Scores, share: float) -> float:
     """The score that a share of some scores exceeds: the geometric mean of the two it separates.
 
     Args:
         scores: Shape (N,), not negative.
         share: In (0, 0.5]; less than half a score gives the highest.
-        span: See :func:`by_patches`; images that are refused as a whole are among the share, so
-            that only the rest of it is expected among the others.
     """
-    ranked = np.sort(by_patches(scores, span))
-    refused = len(scores) - len(ranked)
-    count = max(0, round(share * len(scores)) - refused)
+    ranked = np.sort(scores)
+    count = round(share * len(ranked))
     first = len(ranked) - count
-    found = np.sqrt(ranked[first - 1 :][:2].prod()) if count else ranked[-1]
-    return below(float(found), span)
+    return float(np.sqrt(ranked[first - 1 :][:2].prod()) if count else ranked[-1])
 
 
 def by_patches(scores: Scores, span: float) -> Scores:
