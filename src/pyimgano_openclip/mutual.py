@@ -20,13 +20,7 @@ from .detector.base import METADATA, TAGS, OpenCLIPDetector, items_of
 from .detector.learnt import Calibration, Learnt, Lesson, Scores
 from .detector.promises import FewImagesWarning
 from .detector.saving import TRAINING_SCORES
-from .detector.thresholds import (
-    below,
-    by_patches,
-    outlier_threshold,
-    share_threshold,
-    threshold_from,
-)
+from .detector.thresholds import OUTLIERS, pool_threshold
 from .encoder.settings import check_layers, check_neighbourhoods
 from .encoder.tokens import InjectedEmbedder, outcomes_within
 from .files.checkpoint import Checkpoint, CheckpointError
@@ -346,17 +340,10 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         return PoolScorer(pool, self._recipe, self._parts, canvas, method, topk, product)
 
     def _threshold(self, calibration: Calibration) -> tuple[float, Any]:
-        scores, facts = by_patches(calibration.scores, SPAN), None
-        if self.threshold_rule == "outliers":
-            threshold = outlier_threshold(scores)
-        elif self.threshold_method in ("quantile", "percentile"):
-            threshold = share_threshold(scores, self.contamination)
-        else:
-            threshold, facts = threshold_from(self, Calibration.of(scores))
-        return below(threshold, SPAN), facts
+        return pool_threshold(self, calibration, SPAN)
 
     def _take_over(self, lesson: Lesson) -> None:
-        if lesson.calibration is not None and self.threshold_rule == "outliers":
+        if lesson.calibration is not None and self.threshold_rule == OUTLIERS:
             _tell_few(int((lesson.calibration.scores < SPAN).sum()))
         super()._take_over(lesson)
 

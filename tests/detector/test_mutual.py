@@ -302,7 +302,7 @@ def test_a_file_whose_new_images_would_be_compared_with_dead_frames_is_refused(
     found = read_checkpoint(file)
     state = {**found.header["state"], "flat": flat}
     write_checkpoint(file, {**found.header, "state": state}, found.arrays)
-    with pytest.raises(ValueError, match="is damaged: .*(pool is inconsistent|flat=)"):
+    with pytest.raises(ValueError, match=r"is damaged: .*(pool is inconsistent|flat=)"):
         load_detector(file, embedder=ColourEmbedder())
 
 
