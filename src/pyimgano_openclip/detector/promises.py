@@ -160,8 +160,9 @@ def check_confidence(confidence: float | None) -> float | None:
 
 
 def percent(share: float) -> str:
-    """A share as it was asked for: 9 %, 1.5 %, 99.99 %."""
-    return f"{(Decimal(str(share)) * 100).normalize():f} %"
+    """A share as it was asked for: 9 %, 1.5 %, 99.99 %; 100 % is only all."""
+    near, exact = Decimal(f"{share:.6g}"), Decimal(str(share))
+    return f"{(100 * (near if near < 1 else exact)).normalize():f} %"
 
 
 def about(share: float) -> str:
