@@ -20,13 +20,7 @@ from .detector.base import METADATA, TAGS, OpenCLIPDetector, items_of
 from .detector.learnt import Calibration, Learnt, Lesson, Scores
 from .detector.promises import FewImagesWarning
 from .detector.saving import TRAINING_SCORES
-from .detector.thresholds import (
-    below,
-    by_patches,
-    outlier_threshold,
-    share_threshold,
-    threshold_from,
-)
+from .detector.thresholds import OUTLIERS, pool_threshold
 from .encoder.settings import check_layers, check_neighbourhoods
 from .encoder.tokens import InjectedEmbedder, outcomes_within
 from .files.checkpoint import Checkpoint, CheckpointError
@@ -155,8 +149,8 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             does it, ``"topk_mean"`` or ``"mean"``.
         aggregation_topk: Share of the patches that ``"topk_mean"`` averages, in (0, 1]; None for
             the 2 hottest, whatever the grid.
-        contamination: Share of anomalous images expected in the pool, in (0, 0.5]; those on which
-            nothing can be seen are among them.
+        contamination: Share of anomalous images expected in the pool, in (0, 0.5], of those on
+            which something can be seen.
         batch_size: Maximum number of images per pass; None to choose by device. On a CPU in
             float32, scores differ by less than 1e-6 between batches of different sizes, since
             matrix products of different shapes are summed in a different order.
@@ -299,9 +293,10 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         """Compare the images of an unlabelled pool with each other and set the threshold.
 
         The threshold follows from ``contamination`` or from the scores; see ``threshold_rule``.
-        Images on which nothing can be seen always exceed it, and those that can be judged do not
-        depend on them. If anything fails or is interrupted, the detector is left unchanged. Tokens
-        are kept as for patch-kNN, with 2 bytes per number (4 with ``recipe="musc"``).
+        Images on which nothing can be seen always exceed it. Neither it nor other images depend on
+        them: they are compared with the others, but no others with them. If anything fails or is
+        interrupted, the detector is left unchanged. Tokens are kept as for patch-kNN, with 2 bytes
+        per number (4 with ``recipe="musc"``).
 
         Args:
             x: Paths, RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3); most of the
@@ -315,8 +310,8 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             The detector itself; ``decision_scores_`` has one score per readable image.
 
         Raises:
-            ValueError: If there are not two different images, or one cannot be read; the message
-                names it.
+            ValueError: If there are not two different images on which something can be seen, or one
+                cannot be read; the message names it.
             OSError: If the disk with the temporary directory is full.
         """
         items = as_items(one_of(x, X))
@@ -345,16 +340,10 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         return PoolScorer(pool, self._recipe, self._parts, canvas, method, topk, product)
 
     def _threshold(self, calibration: Calibration) -> tuple[float, Any]:
-        scores = by_patches(calibration.scores, SPAN)
-        if self.threshold_rule == "outliers":
-            return below(outlier_threshold(scores), SPAN), None
-        if self.threshold_method in ("quantile", "percentile"):
-            return share_threshold(calibration.scores, self.contamination, SPAN), None
-        threshold, facts = threshold_from(self, Calibration.of(scores))
-        return below(threshold, SPAN), facts
+        return pool_threshold(self, calibration, SPAN)
 
     def _take_over(self, lesson: Lesson) -> None:
-        if lesson.calibration is not None and self.threshold_rule == "outliers":
+        if lesson.calibration is not None and self.threshold_rule == OUTLIERS:
             _tell_few(int((lesson.calibration.scores < SPAN).sum()))
         super()._take_over(lesson)
 

@@ -112,6 +112,25 @@ def test_groups_that_do_not_fit_are_refused(build):
         build().fit(red_images(3), groups=[1, 1, 1])
 
 
+@pytest.mark.parametrize(
+    "missing", [None, float("nan"), np.float32("nan"), np.datetime64("NaT"), "", " \t"]
+)
+@BOTH
+def test_a_missing_group_is_no_part(build, missing):
+    expected = r"groups\[1\]=.*; a word or a number that tells the part"
+    with pytest.raises(ValueError, match=expected):
+        build().fit(red_images(4), groups=["a", missing, "b", missing])
+    if build is patchknn:
+        grown = build().fit(red_images(4), groups=[1, 1, 2, 2])
+        with pytest.raises(ValueError, match=expected):
+            grown.partial_fit(red_images(2, first=50), groups=[3, missing])
+
+
+def test_a_part_may_be_called_none():
+    detector = patchknn().fit(red_images(4), groups=["none", "none", "nan", "nan"])
+    assert detector.promise().count == 2
+
+
 @BOTH
 def test_every_part_counts_as_much_as_any_other(build):
     images, groups = red_images(12), [0] * 9 + [1, 2, 3]

@@ -4,10 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from pyimgano_openclip.cli import main
+from pyimgano_openclip.cli.fit import _doubtful
 from pyimgano_openclip.cli.groups import groups_of, parts_line
+from pyimgano_openclip.detector.suspects import stand_out
 
 from helpers.runs import leather, lines_of
 
@@ -140,3 +143,16 @@ def test_a_table_that_leaves_doubt_is_refused(content, message, tmp_path, monkey
     Path("parts.csv").write_bytes(content)
     with pytest.raises(ValueError, match=f"^parts.csv.*{message.removeprefix('parts.csv')}"):
         groups_of([tmp_path / "a/p1.png", tmp_path / "b/p1.png"], "parts.csv")
+
+
+def test_images_that_stand_out_are_told_as_multiples_of_those_that_do_not():
+    scores = np.array([*np.linspace(0.0995, 0.1, 18), 0.102, 0.467, 6.13])
+    paths = [Path(f"{number}.png") for number in range(len(scores))]
+    suspects = stand_out(scores)
+    assert [found.image for found in suspects] == [20, 19]
+    suspects = [*suspects, suspects[0]._replace(image=17, score=0.1, times=1.02)]
+    assert _doubtful(paths, suspects) == [
+        "20.png 6.130, 60.1 times the highest of the others: is it normal?",
+        "19.png 0.467, 4.6 times the highest of the others: is it normal?",
+        "17.png 0.100: is it normal?",
+    ]

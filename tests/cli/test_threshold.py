@@ -10,7 +10,7 @@ from pyimgano_openclip.cli import main
 from pyimgano_openclip.detector.saving import PEAKS
 from pyimgano_openclip.files.checkpoint import read_checkpoint, write_checkpoint
 
-from helpers.detectors import TEXT, mutual, patchknn, promptscore
+from helpers.detectors import EACH, TEXT, mutual, patchknn, promptscore
 from helpers.embedders import ColourEmbedder, red_images, with_green
 from helpers.runs import leather
 
@@ -151,6 +151,67 @@ def test_a_contamination_gives_the_threshold_of_a_pool_that_fit_would_have_given
     asked(capsys, file, "--contamination", 0.3)
     expected = mutual(contamination=0.3).fit(pool).threshold_
     assert load_detector(file, embedder=ColourEmbedder()).threshold_ == expected
+
+
+@pytest.mark.parametrize("rule", ["share", "outliers"])
+def test_what_would_be_the_threshold_of_a_pool_is_told_by_its_rule(rule, tmp_path, capsys):
+    pool = red_images(10)
+    detector = mutual(threshold_rule=rule).fit(pool)
+    file = detector.save_checkpoint(tmp_path / "pool.safetensors")
+    assert asked(capsys, file)["computed"] == detector.threshold_
+    facts = asked(capsys, file, 0.3)
+    assert (facts["chosen"], facts["computed"]) == (True, detector.threshold_)
+    assert load_detector(file, embedder=ColourEmbedder()).computed_threshold() == facts["computed"]
+    assert main(["threshold", str(file)]) == 0
+    told = f"as chosen; by the training images it would be {detector.threshold_:.4g}\n"
+    assert told in capsys.readouterr().out
+
+
+def test_a_contamination_sets_no_threshold_of_a_pool_that_takes_none(tmp_path, capsys):
+    detector = mutual(threshold_rule="outliers").fit(red_images(10))
+    file = detector.save_checkpoint(tmp_path / "pool.safetensors")
+    content = file.read_bytes()
+    assert main(["threshold", str(file), "--contamination", "0.2"]) == 1
+    told = f"follows from the scores ({detector.threshold_:.6g}), not from --contamination 0.2"
+    assert told in capsys.readouterr().err
+    assert file.read_bytes() == content
+
+
+@EACH
+def test_peaks_over_a_threshold_set_that_of_a_saved_detector_too(build, tmp_path, capsys):
+    detector = build(embedder=ColourEmbedder(4, 6))
+    detector.use_pot_thresholding(tail_fraction=0.6, min_exceedances=5)
+    detector.fit(spotted(30))
+    file = detector.save_checkpoint(tmp_path / "d.safetensors")
+    texts = TEXT if build is promptscore else {}
+
+    def loaded():
+        return load_detector(file, embedder=ColourEmbedder(4, 6), **texts)
+
+    assert detector.pot_info_["method"] == "pot"
+    assert loaded().computed_threshold() == detector.threshold_
+    assert not loaded().threshold_chosen_
+    assert asked(capsys, file)["computed"] == detector.threshold_
+    detector.contamination = 0.3
+    facts = asked(capsys, file, "--contamination", 0.3)
+    assert facts["threshold"] == detector.threshold_ == loaded().threshold_
+    twin = build(embedder=ColourEmbedder(4, 6)).load_checkpoint(file)
+    twin.contamination = 0.2
+    detector.contamination = 0.2
+    assert twin.threshold_ == detector.threshold_
+    by_quantiles = build(embedder=ColourEmbedder(4, 6)).fit(spotted(30))
+    by_quantiles.save_checkpoint(file)
+    assert detector.load_checkpoint(file).computed_threshold() == by_quantiles.threshold_
+    assert not hasattr(detector, "pot_info_")
+
+
+def test_damaged_numbers_of_peaks_over_a_threshold_are_refused(saved, capsys):
+    found = read_checkpoint(saved)
+    write_checkpoint(saved, {**found.header, "peaks_over_threshold": {}}, found.arrays)
+    assert main(["threshold", str(saved)]) == 1
+    assert "d.safetensors is damaged" in capsys.readouterr().err
+    with pytest.raises(ValueError, match=r"d\.safetensors is damaged.*pot_tail_fraction"):
+        loaded(saved)
 
 
 def test_the_threshold_of_a_report_is_taken_from_its_file(saved, tmp_path, capsys):

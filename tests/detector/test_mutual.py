@@ -7,6 +7,7 @@ from pyimgano_openclip import VisionOpenCLIPMutual, load_detector
 from pyimgano_openclip.bank.copies import CopiesWarning
 from pyimgano_openclip.detector.learnt import Calibration
 from pyimgano_openclip.detector.promises import FewImagesWarning
+from pyimgano_openclip.files.checkpoint import read_checkpoint, write_checkpoint
 from pyimgano_openclip.images.notices import FlatFrameWarning
 from pyimgano_openclip.maps.gaps import UnreadableImageWarning
 from pyimgano_openclip.samples import make_sample
@@ -141,11 +142,9 @@ def test_dead_frames_do_not_move_the_threshold(rule, judged, dead):
 
     found = threshold(scores, refused)
     assert found < refused.min()
-    if rule == "outliers" and judged:
+    if judged:
         assert found == threshold(scores)
-    elif judged:  # the share of anomalous images includes those that are refused
-        expected = max(0, round(0.2 * (judged + dead)) - dead)
-        assert (scores > found).sum() == expected
+        assert (scores > found).sum() == round(0.2 * judged) or rule == "outliers"
 
 
 def test_an_outlier_rule_of_few_images_warns_and_still_flags_what_is_refused(images):
@@ -165,7 +164,7 @@ def test_dead_frames_of_a_pool_are_labelled_and_defects_beside_them_too(rule, tm
     pool += [make_sample("leather", seed=90 + n, size=size, defect="hole").image for n in range(3)]
     noise = np.random.default_rng(0)
     dead = [noise.integers(0, 3, (*size, 3), dtype=np.uint8) for _ in range(4)]
-    detector = VisionOpenCLIPMutual(**BUNDLED, threshold_rule=rule, contamination=0.37)
+    detector = VisionOpenCLIPMutual(**BUNDLED, threshold_rule=rule, contamination=0.2)
     with pytest.warns(FlatFrameWarning):
         detector.fit([*pool, *dead])
     assert detector.labels_[12:].all()
@@ -177,6 +176,53 @@ def test_dead_frames_of_a_pool_are_labelled_and_defects_beside_them_too(rule, tm
     loaded = load_detector(file, device="cpu", threshold_rule=rule)
     assert loaded._process_decision_scores().threshold_ == detector.threshold_
     assert loaded.labels_.tolist() == detector.labels_.tolist()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pyimgano_openclip.images.notices.FlatFrameWarning")
+@pytest.mark.parametrize("rule", ["share", "outliers"])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"max_comparisons": 5}, {"roi": (0.0, 0.0, 1.0, 0.5)}, {"recipe": "musc"}],
+    ids=["fused", "a sample", "a part", "musc"],
+)
+def test_dead_frames_change_nothing_of_what_can_be_judged(settings, rule, tmp_path):
+    size = (64, 64)
+    pool = [make_sample("leather", seed=seed, size=size).image for seed in range(10)]
+    pool += [make_sample("leather", seed=90 + n, size=size, defect="hole").image for n in range(2)]
+    noise = np.random.default_rng(0)
+    dead = [noise.integers(0, 3, (*size, 3), dtype=np.uint8) for _ in range(5)]
+    mixed = [*dead[:2], *pool[:6], *dead[2:4], *pool[6:], dead[4]]
+    is_dead = np.array([image.max() < 3 for image in mixed])
+    new = [make_sample("leather", seed=70, size=size, defect="cut").image, *pool[:1]]
+    settings = {**BUNDLED, "threshold_rule": rule, "contamination": 0.2, **settings}
+    alone, beside = (VisionOpenCLIPMutual(**settings).fit(images) for images in (pool, mixed))
+    file = beside.save_checkpoint(tmp_path / "pool.safetensors")
+    for found in (beside, load_detector(file, device="cpu")):
+        scores, labels = found.decision_scores_, found.labels_
+        np.testing.assert_allclose(scores[~is_dead], alone.decision_scores_, atol=2e-6)
+        assert labels[~is_dead].tolist() == alone.labels_.tolist()
+        assert labels[is_dead].all()
+        assert found.threshold_ == pytest.approx(alone.threshold_, abs=2e-6)
+        expected = alone.decision_function(new)
+        np.testing.assert_allclose(found.decision_function(new), expected, atol=2e-6)
+        assert found.predict(dead).all()
+        assert [np.isfinite(found.get_anomaly_map(image)).all() for image in dead] == [True] * 5
+        matches = found.nearest(new[0], 20)
+        assert len(matches) == len(alone.nearest(new[0], 20))
+        assert not is_dead[[match.training_image for match in matches]].any()
+
+
+@pytest.mark.slow
+def test_images_of_which_fewer_than_two_can_be_judged_are_no_pool(images):
+    dead = [np.full((40, 40, 3), level, np.uint8) for level in (0, 1, 2)]
+    message = r"Of 4 images 4 can be read and differ, and on 3 of them nothing can be seen: "
+    for ask in (VisionOpenCLIPMutual.fit, VisionOpenCLIPMutual.decision_function):
+        with (
+            pytest.warns(FlatFrameWarning, match="nearly black"),
+            pytest.raises(ValueError, match=message),
+        ):
+            ask(VisionOpenCLIPMutual(**BUNDLED), [*dead, images[ODD]])
 
 
 def test_unreadable_images_of_a_pool_get_nan_or_raise(images, tmp_path):
@@ -246,6 +292,18 @@ def test_a_saved_pool_scores_alike(recipe, most, tmp_path):
     assert loaded.threshold_ == detector.threshold_
     matches = detector.nearest(new[0], 2)
     assert loaded.nearest(new[0], 2) == matches
+
+
+@pytest.mark.parametrize("flat", [{"0": "nearly black"}, {"8": "nearly black"}, {"-1": "white"}])
+def test_a_file_whose_new_images_would_be_compared_with_dead_frames_is_refused(
+    images, flat, tmp_path
+):
+    file = mutual().fit(images).save_checkpoint(tmp_path / "pool.safetensors")
+    found = read_checkpoint(file)
+    state = {**found.header["state"], "flat": flat}
+    write_checkpoint(file, {**found.header, "state": state}, found.arrays)
+    with pytest.raises(ValueError, match=r"is damaged: .*(pool is inconsistent|flat=)"):
+        load_detector(file, embedder=ColourEmbedder())
 
 
 def test_nearest_names_the_images_it_resembles_most_and_least(tmp_path):

@@ -100,10 +100,47 @@ def test_a_memory_bank_keeps_its_promise_even_with_copies_in_it(copies):
 def test_one_of_ten_images_is_no_promise_of_five_percent():
     detector = promptscore(0.05, None).fit(range(10))
     assert str(detector.promise()) == (
-        "a new normal image is flagged with about 9 %; with 95 % confidence at most 26 % "
+        "a new normal image is flagged with about 9.1 %; with 95 % confidence at most 26 % "
         "(10 images; 59 would bound 5 %)"
     )
     assert detector.false_alarm_bound_ == pytest.approx(1 - 0.05 ** (1 / 10))
+
+
+@pytest.mark.parametrize(
+    ("count", "flagged", "contamination", "confidence", "told"),
+    [
+        (24, 0, 0.09, 0.9, "with 90 % confidence at most 9.2 % (24 images; 25 would bound 9 %)"),
+        (2000, 0, 0.001, 0.95, "at most 0.15 % (2000 images; 2995 would bound 0.1 %)"),
+        (54, 0, 0.015, 0.95, "at most 5.4 % (54 images; 199 would bound 1.5 %)"),
+        (100, 0, 0.1, 0.9999, "with 99.99 % confidence at most 8.8 % (100 images)"),
+        (
+            100,
+            0,
+            1 - 0.9,
+            1 - 1e-9,
+            "with 99.9999999 % confidence at most 19 % (100 images; 197 would bound 10 %",
+        ),
+        (100, 0, 1 / 3, 2 / 3, "with 66.6667 % confidence at most 1.1 % (100 images)"),
+        (29, 14, 0.5, 0.5, "with 50 % confidence at most 50 % (29 images)"),
+        (10, 10, 0.1, 0.95, "about 100 %; with 95 % confidence at most 100 % (10 images; 29 wo"),
+    ],
+)
+def test_a_bound_is_never_told_lower_than_it_is(count, flagged, contamination, confidence, told):
+    scores = np.arange(count, dtype=np.float64)
+    threshold = scores[count - 1 - flagged] if flagged < count else -1.0
+    assert told in str(promise(Calibration.of(scores), threshold, contamination, confidence))
+
+
+def test_a_bound_above_what_was_asked_for_is_told_as_one():
+    with pytest.warns(FewImagesWarning, match=r"at 9 % with 90 % .* 25\. .* them at 9\.2 %"):
+        promptscore(0.09, 0.9).fit(range(24))
+
+
+@pytest.mark.parametrize("n", [1, 4, 7, 29])
+@pytest.mark.parametrize("contamination", [0.5, 0.2, 0.1, 0.01])
+def test_rounding_errors_ask_for_no_more_images(n, contamination):
+    confidence = 1 - (1 - contamination) ** n
+    assert images_needed(contamination, confidence) == n
 
 
 def test_too_few_images_give_the_highest_score_and_a_warning_of_how_many_it_takes():
@@ -166,7 +203,7 @@ def test_fit_and_the_report_say_what_can_be_expected(tmp_path, capsys):
     }
     out = tmp_path / "out"
     assert main(["score", str(normal), "--detector", saved, "--out", str(out)]) == 0
-    assert "a new normal image is flagged with about 9 %" in (out / "report.html").read_text()
+    assert "a new normal image is flagged with about 9.1 %" in (out / "report.html").read_text()
 
 
 @pytest.mark.parametrize("count", [1, 29, 213, 5000])

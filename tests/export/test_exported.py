@@ -225,6 +225,21 @@ def test_published_methods_are_exported(kind, settings, tmp_path):
     assert done.verified.images == 20
 
 
+@pytest.mark.filterwarnings("ignore::pyimgano_openclip.images.notices.FlatFrameWarning")
+@pytest.mark.parametrize("recipe", ["fused", "musc"])
+def test_dead_frames_of_a_pool_are_in_no_exported_score(recipe, tmp_path):
+    pool, dead = leather(6, (60, 90)), [np.full((60, 90, 3), n, np.uint8) for n in range(3)]
+    alone, beside = (
+        on_bundled("mutual", force_image_size=48, recipe=recipe).fit(images)
+        for images in (pool, [*dead, *pool])
+    )
+    images = new_images((60, 90), 4)
+    done = export_onnx(beside, tmp_path / "d.onnx", verify=images)
+    assert done.verified.passed
+    scores = OnnxDetector(done.path).decision_function(images)
+    np.testing.assert_allclose(scores, alone.decision_function(images), atol=SCORES)
+
+
 def test_the_digest_is_that_of_the_checkpoint(oblong, tmp_path):
     from pyimgano_openclip.files.checkpoint import read_checkpoint
 

@@ -27,6 +27,7 @@ FEWEST = 20  # images in which an order can be told
 # images 1.00 to 1.03.
 ALIKE = 0.85
 SHARE = 1 / 3  # of the images: as many have to be of a group with more than their copies
+MISSING = {"none", "nan", "nat", "<na>"}  # in Python, and in tables of pandas
 ORDERS, SURE = 200, 4.0  # random orders; standard deviations of theirs
 
 
@@ -182,7 +183,7 @@ def as_groups(groups: object, count: int) -> tuple[str, ...] | None:
     """
     if groups is None:
         return None
-    told = tuple(str(group) for group in np.asarray(groups, dtype=object).ravel())
+    told = _in_words(groups)
     if len(told) != count:
         raise ValueError(f"groups has {len(told)} entries for {count} images; pass one for each.")
     if len(set(told)) < 2:
@@ -228,8 +229,24 @@ def more_groups(
         )
     if known is None:
         return None
-    more = np.asarray(groups, dtype=object).ravel().tolist()
-    return told_groups([*known, *more], len(known) + count)
+    return told_groups([*known, *_in_words(groups)], len(known) + count)
+
+
+def _in_words(groups: object) -> tuple[str, ...]:
+    """Groups as they are compared.
+
+    Raises:
+        ValueError: If one is missing, which would make a part of all that are.
+    """
+    every = np.asarray(groups, dtype=object).ravel().tolist()
+    for place, group in enumerate(every):
+        blank = not str(group).strip()
+        if blank or (not isinstance(group, str) and str(group).lower() in MISSING):
+            raise ValueError(
+                f"groups[{place}]={group!r}; a word or a number that tells the part which the "
+                "image shows was expected."
+            )
+    return tuple(map(str, every))
 
 
 def _one_each(groups: Sequence[str]) -> bool:

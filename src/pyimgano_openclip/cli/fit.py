@@ -118,10 +118,11 @@ def _bank_line(facts: Mapping[str, Any]) -> str:
 
 def _doubtful(paths: Sequence[Path], suspects: Sequence[Suspect]) -> list[str]:
     """Lines that name the images that stand out, most first."""
-    lines = [
-        f"{paths[found.image]} {found.score:.3f}, {found.times:.1f} times the next: is it normal?"
-        for found in suspects[:NAMED]
-    ]
+    lines = []
+    for found in suspects[:NAMED]:
+        times = f"{found.times:.1f}"
+        above = "" if times == "1.0" else f", {times} times the highest of the others"
+        lines.append(f"{paths[found.image]} {found.score:.3f}{above}: is it normal?")
     more = len(suspects) - NAMED
     return [*lines, f"and {counted(more, 'other image')}"] if more > 0 else lines
 

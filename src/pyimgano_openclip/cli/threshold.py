@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,12 @@ from ..detector.saving import (
     THRESHOLD_CHOSEN,
     TRAINING_SCORES,
     saved_calibration,
+    saved_method,
     saved_peaks,
     threshold_chosen,
 )
 from ..detector.spans import check_threshold, of_saved
-from ..detector.thresholds import share_threshold
+from ..detector.thresholds import OUTLIERS, pool_threshold, threshold_from
 from ..files.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ..pool.shares import SPAN
 from .answer import Answer
@@ -84,14 +86,22 @@ def _changed(options: argparse.Namespace, found: Checkpoint) -> Header:
         share = check_number("--contamination", options.contamination, above=0, most=0.5)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    known = _calibration(found)
+    return _with_share(found, share)
+
+
+def _with_share(found: Checkpoint, share: float) -> Header:
+    """The header with the threshold that ``fit`` would have set by that contamination."""
+    known, threshold = _calibration(found), _computed(found, share)
     if known is None:
         raise ValueError(
             f"{found.path} has no training scores; pass the threshold itself, or fit again."
         )
-    threshold = _computed(found, share)
-    if threshold is None:
-        threshold = share_threshold(known.scores, share, SPAN)
+    if found.header["detector"] == POOL and _rule(found) == OUTLIERS:
+        raise ValueError(
+            f"{found.path} was fitted with threshold_rule={OUTLIERS!r}: its threshold follows from "
+            f"the scores ({threshold:.6g}), not from --contamination {share:g}. Pass the threshold "
+            "itself, or fit again with threshold_rule='share'."
+        )
     header = {**found.header, "threshold": threshold, "contamination": share}
     return _with_regions({**header, THRESHOLD_CHOSEN: False}, known, found)
 
@@ -120,11 +130,21 @@ def _with_regions(header: Header, known: Calibration, found: Checkpoint) -> Head
 
 
 def _computed(found: Checkpoint, share: float) -> float | None:
-    """The threshold that follows from normal images; None without any, as in a pool."""
-    known = _of_normal_images(found)
+    """The threshold that follows from the training images; None without any."""
+    known, header = _calibration(found), found.header
     if known is None:
         return None
-    return min(upper_quantile(known, share, found.header.get("confidence")), of_saved(found.header))
+    detector = SimpleNamespace(
+        contamination=share, threshold_rule=_rule(found), **saved_method(found)
+    )
+    if header["detector"] == POOL:
+        return pool_threshold(detector, known, SPAN)[0]
+    return min(threshold_from(detector, known, header.get("confidence"))[0], of_saved(header))
+
+
+def _rule(found: Checkpoint) -> Any:
+    """How the threshold of a pool follows."""
+    return found.header.get("learning", {}).get("threshold_rule")
 
 
 def _of_normal_images(found: Checkpoint) -> Calibration | None:

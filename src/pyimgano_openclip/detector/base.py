@@ -51,7 +51,8 @@ METADATA = {
     "provider": "pyimgano-openclip",
     "provider_version": __version__,
 }
-FITTED = ("threshold_", "labels_", "decision_scores_")  # what the host sets and reads, too
+# What the host sets and reads, too.
+FITTED = ("threshold_", "labels_", "decision_scores_", "pot_info_")
 LOG = logging.getLogger("pyimgano_openclip")
 AT_FIRST = 64  # images of a list from which a canvas is chosen
 
@@ -668,7 +669,8 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
 
         Scores, maps and threshold are then equal to those of the saved detector, scores and maps up
         to rounding where the tower computes in another precision; ``contamination``,
-        ``confidence`` and whether the threshold was chosen are loaded as well. The model's weights
+        ``confidence``, ``use_pot_thresholding()`` and whether the threshold was chosen are loaded
+        as well. The model's weights
         are loaded for comparison. ``channel_order`` stays that of this detector: it tells where
         arrays come from, not what was learnt.
 

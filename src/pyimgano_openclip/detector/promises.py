@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context, Decimal
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from .learnt import Calibration, Scores
 LEAST = 0.5  # confidence
 USUAL = 0.95  # confidence of a bound where none is asked for
 HALVINGS = 50  # of an interval, down to the precision of floats
+EQUAL = 1e-9  # relative difference up to which shares are equal
+UP = Context(prec=2, rounding=ROUND_CEILING)
 
 
 class FewImagesWarning(UserWarning):
@@ -50,13 +53,13 @@ class Promise:
     def __str__(self) -> str:
         what = "part" if self.parts else "image"
         counted = f"{self.count} {what}{'' if self.count == 1 else 's'}"
-        if self.bound > self.contamination:
+        if self.bound > self.contamination * (1 + EQUAL):
             counted += f"; {self.needed} would bound {percent(self.contamination)}"
             if self.count >= self.needed:
-                counted += f" with confidence={self.confidence:g}"
+                counted += f" with confidence={self.confidence}"
         return (
-            f"a new normal image is flagged with about {percent(self.rate)}; with "
-            f"{percent(self.confidence)} confidence at most {percent(self.bound)} ({counted})"
+            f"a new normal image is flagged with about {about(self.rate)}; with "
+            f"{percent(self.confidence)} confidence at most {at_most(self.bound)} ({counted})"
         )
 
 
@@ -98,8 +101,8 @@ def images_needed(contamination: float, confidence: float | None) -> int:
     all n are below it: 29, 59, 149 or 299 are needed for 10, 5, 2 or 1 % with 95 % confidence.
     """
     if confidence is None:
-        return math.ceil(1 / contamination - 1 - 1e-9)
-    return math.ceil(math.log(1 - confidence) / math.log(1 - contamination))
+        return math.ceil((1 / contamination - 1) * (1 - EQUAL))
+    return math.ceil(math.log1p(-confidence) / math.log1p(-contamination) * (1 - EQUAL))
 
 
 def upper_quantile(
@@ -140,7 +143,7 @@ def tell_few(calibration: Calibration, contamination: float, confidence: float |
     warnings.warn(
         f"{count} {what} cannot bound false alarms at {percent(contamination)} with "
         f"{percent(confidence)} confidence; that takes {needed}. The threshold is the highest "
-        f"training score, which bounds them at {percent(kept.bound)}.",
+        f"training score, which bounds them at {at_most(kept.bound)}.",
         FewImagesWarning,
         stacklevel=callers_level(),
     )
@@ -157,11 +160,19 @@ def check_confidence(confidence: float | None) -> float | None:
 
 
 def percent(share: float) -> str:
-    """A share in words: 9 %, 0.3 %, 99.9 %."""
-    number = 100 * share
-    if 1 <= number <= 99 or number in (0, 100):
-        return f"{number:.0f} %"
-    return f"{number:.1g} %" if number < 1 else f"{number:.3g} %"
+    """A share as it was asked for: 9 %, 1.5 %, 99.99 %; 100 % is only all."""
+    near, exact = Decimal(f"{share:.6g}"), Decimal(str(share))
+    return f"{(100 * (near if near < 1 else exact)).normalize():f} %"
+
+
+def about(share: float) -> str:
+    """A share, rounded to two digits."""
+    return percent(float(f"{share:.2g}"))
+
+
+def at_most(share: float) -> str:
+    """A bound, rounded up to two digits: 9.148 % is at most 9.2 %."""
+    return percent(float(UP.create_decimal(f"{share:.9g}")))
 
 
 def _most(flagged: int, count: int, confidence: float) -> float:

@@ -30,6 +30,7 @@ from ..images.roi import in_words, is_folder
 from ..images.unreadable import or_raise
 from ..version import __version__
 from .learnt import Calibration, Learnt, Scores
+from .thresholds import HOSTS, QUANTILE
 
 if TYPE_CHECKING:
     from .base import OpenCLIPDetector
@@ -51,6 +52,7 @@ LEARNING = {
 }  # fmt: skip
 TRAINING_SCORES = "training_scores"
 THRESHOLD_CHOSEN = "threshold_chosen"
+POT = "peaks_over_threshold"  # the host's numbers for it; absent with quantiles
 CALIBRATION, PARTS = "calibration_scores", "calibration_parts"
 PEAKS = "calibration_peaks"  # the highest values of their maps, with prompts
 
@@ -99,6 +101,7 @@ def _content(detector: OpenCLIPDetector) -> tuple[dict[str, Any], Arrays]:
         "canvas": learnt.canvas,
         "threshold": getattr(detector, "threshold_", None),
         THRESHOLD_CHOSEN: detector.threshold_chosen_,
+        **_pot(detector),
         "state": facts,
     }
     if hasattr(detector, "decision_scores_"):
@@ -126,6 +129,7 @@ def restored(detector: OpenCLIPDetector, checkpoint: Checkpoint) -> Restored:
         learnt = replace(learnt, calibration=saved_calibration(checkpoint), whole=whole)
         scores, most = detector._training_scores(checkpoint), detector._largest_score(learnt)
         contamination, fitted = _fitted(checkpoint, scores, most)
+        fitted |= saved_method(checkpoint)
         chosen = threshold_chosen(checkpoint)
         embedder = _embedder(detector, checkpoint)
     _try_out(detector, embedder, checkpoint, learnt)
@@ -206,6 +210,14 @@ def _settings_for_more(detector: OpenCLIPDetector) -> dict[str, Any]:
     return {**found, **({"precision": "float32"} if detector.precision == "float32" else {})}
 
 
+def _pot(detector: OpenCLIPDetector) -> dict[str, Any]:
+    """How peaks over a threshold set that of images, if they do."""
+    method, *numbers = HOSTS
+    if getattr(detector, method) in QUANTILE:
+        return {}
+    return {POT: {name: getattr(detector, name) for name in numbers}}
+
+
 def _model(detector: OpenCLIPDetector) -> dict[str, Any]:
     embedder = detector._embedder
     if isinstance(embedder, InjectedEmbedder):
@@ -253,6 +265,24 @@ def threshold_chosen(checkpoint: Checkpoint) -> bool:
             "or false."
         )
     return chosen
+
+
+def saved_method(checkpoint: Checkpoint) -> dict[str, Any]:
+    """The attributes by which the host computes a threshold; quantiles in earlier versions.
+
+    Raises:
+        CheckpointError: If they are damaged.
+    """
+    method, *numbers = HOSTS
+    if POT not in checkpoint.header:
+        return {method: QUANTILE[0]}
+    with _refusing(checkpoint):
+        saved = checkpoint.header[POT]
+        found = {
+            name: check_number(name, saved[name], above=-math.inf, most=sys.float_info.max)
+            for name in numbers
+        }
+    return {method: "pot", **found}
 
 
 def saved_calibration(checkpoint: Checkpoint) -> Calibration | None:

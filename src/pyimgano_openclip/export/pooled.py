@@ -56,10 +56,11 @@ class RsCIN(nn.Module):  # type: ignore[misc]  # torch is untyped here
 
     def __init__(self, scorer: PoolScorer) -> None:
         super().__init__()
-        own, canvas = scorer._own_scores, scorer.canvas or (1, 1)
+        judged, canvas = scorer.pool.judged, scorer.canvas or (1, 1)
+        own = scorer._own_scores[judged]
         self._low, self._range = own.min(), own.max() - own.min() or 1.0
         self._canvas, self._most = canvas, min(max(COUNTS) - 1, len(own))
-        vectors = np.ascontiguousarray(scorer.pool.embeddings.T)
+        vectors = np.ascontiguousarray(scorer.pool.embeddings[judged].T)
         self.register_buffer("embeddings", torch.from_numpy(vectors))
         self.register_buffer("known", torch.from_numpy(scorer._scaled(own).astype(np.float32)))
 

@@ -25,7 +25,9 @@ from .tensor_file import Arrays, pack, strict_json, unpack
 FORMAT = "pyimgano-openclip"
 VERSION = 1
 # Entries of the header, and of its state, on which no score depends.
-LABELLING = {"threshold", "threshold_chosen", "contamination", "learning"}
+LABELLING = {
+    "threshold", "threshold_chosen", "contamination", "learning", "peaks_over_threshold",
+}  # fmt: skip
 LABELLING_STATE = {"thresholds"}
 UNIT = 1.01  # maximum length of a unit vector that was rounded to 16 bits
 SHOWN = 500  # maximum number of characters of a value in a message

@@ -20,9 +20,9 @@ from ..images.unreadable import UnreadableError
 from ..progress import bar
 from .meetings import Meetings
 from .mutual import compare_all
-from .products import Product
+from .products import Product, nearest_to
 from .recipes import Recipe
-from .state import Pool
+from .state import Pool, judged_among
 
 
 class TooFewError(ValueError):
@@ -54,25 +54,28 @@ class Gathering(NamedTuple):
             count: Number of images, for the progress bar.
 
         Raises:
-            TooFewError: If there are not two different images.
+            TooFewError: If there are not two different images on which something can be seen.
         """
         with TokenSpool(self._dtype) as spool:
             images, numbers, places, sketches, embeddings, flat = self._encode(read, count, spool)
-            if len(images) < 2:
+            judged = judged_among(len(images), flat)
+            if len(judged) < 2:
+                unseen = f", and on {len(flat)} of them nothing can be seen" if flat else ""
                 raise TooFewError(
                     f"Of {count} image{'' if count == 1 else 's'} {len(images)} can be read and "
-                    "differ: those of a pool are compared with each other, so it needs at least "
-                    "two different ones, better twenty."
+                    f"differ{unseen}: those of a pool are compared with each other, so it needs "
+                    "at least two different ones, better twenty."
                 )
-            near = near_copies(np.array(sketches), [image.grid for image in images], LIKELY)
-            scores = self._scores(images, near, places, spool)
-            kept = self._kept(len(images))
+            kept = tuple(judged[self._kept(len(judged))].tolist())
+            scores = self._scores(images, np.array(sketches), judged, kept, spool)
+            grids = (image.grid for image in images)
+            patches = map(on_grid, scores, places, grids)
             tokens = np.concatenate([spool[number].transpose(1, 0, 2) for number in kept])
             return Pool(
                 tuple(images),
                 tuple(numbers),
                 np.array(sketches),
-                tuple(scores),
+                tuple(patches),
                 kept,
                 rounded(tokens, self._dtype),
                 np.array(embeddings, dtype=np.float32).reshape(len(images), -1),
@@ -121,25 +124,33 @@ class Gathering(NamedTuple):
     def _scores(
         self,
         images: Sequence[StoredImage],
-        near: Sequence[Any],
-        places: Sequence[Indices],
+        sketches: Floats,
+        judged: Indices,
+        kept: Sequence[int],
         spool: TokenSpool,
     ) -> list[Floats]:
-        patches = max(image.grid[0] * image.grid[1] for image in images)
-        meetings = Meetings.of(len(images), patches, self.most, self.seed)
-        found: dict[int, Floats] = {}
-        with closing(compare_all(spool.__getitem__, near, meetings, self.product)) as compared:
-            for image, distances in compared:
-                scores = self.recipe.patch_scores(distances)
-                found[image] = on_grid(scores, places[image], images[image].grid)
-        return [found[image] for image in range(len(images))]
+        """Scores of the patches of each image that are looked at; flat ones change no others."""
+        grids, found = [images[number].grid for number in judged], dict[int, Floats]()
+        near = near_copies(sketches[judged], grids, LIKELY)
+        patches = max(rows * cols for rows, cols in grids)
+        meetings = Meetings.of(len(judged), patches, self.most, self.seed)
 
-    def _kept(self, count: int) -> tuple[int, ...]:
-        """Images that new ones are compared with; a sample, as for those of the pool."""
+        def tokens_of(place: int) -> Floats:
+            return spool[judged[place]]
+
+        with closing(compare_all(tokens_of, near, meetings, self.product)) as compared:
+            for place, distances in compared:
+                found[int(judged[place])] = self.recipe.patch_scores(distances)
+        for number in {*range(len(images))} - {*found}:
+            distances = nearest_to(spool[number], kept, spool.__getitem__, self.product)
+            found[number] = self.recipe.patch_scores(distances)
+        return [found[number] for number in range(len(images))]
+
+    def _kept(self, count: int) -> Indices:
+        """Of so many images those that new ones are compared with; a sample, as in the pool."""
         if count <= self.most:
-            return tuple(range(count))
-        drawn = np.random.default_rng(self.seed).permutation(count)[: self.most]
-        return tuple(np.sort(drawn).tolist())
+            return np.arange(count)
+        return np.sort(np.random.default_rng(self.seed).permutation(count)[: self.most])
 
 
 def readable(

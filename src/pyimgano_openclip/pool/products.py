@@ -63,6 +63,25 @@ def nearest_between(one: Block, other: Block, product: Product) -> tuple[Floats,
     return _distance(np.stack(there)), _distance(np.stack(back))
 
 
+def nearest_to(
+    image: Floats, places: Sequence[int], tokens_of: Callable[[int], Floats], product: Product
+) -> Floats:
+    """Cosine distances of an image's patches to other images, shape (L, P, K).
+
+    Args:
+        image: Its tokens, shape (L, P, D).
+        places: Numbers of the K others.
+        tokens_of: Gives the tokens of one by its number, of the same form.
+        product: See :func:`product_on`.
+    """
+    tokens, found = Block.of([image]), []
+    step = max(1, AT_ONCE // image.shape[1] ** 2)
+    for start in range(0, len(places), step):
+        others = Block.of([tokens_of(place) for place in places[start : start + step]])
+        found.append(nearest_between(tokens, others, product)[0])
+    return np.concatenate(found, axis=2)
+
+
 def _highest_between(
     ours: Floats, theirs: Floats, our_ends: Indices, their_ends: Indices, product: Product
 ) -> tuple[Floats, Floats]:

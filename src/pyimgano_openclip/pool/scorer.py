@@ -13,7 +13,7 @@ from ..arrays import Floats, Size
 from ..encoder.tokens import PatchTokens
 from ..maps.scores import Aggregation, ImageScores, image_score, raised
 from .neighbours import Scores, averaged
-from .products import AT_ONCE, Block, Product, nearest_between
+from .products import Product, nearest_to
 from .recipes import Recipe, highest_of_map
 from .shares import SPAN
 from .state import Pool
@@ -61,6 +61,7 @@ class PoolScorer:
         if self.recipe.published:
             similarity = self.pool.embeddings @ self.pool.embeddings.T
             np.fill_diagonal(similarity, -np.inf)
+            similarity[:, [*self.pool.flat]] = -np.inf
             scaled = self._scaled(own)
             own = averaged(similarity, scaled, scaled)
         scored = [
@@ -86,26 +87,21 @@ class PoolScorer:
         score = self._own_score(found)
         if self.recipe.published:
             similarity = cast(Floats, patches.pooled)[None] @ self.pool.embeddings.T
-            similarity[:, copies] = -np.inf
+            similarity[:, [*copies, *self.pool.flat]] = -np.inf
             scaled = self._scaled(np.array([score]))
             score = float(averaged(similarity, scaled, self._scaled(self._own_scores))[0])
         return ImageScores.of(found, score, patches.size)
 
     def distances(self, patches: PatchTokens, places: Sequence[int]) -> Floats:
         """Cosine distances of an image's patches to kept images of the pool, shape (L, P, K)."""
-        tokens = Block.of([self.recipe.tokens_of(patches, self.parts)])
-        width, expected = tokens.tokens.shape[2], self.pool.tokens.shape[2]
+        tokens = self.recipe.tokens_of(patches, self.parts)
+        width, expected = tokens.shape[2], self.pool.tokens.shape[2]
         if width != expected:
             raise ValueError(
                 f"The tokens have length {width}, those of the pool {expected}; they come from "
                 "different embedders."
             )
-        size = max(1, AT_ONCE // tokens.tokens.shape[1] ** 2)
-        found = []
-        for start in range(0, len(places), size):
-            images = [self.pool.tokens_of(place) for place in places[start : start + size]]
-            found.append(nearest_between(tokens, Block.of(images), self.product)[0])
-        return np.concatenate(found, axis=2)
+        return nearest_to(tokens, places, self.pool.tokens_of, self.product)
 
     @cached_property
     def _own_scores(self) -> Scores:
@@ -118,5 +114,6 @@ class PoolScorer:
 
     def _scaled(self, scores: Scores) -> Scores:
         """Scores as shares of the range of the pool's, as MuSc scales them."""
-        low, high = self._own_scores.min(), self._own_scores.max()
+        known = self._own_scores[self.pool.judged]
+        low, high = known.min(), known.max()
         return (scores - low) / (high - low or 1.0)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Floats, Indices
+from ..arrays import Floats, Indices, Size
 from ..bank.copies import LENGTH, LIKELY, copies_among, near_copies, sketch, usual_distance
 from ..bank.origins import StoredImage, stored_image
 from ..checks import as_list, check_count
@@ -33,12 +33,12 @@ class Pool:
         sketches: Of each image, to tell its near copies; see :mod:`~..bank.copies`.
         patches: Patch scores of each image, none compared with itself, shape (rows, cols); NaN for
             patches that are not looked at.
-        kept: Indices of the images that new ones are compared with.
+        kept: Indices of the images that new ones are compared with; none of them is flat.
         tokens: Tokens of those, one image after the other, shape (R, L, D).
         embeddings: Unit-length embedding of each image, shape (N, E); without columns if no score
             depends on it.
         flat: What an image is on which nothing can be seen, by its index; see
-            :class:`~..images.look.Look`.
+            :class:`~..images.look.Look`. No other image is compared with it.
     """
 
     images: tuple[StoredImage, ...]
@@ -51,9 +51,22 @@ class Pool:
     flat: Mapping[int, str] = field(default_factory=dict)
 
     @cached_property
+    def judged(self) -> Indices:
+        """Indices of the images that are not flat."""
+        return judged_among(len(self.images), self.flat)
+
+    @cached_property
     def near(self) -> list[Indices]:
-        """For each image, itself and its near copies."""
-        return near_copies(self.sketches, [image.grid for image in self.images], LIKELY)
+        """For each image, itself and its near copies among those that are not flat."""
+        near, grids = [np.array([number]) for number in range(len(self.images))], self._grids
+        among = near_copies(self.sketches[self.judged], [grids[n] for n in self.judged], LIKELY)
+        for number, places in zip(self.judged.tolist(), among, strict=True):
+            near[number] = self.judged[places]
+        return near
+
+    @cached_property
+    def _grids(self) -> list[Size]:
+        return [image.grid for image in self.images]
 
     def copies_of(self, patches: PatchTokens) -> Indices:
         """The images with which an image is not compared: itself and its near copies.
@@ -63,15 +76,15 @@ class Pool:
         own = self.number_of(patches.identity)
         if own is not None:
             return self.near[own]
-        grids, (rows, cols) = [image.grid for image in self.images], patches.grid
+        rows, cols = patches.grid
         found = sketch(patches.flat, patches.places, rows * cols)
         usual = self._usual_distance
-        near = copies_among(found, patches.grid, self.sketches, grids, LIKELY, usual)
+        near = copies_among(found, patches.grid, self.sketches, self._grids, LIKELY, usual)
         return near if set(self.kept) - set(near.tolist()) else near[:0]
 
     @cached_property
     def _usual_distance(self) -> float:
-        return usual_distance(self.sketches)
+        return usual_distance(self.sketches[self.judged])
 
     @cached_property
     def by_identity(self) -> dict[str, int]:
@@ -143,6 +156,11 @@ class Pool:
         return arrays, {**facts, "flat": {str(number): why for number, why in self.flat.items()}}
 
 
+def judged_among(count: int, flat: Mapping[int, str]) -> Indices:
+    """Of so many images those that are not flat; see :class:`Pool`."""
+    return np.setdiff1d(np.arange(count), [*flat])
+
+
 def restored_pool(checkpoint: Checkpoint, *, with_embeddings: bool) -> Pool:
     """The pool whose :meth:`Pool.stored` is in a checkpoint.
 
@@ -164,7 +182,10 @@ def restored_pool(checkpoint: Checkpoint, *, with_embeddings: bool) -> Pool:
     split = np.split(patches, ends[:-1])
     looked = [int(np.count_nonzero(~np.isnan(part))) for part in split]
     rows = sum(looked[number] for number in kept)
-    sound = len(kept) == len(set(kept)) and sorted(set(numbers)) == [*range(len(images))]
+    flat = {int(number): str(why) for number, why in facts.get("flat", {}).items()}
+    _indices("flat", [*flat], len(images))
+    sound = {*kept} <= {*judged_among(len(images), flat).tolist()}
+    sound = sound and len(kept) == len(set(kept)) and sorted(set(numbers)) == [*range(len(images))]
     sound = sound and len(patches) == int(ends[-1]) and len(tokens) == rows and min(looked) > 0
     sound = sound and bool(np.nanmin(patches) >= 0)
     everywhere = checkpoint.header["settings"].get("roi") is None
@@ -173,7 +194,6 @@ def restored_pool(checkpoint: Checkpoint, *, with_embeddings: bool) -> Pool:
     if not sound or np.abs(sketches).max() > WIDEST or len(embeddings) != len(images):
         raise CheckpointError(f"{checkpoint.path} is damaged: its pool is inconsistent.")
     scored = tuple(part.reshape(grid) for part, grid in zip(split, grids, strict=True))
-    flat = {int(number): str(why) for number, why in facts.get("flat", {}).items()}
     return Pool(images, numbers, sketches, scored, kept, tokens, embeddings, flat)
 
 
