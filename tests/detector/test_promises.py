@@ -100,7 +100,7 @@ def test_a_memory_bank_keeps_its_promise_even_with_copies_in_it(copies):
 def test_one_of_ten_images_is_no_promise_of_five_percent():
     detector = promptscore(0.05, None).fit(range(10))
     assert str(detector.promise()) == (
-        "a new normal image is flagged with about 9.1 %; with 95 % confidence at most 26 % "
+        "a new normal image is flagged with about 9 %; with 95 % confidence at most 26 % "
         "(10 images; 59 would bound 5 %)"
     )
     assert detector.false_alarm_bound_ == pytest.approx(1 - 0.05 ** (1 / 10))
@@ -203,7 +203,7 @@ def test_fit_and_the_report_say_what_can_be_expected(tmp_path, capsys):
     }
     out = tmp_path / "out"
     assert main(["score", str(normal), "--detector", saved, "--out", str(out)]) == 0
-    assert "a new normal image is flagged with about 9.1 %" in (out / "report.html").read_text()
+    assert "a new normal image is flagged with about 9 %" in (out / "report.html").read_text()
 
 
 @pytest.mark.parametrize("count", [1, 29, 213, 5000])

@@ -166,8 +166,8 @@ def percent(share: float) -> str:
 
 
 def about(share: float) -> str:
-    """A share, rounded to two digits."""
-    return percent(float(f"{share:.2g}"))
+    """A share in whole percent, or with one digit below 1 %."""
+    return percent(round(share, 2) if share >= 0.01 else float(f"{share:.1g}"))
 
 
 def at_most(share: float) -> str:
