@@ -8,7 +8,8 @@ Detector and threshold come from a checkpoint. A file is read once it has not ch
 seconds; names that begin with a dot are never read, names that end in .part or .tmp not before they
 are renamed. What cannot be decoded may still be on its way, and is given up only after --patience
 seconds without a change: its line then says why. Files that are not finished by then get a line
-with "unfinished", and another one when they are.
+with "unfinished", and another one when they are. What is no file (a folder, a pipe, a link to
+nothing) is passed over, and a folder that is gone for a moment is waited for.
 
 Ctrl-C or SIGTERM ends the program after the line in progress. Started again it goes on: a file that
 has its line is not scored twice, unless it has another content, and what came meanwhile is scored.
@@ -19,10 +20,13 @@ without one, of version 0.1.0, do not tell: their files get another line.
 from __future__ import annotations
 
 import argparse
+import errno
 import hashlib
 import json
 import os
 import signal
+import stat
+import sys
 import threading
 import time
 from collections import deque
@@ -38,6 +42,8 @@ IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 PARTIAL_SUFFIXES = {".part", ".tmp"}
 PATIENCE = 60.0  # seconds
 WINDOW = 100  # images that passed, which are compared with the training images
+NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # of links, or what is gone meanwhile
+UNREAD = ""  # in place of a digest, which is None for what cannot be read
 COARSE = 3.0  # seconds; some file systems give two writes within two seconds the same date
 
 
@@ -59,7 +65,7 @@ class Arrival:
     version: Version
     first_seen: float
     unchanged_since: float
-    digest: str | None = None
+    digest: str | None = UNREAD
     problem: str | None = None
     reported: bool = False
     confirmed: bool = False
@@ -70,16 +76,16 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a+b")
-        self._file.seek(0)
-        lines = self._file.read().splitlines(keepends=True)
+        lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
         if lines and not lines[-1].endswith(b"\n"):
-            # Cut off when the machine went down; its image is scored again.
-            self._file.truncate(sum(len(line) for line in lines[:-1]))
-            lines.pop()
-        records = [json.loads(line) for line in lines]
+            lines.pop()  # cut off when the machine went down; its image is scored again
+        records = [_record(path, *numbered) for numbered in enumerate(lines, start=1)]
+        self._file = path.open("ab")
+        self._file.truncate(sum(map(len, lines)))
         self.done = {
-            record["file"]: record.get("digest") for record in records if "unfinished" not in record
+            record["file"]: record["digest"]
+            for record in records
+            if "digest" in record and "unfinished" not in record
         }
 
     def add(self, arrival: Arrival, found: dict) -> None:
@@ -116,14 +122,19 @@ class Line:
         self._arrivals: dict[str, Arrival] = {}
         self._finished: dict[str, Arrival] = {}  # as they were when they had their line
         self._passed: deque = deque(maxlen=WINDOW)  # results of the last images that passed
+        self._gone = False
 
     def look(self, stop: threading.Event) -> int:
         """Look once at every file and score what is complete; how many are waited for."""
         now = time.monotonic()
         earlier = self._arrivals
+        try:
+            versions = list(self._versions(now))
+        except OSError as error:
+            return self._wait_for_folder(error)
+        self._gone = False
         self._arrivals = {
-            version.file: _arrival(version, earlier.get(version.file), now)
-            for version in self._versions(now)
+            version.file: _arrival(version, earlier.get(version.file), now) for version in versions
         }
         for arrival in list(self._arrivals.values()):
             if stop.is_set():
@@ -138,10 +149,16 @@ class Line:
                 del self._arrivals[arrival.version.file]
         return sum(not arrival.reported for arrival in self._arrivals.values())
 
+    def _wait_for_folder(self, error: OSError) -> int:
+        """Say once that the folder cannot be looked at; it is waited for like one file."""
+        if not self._gone:
+            print(f"{error}; waiting for {self.folder}", file=sys.stderr, flush=True)
+        self._gone = True
+        return 1
+
     def _has_line(self, arrival: Arrival) -> bool:
         """Whether the last line of a file is about the content that was found."""
-        known = self.journal.done.get(arrival.version.file)
-        return known is not None and known == arrival.digest
+        return self.journal.done.get(arrival.version.file, UNREAD) == arrival.digest != UNREAD
 
     def _is_finished(self, version: Version, now: float) -> bool:
         """Whether a file is as it was when it had its line."""
@@ -183,7 +200,7 @@ class Line:
                 if _version(path) != arrival.version or _digest(path) != arrival.digest:
                     return None  # it was written to meanwhile
                 return self._judge(scored, start)
-            except ValueError as error:
+            except (OSError, ValueError) as error:
                 arrival.problem = str(error).removeprefix("x[0]: ")
         # What was not inspected does not pass.
         return {"error": arrival.problem, "label": 1} if given_up else None
@@ -215,10 +232,18 @@ class Line:
 
 
 def _version(path: Path) -> Version | None:
-    """The file as it is now, or None if it is gone."""
+    """The file as it is now, or None if it is gone or no file.
+
+    Raises:
+        OSError: If that cannot be told.
+    """
     try:
         status = path.stat()
-    except FileNotFoundError:
+    except OSError as error:
+        if error.errno in NO_FILE:
+            return None
+        raise
+    if not stat.S_ISREG(status.st_mode):
         return None
     return Version(path.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
@@ -229,6 +254,19 @@ def _digest(path: Path) -> str | None:
         return hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
     except OSError:
         return None
+
+
+def _record(path: Path, number: int, line: bytes) -> dict:
+    """A line of the journal; the program ends if it is none."""
+    try:
+        record = json.loads(line)
+        record["file"].encode()
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise SystemExit(
+            f"{path}:{number}: found {line[:60]!r}, which is no line that this program writes, a "
+            'JSON object with "file"; mend or remove it, or choose another --out.'
+        ) from error
+    return record
 
 
 def _arrival(version: Version, earlier: Arrival | None, now: float) -> Arrival:
@@ -259,12 +297,11 @@ def main(arguments: list[str] | None = None) -> None:
     detector = load_detector(options.detector, device=options.device)
     if not hasattr(detector, "decision_scores_"):
         raise SystemExit(f"{options.detector} has no threshold: save it after fit().")
-    stop = threading.Event()
+    journal, stop = Journal(options.out), threading.Event()
     handlers = {
         number: signal.signal(number, lambda *_: stop.set())
         for number in (signal.SIGINT, signal.SIGTERM)
     }
-    journal = Journal(options.out)
     # Nobody writes to a folder that is scored once.
     usual = options.settle if options.once else PATIENCE
     patience = usual if options.patience is None else options.patience

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast, get_args
 
@@ -82,6 +82,13 @@ class Pooled(Learnt):
             )
         return self.scorer
 
+    @cached_property
+    def sizes(self) -> frozenset[Size]:
+        """(height, width) of the images of the pool; empty before there is one."""
+        return (
+            frozenset(one.size for one in self.scorer.pool.images) if self.scorer else frozenset()
+        )
+
     def stored(self) -> tuple[Arrays, dict[str, Any]]:
         """What a checkpoint keeps: the pool."""
         return self.filled.pool.stored()
@@ -124,12 +131,13 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         roi: Where to look: a mask as a path or an array (H, W), inside where it is at least half as
             bright as its brightest pixel, and where it is not transparent; a folder with a mask for
             each image, of its name or with ``_mask`` behind it; a box (left, top, right, bottom), a
-            polygon [(x, y), ...], or a list of these, in pixels, or in shares of the sides if all
-            numbers are in [0, 1] and one is a float. A patch counts if half of it is inside; a part
-            that holds half of none counts with all that it touches. The others count neither in
-            what is learnt nor in scores and regions; the map is 0 there. The tower sees one colour
-            outside, whatever is there (but a custom embedder sees whole images), and looks only
-            through windows that show something inside. None for everywhere.
+            polygon [(x, y), ...], or a list of these: in pixels, for images of the sizes that were
+            learnt from only, or in shares of the sides if all numbers are in [0, 1] and one is a
+            float. A patch counts if half of it is inside; a part that holds half of none counts
+            with all that it touches. The others count neither in what is learnt nor in scores and
+            regions; the map is 0 there. The tower sees one colour outside, whatever is there (but a
+            custom embedder sees whole images), and looks only through windows that show something
+            inside. None for everywhere.
         recipe: ``"fused"`` compares the tokens of all depths and windows as one. ``"musc"`` is the
             published method: four depths and three windows compared apart, the mean distance to the
             nearest 30 % of the images, the maximum of the map as image score, averaged over images

@@ -167,12 +167,13 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         roi: Where to look: a mask as a path or an array (H, W), inside where it is at least half as
             bright as its brightest pixel, and where it is not transparent; a folder with a mask for
             each image, of its name or with ``_mask`` behind it; a box (left, top, right, bottom), a
-            polygon [(x, y), ...], or a list of these, in pixels, or in shares of the sides if all
-            numbers are in [0, 1] and one is a float. A patch counts if half of it is inside; a part
-            that holds half of none counts with all that it touches. The others count neither in
-            what is learnt nor in scores and regions; the map is 0 there. The tower sees one colour
-            outside, whatever is there (but a custom embedder sees whole images), and looks only
-            through windows that show something inside. None for everywhere.
+            polygon [(x, y), ...], or a list of these: in pixels, for images of the sizes that were
+            learnt from only, or in shares of the sides if all numbers are in [0, 1] and one is a
+            float. A patch counts if half of it is inside; a part that holds half of none counts
+            with all that it touches. The others count neither in what is learnt nor in scores and
+            regions; the map is 0 there. The tower sees one colour outside, whatever is there (but a
+            custom embedder sees whole images), and looks only through windows that show something
+            inside. None for everywhere.
         layers: Relative depths of the feature tokens, each in (0, 1]. The tower is not run deeper
             than the last one. With ``smallest_defect`` half the smallest of them is added, but not
             for the whole image beside windows, since small things are told best early in the tower.

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 
 import numpy as np
@@ -37,6 +38,7 @@ from .maps.scores import ImageScores
 from .memory import out_of_memory_explained
 from .progress import bar
 from .prompts.recipes import Compared, RecipeName, recipe_named
+from .prompts.references import References
 from .prompts.scorer import (
     MODES,
     NEUTRAL,
@@ -80,6 +82,13 @@ class Taught(Learnt):
     thresholds: Thresholds | None = None
     by_references: bool = False
     peaks: Scores | None = None
+
+    @cached_property
+    def sizes(self) -> frozenset[Size]:
+        """(height, width) of the images of :meth:`~VisionOpenCLIPPromptScore.fit` and references."""
+        known = self.references
+        own = known.bank.images if isinstance(known, References) else ()
+        return super().sizes | {image.size for image in own}
 
     def stored(self) -> tuple[Arrays, dict[str, Any]]:
         """What a checkpoint keeps: the only text vectors, thresholds and references."""
@@ -185,12 +194,13 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         roi: Where to look: a mask as a path or an array (H, W), inside where it is at least half as
             bright as its brightest pixel, and where it is not transparent; a folder with a mask for
             each image, of its name or with ``_mask`` behind it; a box (left, top, right, bottom), a
-            polygon [(x, y), ...], or a list of these, in pixels, or in shares of the sides if all
-            numbers are in [0, 1] and one is a float. A patch counts if half of it is inside; a part
-            that holds half of none counts with all that it touches. The others count neither in
-            what is learnt nor in scores and regions; the map is 0 there. The tower sees one colour
-            outside, whatever is there (but a custom embedder sees whole images), and looks only
-            through windows that show something inside. None for everywhere.
+            polygon [(x, y), ...], or a list of these: in pixels, for images of the sizes that were
+            learnt from only, or in shares of the sides if all numbers are in [0, 1] and one is a
+            float. A patch counts if half of it is inside; a part that holds half of none counts
+            with all that it touches. The others count neither in what is learnt nor in scores and
+            regions; the map is 0 there. The tower sees one colour outside, whatever is there (but a
+            custom embedder sees whole images), and looks only through windows that show something
+            inside. None for everywhere.
         attention: Side path of the patch tokens: ``"vv"``, ``"qq"``, ``"kk"``, or ``"none"`` for
             the plain last tokens; ``"auto"`` is ``"vv"`` if the tower has a side path.
         stages: Number of depths at which the side path is read.

@@ -44,6 +44,15 @@ def test_results_of_another_region_are_not_gone_on_with(parts, tmp_path):
     assert scored(parts, tmp_path / "out", looking(ABOVE)).tally.kept == 6
 
 
+def test_an_image_of_another_size_than_the_pixels_are_for_is_an_error_in_its_line(tmp_path):
+    folder = leather(tmp_path / "new", 2, (30, 45))
+    leather(tmp_path / "larger", 1, (60, 90)).joinpath("000.png").rename(folder / "larger.png")
+    found = scored(folder, tmp_path / "out", fitted_detector("nan", roi=[0, 0, 20, 15]))
+    first, second, larger = found.tally.records
+    assert (first["label"], second["label"], larger["label"]) == (0, 0, 1)
+    assert "60 x 90 pixels, those that were learnt from have 30 x 45" in larger["error"]
+
+
 def test_results_with_masks_by_name_depend_on_the_masks(parts, tmp_path):
     masks = tmp_path / "masks"
     masks.mkdir()

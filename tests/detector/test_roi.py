@@ -173,6 +173,59 @@ def test_a_region_that_does_not_fit_is_an_error_with_both_sizes(kind):
         build(kind, roi=np.zeros((20, 40), bool))
 
 
+def larger(image):
+    return np.kron(image, np.ones((2, 2, 1), np.uint8))
+
+
+@KINDS
+@pytest.mark.parametrize(
+    "roi", [LEFT, [(0, 0), (20, 0), (20, 40), (0, 40)]], ids=["box", "polygon"]
+)
+def test_pixels_are_those_of_the_sizes_that_were_learnt(kind, roi, tmp_path):
+    detector = build(kind, roi=roi).fit(red_images(6))
+    loaded = load_detector(
+        detector.save_checkpoint(tmp_path / "d.safetensors"), embedder=ColourEmbedder()
+    )
+    message = r"roi .* image has 80 x 80 pixels, .* 40 x 40 .*; give the roi in shares of the sides"
+    for each in (detector, loaded):
+        for look in (each.decision_function, lambda x, by=each: by.explain(x[-1])):
+            with pytest.raises(ValueError, match=message):
+                look([CLEAN, larger(INSIDE)])
+        each.set_params(on_error="nan")
+        with pytest.warns(RuntimeWarning, match=message):
+            clean, unseen = each.score_iter([CLEAN, larger(INSIDE)])
+        assert clean.image == detector.decision_function([CLEAN])
+        assert "80 x 80" in unseen.error
+        with pytest.warns(RuntimeWarning, match=message):
+            assert each.predict([CLEAN, larger(INSIDE)]).tolist() == [0, 1]
+
+
+@KINDS
+@pytest.mark.parametrize("roi", [(0.0, 0.0, 0.5, 1.0), np.arange(40) < np.full((40, 1), 20)])
+def test_shares_and_masks_are_for_images_of_any_size(kind, roi):
+    detector = build(kind, roi=roi).fit(red_images(6))
+    assert (detector.get_anomaly_map(larger(INSIDE))[:, 40:] == 0).all()
+
+
+@KINDS
+def test_pixels_may_be_those_of_several_sizes(kind):
+    train = [*red_images(3), *map(larger, red_images(3, first=3)), red_image(seed=8)[:30]]
+    detector = build(kind, roi=(0, 0, 20, 30)).fit(train)
+    assert np.isfinite(detector.decision_function([CLEAN, larger(CLEAN), CLEAN[:30]])).all()
+    with pytest.raises(ValueError, match=r"30 x 40 or 40 x 40 or 80 x 80 \(height x width\)"):
+        detector.decision_function([CLEAN[:, :30]])
+
+
+def test_without_training_images_pixels_are_those_of_any_image():
+    zero_shot = build("promptscore", roi=LEFT)
+    assert np.isfinite(zero_shot.decision_function([INSIDE, larger(INSIDE)])).all()
+    with_references = build("promptscore", roi=LEFT, references=red_images(3))
+    with pytest.raises(ValueError, match=r"x\[1\]: .*80 x 80 pixels"):
+        with_references.decision_function([INSIDE, larger(INSIDE)])
+    together = [*red_images(3), larger(CLEAN)]
+    assert np.isfinite(build("mutual", roi=LEFT).decision_function(together)).all()
+
+
 def test_nearest_patches_are_where_they_are():
     """Only the right half is looked at; one training image has a green patch there."""
     train = red_images(4)

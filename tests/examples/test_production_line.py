@@ -384,6 +384,74 @@ def test_a_process_stops_cleanly_and_nothing_is_scored_twice(incoming, saved, tm
     assert lines_of(out)[: len(stopped)] == stopped
 
 
+def test_a_folder_that_is_gone_for_a_moment_is_waited_for(watched, incoming, tmp_path, capsys):
+    (incoming / "0.png").write_bytes(tile(0))
+    watched.look(0)
+    watched.look(2)
+    elsewhere = incoming.rename(tmp_path / "elsewhere")
+    assert watched.look(1) == watched.look(1) == 1  # so that --once does not end
+    told = capsys.readouterr().err
+    assert told.count("waiting for") == 1
+    assert str(incoming) in told
+    elsewhere.rename(incoming)
+    (incoming / "1.png").write_bytes(tile(1))
+    watched.look(0)
+    assert watched.look(2) == 0
+    assert [line["file"] for line in lines_of(tmp_path / "line.jsonl")] == ["0.png", "1.png"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs links and pipes")
+def test_what_is_no_file_is_passed_over(watched, incoming, tmp_path):
+    (incoming / "dir.png").mkdir()
+    (incoming / "dir.part").mkdir()
+    (incoming / "loop.png").symlink_to("loop.png")
+    (incoming / "lost.png").symlink_to("nowhere.png")
+    os.mkfifo(incoming / "pipe.png")
+    (tmp_path / "elsewhere.png").write_bytes(tile(0))
+    (incoming / "linked.png").symlink_to(tmp_path / "elsewhere.png")
+    watched.look(0)
+    for _ in range(3):
+        assert watched.look(PATIENCE) == 0
+    assert [line["file"] for line in lines_of(tmp_path / "line.jsonl")] == ["linked.png"]
+    (incoming / "nowhere.png").write_bytes(tile(1))
+    watched.look(0)
+    watched.look(2)
+    names = [line["file"] for line in lines_of(tmp_path / "line.jsonl")]
+    assert names == ["linked.png", "lost.png", "nowhere.png"]
+
+
+def test_a_file_that_may_not_be_read_has_one_error_until_it_may(
+    incoming, saved, tmp_path, monkeypatch
+):
+    out, example = tmp_path / "line.jsonl", load("production_line")
+    arguments = [str(incoming), "--detector", str(saved), "--out", str(out), "--once", *HURRY]
+    (incoming / "0.png").write_bytes(tile(0))
+    with monkeypatch.context() as meanwhile:
+
+        def refuse(path):
+            raise ValueError(f"{path} may not be opened")
+
+        before_scoring(meanwhile, refuse)
+        meanwhile.setattr(example, "_digest", lambda _: None)
+        for _ in range(2):
+            example.main(arguments)
+    assert ["error" in line for line in lines_of(out)] == [True]
+    for _ in range(2):
+        example.main(arguments)
+    assert ["error" in line for line in lines_of(out)] == [True, False]
+
+
+@pytest.mark.parametrize("wrong", ["", "[1]", "{}", '{"file": ', "1"])
+def test_a_line_that_is_none_of_its_own_is_named(wrong, incoming, saved, tmp_path):
+    out, example = tmp_path / "line.jsonl", load("production_line")
+    out.write_text(f'{{"file": "0.png", "digest": null}}\n{wrong}\n')
+    before, handler = out.read_bytes(), signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit, match=r"line\.jsonl:2: "):
+        example.main([str(incoming), "--detector", str(saved), "--out", str(out), "--once"])
+    assert out.read_bytes() == before
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
 def test_a_detector_without_a_threshold_is_refused(incoming, saved, tmp_path):
     path = tmp_path / "zero-shot.safetensors"
     VisionOpenCLIPPromptScore(class_name="tile", openclip_model_name="bundled").save_checkpoint(

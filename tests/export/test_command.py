@@ -8,9 +8,11 @@ from PIL import Image
 
 pytest.importorskip("onnxscript")
 
-from pyimgano_openclip import export_onnx
+from pyimgano_openclip import export_onnx, load_detector
 from pyimgano_openclip.cli import main
 from pyimgano_openclip.detector.promises import FewImagesWarning
+from pyimgano_openclip.encoder.hardware import choose_device
+from pyimgano_openclip.export.proof import compare
 
 from helpers.detectors import on_bundled, patchknn
 from helpers.embedders import red_images
@@ -44,6 +46,49 @@ def test_a_saved_detector_becomes_a_verified_file(saved, tmp_path, capsys):
     assert facts["verified"]["labels"] == []
     assert main(command) == 1
     assert "--overwrite" in capsys.readouterr().err
+
+
+def test_how_far_scores_in_another_precision_are_from_the_files_is_said(
+    saved, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr("pyimgano_openclip.encoder.hardware.computes_bfloat16", lambda _: True)
+    file, normal, fitted = tmp_path / "d.onnx", saved / "normal", tmp_path / "d.safetensors"
+    on_bundled("patchknn", precision="auto").fit(sorted(normal.iterdir())).save_checkpoint(fitted)
+    command = ["export", str(fitted), "--to", str(file), "--verify", str(normal)]
+    assert main(command) == 0
+    *_, line = capsys.readouterr().out.splitlines()
+    start = f"in bfloat16, as 'score' computes here ({choose_device('auto')}), scores of 4 images"
+    assert line.startswith(f"{start} differ from the file's by up to")
+    assert line.endswith(
+        "fit with --precision float32 if the threshold is to come from the same arithmetic"
+    )
+    assert main([*command, "--overwrite", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    here = facts["scored_here"]
+    new = load_detector(fitted, precision="bfloat16")
+    apart = list(compare(new, load_detector(file), sorted(normal.iterdir())).labels)
+    assert (here["precision"], here["device"], here["images"]) == (
+        "bfloat16",
+        str(choose_device("auto")),
+        4,
+    )
+    assert here["labels"] == apart
+    assert 1e-4 < here["score"] < 0.05
+    assert f"by up to {here['score']:.1e}" in line
+    del command[-2:]  # on generated images then
+    assert main([*command, "--overwrite"]) == 0
+    assert "scores of 5 generated images differ" in capsys.readouterr().out
+
+    monkeypatch.setattr("pyimgano_openclip.encoder.hardware.computes_bfloat16", lambda _: False)
+    assert main([*command, "--overwrite"]) == 0
+    assert "bfloat16" not in capsys.readouterr().out
+
+
+def test_a_detector_that_was_fitted_in_float32_is_scored_so(saved, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("pyimgano_openclip.encoder.hardware.computes_bfloat16", lambda _: True)
+    command = ["export", str(saved / "d.safetensors"), "--to", str(tmp_path / "d.onnx"), "--json"]
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["scored_here"] is None
 
 
 def test_weights_beyond_the_limit_of_one_file_go_to_a_second(tmp_path, monkeypatch):

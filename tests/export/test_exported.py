@@ -1,6 +1,7 @@
 # ruff: noqa: E402 - torch and onnxruntime are asked for before they are imported
 """An exported file gives its detector's scores, maps and labels."""
 
+import copy
 import importlib.util
 from dataclasses import replace
 from functools import cache
@@ -266,6 +267,46 @@ def test_a_file_that_differs_is_not_written(oblong, tmp_path, monkeypatch):
     monkeypatch.setattr("pyimgano_openclip.export.proof.SCORES", -1.0)
     with pytest.raises(RuntimeError, match=r"does not give the detector's scores.*Nothing was"):
         _prove(oblong.detector, oblong.path, oblong.images[:1])
+
+
+@EVERY
+def test_the_threshold_of_regions_follows_that_of_images_as_the_detectors_does(pair):
+    exported, detector = OnnxDetector(pair.path, threads=1), load_copy(pair)
+    (image,) = leather(1, (90, 150), first=100, defect="hole")
+    followed = []
+    for factor in (1, 0.8, 1.5):
+        exported.threshold_ = detector.threshold_ = factor * exported.facts.threshold
+        assert exported.region_threshold() == pytest.approx(detector.region_threshold(), rel=1e-12)
+        boxes = [[region.box for region in d.explain(image)] for d in (exported, detector)]
+        assert len(boxes[0]) == len(boxes[1])
+        followed.append(exported.region_threshold() / exported.facts.region_threshold)
+    apart = type(detector).__name__ == "VisionOpenCLIPPromptScore"
+    assert followed == ([1] * 3 if apart else pytest.approx([1, 0.8, 1.5]))
+
+
+def load_copy(pair):
+    """The detector, of which another threshold stays here."""
+    return copy.deepcopy(pair.detector)
+
+
+def test_what_is_assigned_holds_or_is_refused(oblong, tmp_path):
+    exported, images = OnnxDetector(oblong.path, threads=1), leather(2, (90, 150), first=100)
+    as_rgb = exported.decision_function(images)
+    exported.channel_order = "bgr"
+    as_bgr = exported.decision_function([image[..., ::-1] for image in images])
+    np.testing.assert_array_equal(as_bgr, as_rgb)
+    with pytest.raises(ValueError, match="missing"):
+        exported.predict([tmp_path / "missing.png"])
+    exported.on_error = "nan"
+    with pytest.warns(RuntimeWarning, match="missing"):
+        assert exported.predict([tmp_path / "missing.png"]).tolist() == [1]
+    for name, wrong in {"channel_order": "gbr", "on_error": "skip"}.items():
+        with pytest.raises(ValueError, match=f"{name}='{wrong}'"):
+            setattr(exported, name, wrong)
+    assert (exported.channel_order, exported.on_error) == ("bgr", "nan")
+    for name in ("batch_size", "threads", "canvas_", "on_eror"):
+        with pytest.raises(AttributeError):
+            setattr(exported, name, 4)
 
 
 def test_a_changed_threshold_is_a_label_that_differs(oblong):

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from ..encoder.hardware import choose_device, choose_dtype
 from ..export.looked_at import masks_refused
-from ..export.onnx_file import SUFFIX, Exported, export_onnx
+from ..export.onnx_file import SUFFIX, Exported, compare_with, export_onnx
 from ..export.proof import Comparison
 from .answer import Answer
 from .detectors import folder_of_masks, saved_detector
@@ -36,8 +40,35 @@ def _run(options: argparse.Namespace) -> Answer:
     if masks := folder_of_masks(options.detector):
         raise masks_refused(masks)  # wherever they are here
     detector = saved_detector(options)
-    done = export_onnx(detector, to, verify=[image.path for image in found])
-    return Answer("\n".join(_lines(done)), _facts(done))
+    images = [image.path for image in found]
+    done = export_onnx(detector, to, verify=images)
+    here = _scored_here(options, images)
+    text = [*_lines(done), *([_advice(here, done)] if here else [])]
+    return Answer("\n".join(text), {**_facts(done), "scored_here": here})
+
+
+def _scored_here(options: argparse.Namespace, images: Sequence[Path]) -> dict[str, Any] | None:
+    """How 'score' differs from the file on this machine; None if it computes in float32, too."""
+    if choose_dtype("auto", choose_device("auto")) == torch.float32:
+        return None  # without loading the model again
+    usual = {**vars(options), "device": "auto", "precision": None}
+    detector = saved_detector(argparse.Namespace(**usual))
+    embedder = detector._embedder
+    if embedder.dtype == torch.float32:  # since it was fitted so
+        return None
+    precision, found = str(embedder.dtype), compare_with(detector, options.to, images)
+    where = {"precision": precision.removeprefix("torch."), "device": str(embedder.device)}
+    return {**where, **asdict(found)}
+
+
+def _advice(here: dict[str, Any], done: Exported) -> str:
+    images = counted(here["images"], "generated image" if done.verified is None else "image")
+    differ = counted(len(here["labels"]), "label")
+    return (
+        f"in {here['precision']}, as 'score' computes here ({here['device']}), scores of {images} "
+        f"differ from the file's by up to {here['score']:.1e}, and {differ}; fit with --precision "
+        "float32 if the threshold is to come from the same arithmetic"
+    )
 
 
 def _lines(done: Exported) -> list[str]:

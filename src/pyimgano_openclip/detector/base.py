@@ -26,7 +26,7 @@ from ..encoder.tokens import InjectedEmbedder
 from ..files.checkpoint import Checkpoint, read_checkpoint
 from ..images.areas import Area
 from ..images.items import Item, as_items, as_stream, describe
-from ..images.roi import Roi, area_of, roi_of
+from ..images.roi import Roi, area_of, for_sizes, roi_of
 from ..maps.regions import Region, find_regions, hottest_spot
 from ..maps.scores import ImageScores
 from ..maps.spread import SMOOTHING
@@ -291,7 +291,7 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
                 self.on_error,
                 self._cache,
                 learnt.whole,
-                self._roi,
+                for_sizes(self._roi, learnt.sizes),
             )
 
     def choose_canvas(self, x: object) -> Self:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -56,6 +57,11 @@ class Learnt:
     canvas: Size | None = None
     calibration: Calibration | None = field(default=None, kw_only=True)
     whole: Whole | None = field(default=None, kw_only=True)
+
+    @cached_property
+    def sizes(self) -> frozenset[Size]:
+        """(height, width) of the training images; empty if there are none, or they are unknown."""
+        return frozenset(one.size for one in self.whole.portraits) if self.whole else frozenset()
 
     def stored(self) -> tuple[Arrays, dict[str, Any]]:
         """What a checkpoint keeps of it, as arrays and as JSON values."""

@@ -47,6 +47,11 @@ def of_saved(header: Mapping[str, Any]) -> float:
     return math.inf if "overview_" in state else DISTANCE
 
 
+def regions_apart(detector: str) -> bool:
+    """Whether the threshold of regions is set apart from that of images, by a detector's class."""
+    return detector == PROMPTS
+
+
 def of_exported(detector: str, span: float) -> float:
     """That of an exported detector, by the name of its class and the width of its range."""
     return min(span, DIFFERENCE) if detector == PROMPTS else span

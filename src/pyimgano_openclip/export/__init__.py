@@ -1,1 +1,1 @@
-"""Writes a detector to one ONNX file that gives the same scores, maps and labels without torch."""
+"""Writes a detector to one ONNX file: its scores, maps and labels in float32, without torch."""

@@ -8,11 +8,9 @@ from typing import NamedTuple, cast
 import numpy as np
 
 from ..arrays import Size
-from ..bank.whole import Whole
 from ..detector.base import OpenCLIPDetector
-from ..images.areas import Inside, patches_inside, resized
+from ..images.areas import Inside, either, patches_inside, resized
 from ..images.roi import MaskFolder
-from ..mutual import VisionOpenCLIPMutual
 
 
 class LookedAt(NamedTuple):
@@ -51,7 +49,7 @@ def looked_at(detector: OpenCLIPDetector) -> LookedAt:
         return LookedAt(grid, overview_grid=at_once)
     if isinstance(area, MaskFolder):
         raise masks_refused(area.path)
-    sizes = _sizes(detector)
+    sizes = tuple(sorted(detector._learnt.sizes))
     if not sizes:
         raise ValueError(
             "roi cannot be exported before the size of images is known, by which it covers "
@@ -62,9 +60,9 @@ def looked_at(detector: OpenCLIPDetector) -> LookedAt:
     for size, inside in zip(sizes[1:], others, strict=True):
         if not all(map(np.array_equal, first, inside)):
             raise ValueError(
-                f"roi covers other patches of images of {_by(size)} pixels than of {_by(sizes[0])} "
-                "(height x width), but a file looks at the same ones on all images; fit with "
-                "images of one size."
+                f"roi covers other patches of images of {either([size])} pixels than of "
+                f"{either(sizes[:1])} (height x width), but a file looks at the same ones on all "
+                "images; fit with images of one size."
             )
     pixels = resized(area.over(sizes[0]), canvas)
     details, overview = (None if each.all() else each for each in (first[0], first[-1]))
@@ -77,15 +75,3 @@ def masks_refused(folder: Path) -> ValueError:
         f"roi={str(folder)!r} has a mask for each image, which a file cannot hold; create the "
         "detector with one mask, box or polygon for all images."
     )
-
-
-def _sizes(detector: OpenCLIPDetector) -> tuple[Size, ...]:
-    """The sizes of the images that a detector has learnt from, each once."""
-    if isinstance(detector, VisionOpenCLIPMutual):
-        return tuple(sorted({image.size for image in detector.pool_.images}))
-    whole = cast(Whole | None, detector._learnt.whole)
-    return tuple(sorted({one.size for one in whole.portraits})) if whole else ()
-
-
-def _by(size: Size) -> str:
-    return f"{size[0]} x {size[1]}"

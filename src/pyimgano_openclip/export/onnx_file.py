@@ -69,7 +69,7 @@ class Exported:
 def export_onnx(
     detector: OpenCLIPDetector, path: str | os.PathLike[str], *, verify: Sequence[Item] = ()
 ) -> Exported:
-    """Write a detector to one ONNX file that gives its scores, maps and labels without torch.
+    """Write a detector to one ONNX file that gives its float32 scores, maps and labels.
 
     The file takes uint8 RGB images (N, H, W, 3), resized to the detector's canvas (and, where they
     are seen through windows, to that of the whole image as well), and computes in float32. It is
@@ -104,9 +104,7 @@ def export_onnx(
     try:
         with bar("exporting", "step", total=STEPS) as steps:
             _write(detector, partial / path.name, steps.update)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FlatFrameWarning)  # two of these frames are flat
-                proof = _prove(detector, partial / path.name, _generated(detector))
+            proof = _prove(detector, partial / path.name)
             steps.update()
             verified = _prove(detector, partial / path.name, verify) if len(verify) else None
         written = sorted(partial.iterdir(), key=lambda file: file.suffix == SUFFIX)
@@ -196,14 +194,23 @@ def _generated(detector: OpenCLIPDetector) -> list[Item]:
     return [noise, noise[::-1], *shades]
 
 
-def _prove(detector: OpenCLIPDetector, file: Path, images: Sequence[Item]) -> Comparison:
+def compare_with(detector: OpenCLIPDetector, file: Path, images: Sequence[Item] = ()) -> Comparison:
+    """Score images with a detector and with its file; generated ones if there are none."""
+    exported = OnnxDetector(file, channel_order=detector.channel_order)
+    if len(images):
+        return compare(detector, exported, images)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FlatFrameWarning)  # two of these frames are flat
+        return compare(detector, exported, _generated(detector))
+
+
+def _prove(detector: OpenCLIPDetector, file: Path, images: Sequence[Item] = ()) -> Comparison:
     """Score images with the detector and with the file.
 
     Raises:
         RuntimeError: If they differ by more than what is promised.
     """
-    exported = OnnxDetector(file, channel_order=detector.channel_order)
-    found = compare(detector, exported, images)
+    found = compare_with(detector, file, images)
     if found.passed:
         return found
     labels = f"{len(found.labels)} labels of {found.images}"

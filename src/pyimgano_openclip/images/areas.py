@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -34,6 +34,9 @@ SAMPLES = 4  # points of a patch in each direction at which a turned or moved ma
 
 
 CHANNELS = (1, 2, 3, 4)  # that a mask may have
+
+
+NAMED = 3  # sizes in a message
 
 
 KEPT = 64  # grids of patches, of which an image can have 40 with its views
@@ -118,18 +121,27 @@ class Shapes:
     Attributes:
         corners: The corners (x, y) of each; of a box left top and right bottom.
         shares: Whether they are shares of the image's sides instead of pixels.
+        sizes: (height, width) of the images for which the pixels are meant; empty for all.
     """
 
     corners: tuple[tuple[Point, ...], ...]
     shares: bool
+    sizes: frozenset[Size] = field(default=frozenset(), repr=False)
 
     def over(self, size: Size) -> Inside:
         """The pixels of an image that are inside, shape ``size``.
 
         Raises:
-            ValueError: If a shape reaches beyond the image, or has no pixel.
+            ValueError: If a shape reaches beyond the image, or has no pixel, or the image has
+                another size than those for which the pixels are meant.
         """
         height, width = size
+        if self.sizes and size not in self.sizes:
+            raise ValueError(
+                f"the roi is in pixels, which lie elsewhere in it: the image has {_by(size)} "
+                f"pixels, those that were learnt from have {either(self.sizes)} (height x width); "
+                "give the roi in shares of the sides, or as a mask."
+            )
         inside = np.zeros(size, np.bool_)
         for shape in self.corners:
             points = np.array(shape) * ((width, height) if self.shares else 1)
@@ -265,6 +277,13 @@ def plain(shape: Iterable[Point]) -> list[Any]:
     """The corners of a box or polygon as JSON values."""
     points = [[getattr(number, "tolist", lambda n=number: n)() for number in p] for p in shape]
     return [*points[0], *points[1]] if len(points) == 2 else points
+
+
+def either(sizes: Iterable[Size]) -> str:
+    """Sizes for a message, such as 40 x 60 or 80 x 120."""
+    named = [_by(size) for size in sorted(sizes)]
+    others = [f"{len(named) - NAMED} others"] if len(named) > NAMED else []
+    return " or ".join(named[:NAMED] + others)
 
 
 def _by(size: Size) -> str:

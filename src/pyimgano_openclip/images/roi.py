@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from numbers import Real
 from pathlib import Path
 from typing import Any, TypeAlias, overload
@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
+from ..arrays import Size
 from ..checks import as_list
 from .areas import HALF, Area, Mask, Point, Shapes, plain
 from .identity import of_bytes
@@ -105,6 +106,15 @@ def roi_of(given: Any) -> Roi | None:
         f"roi={given!r}; expected a mask (a path or an array), a folder of masks, boxes (left, "
         "top, right, bottom) or polygons [(x, y), ...]."
     )
+
+
+def for_sizes(roi: Roi | None, sizes: frozenset[Size]) -> Roi | None:
+    """The same, of which pixels are meant for images of these sizes, (height, width), alone.
+
+    A mask is stretched to an image and shares are multiplied by its sides, but pixels are what they
+    are. Without sizes they are meant for all images.
+    """
+    return replace(roi, sizes=sizes) if isinstance(roi, Shapes) and not roi.shares else roi
 
 
 def is_folder(stored: Any) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -44,9 +45,10 @@ class OnnxDetector:
         batch_size: Maximum number of images per pass; one of those that are seen through windows.
         threads: Number of threads that compute; None for one per core.
         channel_order: Channel order of arrays: ``"rgb"``, or ``"bgr"`` as OpenCV reads them. Files
-            are not affected.
+            are not affected. Can be changed at any time.
         on_error: What becomes of unreadable images: ``"raise"``, or ``"nan"`` to set their scores
-            and maps to NaN and their labels to 1, with one warning that counts them.
+            and maps to NaN and their labels to 1, with one warning that counts them. Can be changed
+            at any time.
 
     Attributes:
         threshold_: Image score above which :meth:`predict` returns 1; can be set by the caller, to
@@ -58,6 +60,9 @@ class OnnxDetector:
         OSError: If the file cannot be opened.
         ValueError: If it is damaged or no exported detector, or an argument is out of range.
     """
+
+    # Without a dictionary, whatever else is assigned is an error.
+    __slots__ = ("_channel_order", "_on_error", "_scoring", "_threshold", "facts")
 
     def __init__(
         self,
@@ -71,8 +76,7 @@ class OnnxDetector:
         check_count("batch_size", batch_size)
         if threads is not None:
             check_count("threads", threads)
-        check_choice("channel_order", channel_order, ORDERS)
-        check_choice("on_error", on_error, ON_ERROR)
+        self.channel_order, self.on_error = channel_order, on_error
         network = OnnxNetwork(Path(path), batch_size, threads)
         self.facts, limits = network.facts, network.facts.whole
         self._threshold = network.facts.threshold
@@ -87,6 +91,26 @@ class OnnxDetector:
             whole=None if limits is None else LikenessInside(limits),
             roi=self.facts.area,
         )
+
+    @property
+    def channel_order(self) -> ChannelOrder:
+        """Channel order of arrays."""
+        return self._channel_order
+
+    @channel_order.setter
+    def channel_order(self, value: ChannelOrder) -> None:
+        check_choice("channel_order", value, ORDERS)
+        self._channel_order = value
+
+    @property
+    def on_error(self) -> OnError:
+        """What becomes of unreadable images."""
+        return self._on_error
+
+    @on_error.setter
+    def on_error(self, value: OnError) -> None:
+        check_choice("on_error", value, ON_ERROR)
+        self._on_error = value
 
     @property
     def threshold_(self) -> float:
@@ -193,8 +217,15 @@ class OnnxDetector:
         return named(regions, names, np.array(logits))
 
     def region_threshold(self) -> float:
-        """Map value that a pixel has to exceed to be hot in :meth:`explain`."""
-        return self.facts.region_threshold
+        """Map value that a pixel has to exceed to be hot in :meth:`explain`.
+
+        As of the exported detector, it moves in proportion to a :attr:`threshold_` that the caller
+        sets, but not with prompts, where it is set apart.
+        """
+        hot, own = self.facts.region_threshold, self.facts.threshold
+        apart = own == 0 or spans.regions_apart(self.facts.detector)
+        return hot if apart else hot * (self._threshold / own)
 
     def _freeze(self, _items: Sequence[Item]) -> Scoring:
-        return self._scoring
+        order, on_error = self._channel_order, self._on_error
+        return replace(self._scoring, channel_order=order, on_error=on_error)

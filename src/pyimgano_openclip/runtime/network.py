@@ -13,6 +13,7 @@ import numpy as np
 from ..arrays import Floats, Size
 from ..bank.limits import Limits
 from ..encoder.tokens import PatchTokens
+from ..images.areas import either
 from ..images.identity import Recall, Recalled, nothing_known
 from ..images.items import Item, describe
 from ..images.look import shrunk
@@ -80,10 +81,9 @@ class OnnxNetwork:
         frame = read_frame(item, canvas, facts.resize_filter, recall, facts.second_canvas)
         if isinstance(frame, Frame) and facts.sizes and frame.size not in facts.sizes:
             given = item.item if isinstance(item, Within) else item
-            height, width = min(facts.sizes)
             raise UnreadableError(
-                f"{describe(given)} has {frame.size[0]} x {frame.size[1]} pixels; the roi of this "
-                f"exported file is for images of {height} x {width} (height x width)."
+                f"{describe(given)} has {either([frame.size])} pixels; the roi of this exported "
+                f"file is for images of {either(facts.sizes)} (height x width)."
             )
         return frame
 

@@ -14,9 +14,11 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         "export",
         parents=[common],
         help="write a saved detector to an ONNX file, for machines without torch",
-        description="Write a detector saved by 'fit' to one ONNX file that gives the same scores, "
-        "maps and labels without torch. The file is scored beside the detector before it is put in "
-        "place: scores may differ by 1e-4, map values by 1e-3, and no label may differ.",
+        description="Write a detector saved by 'fit' to one ONNX file that gives its scores, maps "
+        "and labels in float32, without torch. The file is scored beside the detector in float32 "
+        "before it is put in place: scores may differ by 1e-4, map values by 1e-3, and no label "
+        "may differ. Where 'score' computes in another precision ('doctor' tells), its scores "
+        "differ by more, and the output says by how much.",
         epilog="example: pyimgano-openclip export screw.safetensors --to screw.onnx --verify new/",
     )
     parser.add_argument("detector", type=Path, metavar="FILE", help="file saved by 'fit'")

@@ -113,8 +113,8 @@ def _roi(parser: argparse.ArgumentParser) -> None:
         metavar="MASK|DIR|LIST",
         help="where to look: a mask, white is inside, transparent outside; a folder of masks named "
         "like the images; or boxes [[left, top, right, bottom], ...] or polygons [[[x, y], ...], "
-        "...], in pixels, or in shares of the sides if all numbers are in [0, 1] and one has a "
-        "decimal point",
+        "...], in pixels, for images of the sizes of the training images only, or in shares of the "
+        "sides if all numbers are in [0, 1] and one has a decimal point",
     )
 
 
