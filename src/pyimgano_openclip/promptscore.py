@@ -85,7 +85,7 @@ class Taught(Learnt):
 
     @cached_property
     def sizes(self) -> frozenset[Size]:
-        """(height, width) of the images of :meth:`~VisionOpenCLIPPromptScore.fit` and references."""
+        """(height, width) of the images of ``fit`` and of the references."""
         known = self.references
         own = known.bank.images if isinstance(known, References) else ()
         return super().sizes | {image.size for image in own}

@@ -253,3 +253,30 @@ def test_a_refused_image_is_never_let_pass(tmp_path, capsys):
         assert main([*score, "--threshold", "3"]) == 1
         assert "--threshold=3.0; it must be a number in (-inf, 2.0]" in capsys.readouterr().err
         assert main([*score, "--threshold", "2"]) == 0
+
+
+def test_thresholds_of_references_are_shown_and_follow_what_is_asked_for(tmp_path, capsys):
+    images = red_images(6)
+    detector = promptscore(embedder=ColourEmbedder(), references=images).read_references()
+    file = detector.save_checkpoint(tmp_path / "d.safetensors")
+    shown = asked(capsys, file)
+    assert shown["threshold"] == shown["computed"] == detector.label_threshold()
+    assert shown["region_threshold"] == detector.region_threshold()
+    assert shown["by_references"]
+    assert main(["threshold", str(file), "--contamination", "0.4"]) == 0
+    printed = capsys.readouterr().out
+    assert "from the references" in printed
+    detector.contamination = 0.4
+    assert str(detector.promise()) in printed
+    again = load_detector(file, embedder=ColourEmbedder())
+    assert again.label_threshold() == detector.label_threshold() < shown["threshold"]
+    assert again.region_threshold() == detector.region_threshold()
+    again.contamination = 0.1
+    assert again.label_threshold() == shown["threshold"]
+    assert main(["threshold", str(file), "0.9"]) == 0
+    assert load_detector(file, embedder=ColourEmbedder()).label_threshold() == 0.9
+
+
+def test_a_file_without_thresholds_says_so(tmp_path, capsys):
+    file = promptscore(embedder=ColourEmbedder()).save_checkpoint(tmp_path / "d.safetensors")
+    assert asked(capsys, file)["threshold"] is None

@@ -32,7 +32,8 @@ from .promised import as_chosen, promise_facts, tell_doubt
 
 Header = Mapping[str, Any]
 POOL = "VisionOpenCLIPMutual"
-THRESHOLDS = "thresholds"  # in the state of a detector by prompts: of images and of regions
+# In the state of a detector by prompts: thresholds of images and of regions, and whose they are.
+THRESHOLDS, BY_REFERENCES = "thresholds", "by_references"
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -41,12 +42,13 @@ def run(options: argparse.Namespace) -> Answer:
     after = _changed(options, before)
     if after != before.header:
         write_checkpoint(options.detector, after, before.arrays)
-    threshold, chosen = after["threshold"], after.get(THRESHOLD_CHOSEN, False)
+    threshold, chosen = _in_force(after), after.get(THRESHOLD_CHOSEN, False)
     facts = {
         "file": str(options.detector),
         "detector": after["detector"],
         "threshold": threshold,
-        "before": before.header["threshold"],
+        "before": _in_force(before.header),
+        "by_references": _by_references(after),
         "chosen": chosen,
         "computed": _computed(before, after["contamination"]),
         "contamination": after["contamination"],
@@ -55,8 +57,8 @@ def run(options: argparse.Namespace) -> Answer:
         **_of_regions(before.header, after),
     }
     lines = _lines(facts)
-    known = None if threshold is None else _of_normal_images(before)
-    if known is None:
+    known = _of_normal_images(before)
+    if threshold is None or known is None:
         return Answer("\n".join(lines), facts)
     share, confidence = after["contamination"], after.get("confidence")
     promised = promise(known, threshold, share, confidence)
@@ -102,8 +104,10 @@ def _with_share(found: Checkpoint, share: float) -> Header:
             f"the scores ({threshold:.6g}), not from --contamination {share:g}. Pass the threshold "
             "itself, or fit again with threshold_rule='share'."
         )
-    header = {**found.header, "threshold": threshold, "contamination": share}
-    return _with_regions({**header, THRESHOLD_CHOSEN: False}, known, found)
+    header = {**found.header, "contamination": share}
+    if not _by_references(header):
+        header |= {"threshold": threshold, THRESHOLD_CHOSEN: False}
+    return _with_regions(header, threshold, known, found)
 
 
 def _with_chosen(found: Checkpoint, name: str, value: float) -> Header:
@@ -111,7 +115,22 @@ def _with_chosen(found: Checkpoint, name: str, value: float) -> Header:
     return {**found.header, "threshold": threshold, THRESHOLD_CHOSEN: True}
 
 
-def _with_regions(header: Header, known: Calibration, found: Checkpoint) -> Header:
+def _in_force(header: Header) -> float | None:
+    """The threshold of images; None if there is but the neutral score."""
+    own = _by_references(header)
+    found: float | None = header["state"][THRESHOLDS]["label"] if own else header["threshold"]
+    return found
+
+
+def _by_references(header: Header) -> bool:
+    """Whether the thresholds are those of references, before any image was learnt from."""
+    state = header["state"]
+    return header["threshold"] is None and THRESHOLDS in state and bool(state.get(BY_REFERENCES))
+
+
+def _with_regions(
+    header: Header, label: float | None, known: Calibration, found: Checkpoint
+) -> Header:
     """The same with the threshold of regions, where it is set apart."""
     state, peaks = header["state"], saved_peaks(found)
     if THRESHOLDS not in state:
@@ -125,7 +144,7 @@ def _with_regions(header: Header, known: Calibration, found: Checkpoint) -> Head
         return header
     of_peaks = known._replace(scores=peaks)
     region = upper_quantile(of_peaks, header["contamination"], header.get("confidence"))
-    thresholds = {"label": header["threshold"], "region": region}
+    thresholds = {"label": label, "region": region}
     return {**header, "state": {**state, THRESHOLDS: thresholds}}
 
 
@@ -181,7 +200,9 @@ def _of_regions(before: Header, after: Header) -> dict[str, Any]:
 def _lines(facts: Mapping[str, Any]) -> list[str]:
     if facts["threshold"] is None:
         return [f"{facts['file']}: no threshold; zero-shot, the neutral score decides"]
-    lines = [f"{facts['file']}: threshold {_moved(facts['before'], facts['threshold'])}"]
+    from_them = ", from the references" if facts["by_references"] else ""
+    moved = _moved(facts["before"], facts["threshold"])
+    lines = [f"{facts['file']}: threshold {moved}{from_them}"]
     if "region_threshold" in facts:
         then, now = facts["region_threshold_before"], facts["region_threshold"]
         lines.append(f"of regions: {_moved(then, now)}")
