@@ -2,15 +2,18 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pyimgano_openclip import load_detector
 from pyimgano_openclip.cli import add, main
 
+from helpers.embedders import red_image, with_green
 from helpers.processes import clean_environment
 from helpers.runs import leather
 
@@ -40,6 +43,62 @@ def test_images_are_added_once_and_what_changed_is_said(saved, tmp_path, capsys)
     assert main(command) == 0
     assert capsys.readouterr().out.startswith("0 images added, 9 known already\n")
     assert saved.read_bytes() == content
+
+
+@pytest.mark.slow
+def test_copies_are_counted_apart(saved, tmp_path, capsys):
+    more = leather(tmp_path / "more", 8)
+    for known in range(5):
+        (more / f"00{known}.png").unlink()
+    shutil.copy(more / "006.png", more / "again.png")
+    before = shutil.copy(saved, tmp_path / "before.safetensors")
+    capsys.readouterr()
+    assert main(["add", str(more), "--detector", str(saved), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert [facts[name] for name in ("images", "added", "copies", "known")] == [4, 2, 1, 1]
+    assert (facts["before"]["images"], facts["after"]["images"]) == (6, 8)
+    assert main(["add", str(more), "--detector", str(before)]) == 0
+    assert capsys.readouterr().out.startswith("2 images added, 1 a copy, 1 known already\n")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("thinned", [False, True])
+def test_what_the_threshold_promises_and_which_images_stand_out_is_told(thinned, tmp_path, capsys):
+    normal, saved = leather(tmp_path / "normal", 10), str(tmp_path / "few.safetensors")
+    thin = ["--set", f"max_patches={100 if thinned else 100_000}"]
+    fit = ["fit", "--normal", str(normal), "--out", saved, "--model", "bundled"]
+    assert main([*fit, *thin]) == 0
+    more = leather(tmp_path / "more", 12)
+    (more / "010.png").unlink()
+    Image.fromarray(with_green(red_image(48, 64, seed=90), 10, 20)).save(more / "011.png")
+    capsys.readouterr()
+    known = shutil.copy(saved, f"{tmp_path}/known.safetensors")
+    assert main(["add", str(more), "--detector", saved, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    promised = load_detector(saved).promise()
+    assert facts["false_alarms"]["bound"] == promised.bound
+    bad = str(more / "011.png")
+    assert [*facts["above_before"]] == [bad]
+    if thinned:
+        assert facts["suspects"] is None
+    else:
+        assert [found["image"] for found in facts["suspects"]] == [bad]
+    assert main(["add", str(more), "--detector", known]) == 0
+    printed = capsys.readouterr().out
+    assert f"\n{promised}\n" in printed
+    (line,) = [line for line in printed.splitlines() if "is it normal?" in line]
+    assert line.startswith(bad)
+
+
+@pytest.mark.slow
+def test_an_added_image_that_was_unlike_all_as_a_whole_is_named(saved, tmp_path, capsys):
+    more = leather(tmp_path / "more", 7)
+    noise = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    Image.fromarray(noise).save(more / "006.png")
+    capsys.readouterr()
+    assert main(["add", str(more), "--detector", str(saved)]) == 0
+    expected = f"\n{more / '006.png'} was unlike the training images: noise; is it normal?\n"
+    assert expected in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from argparse import Namespace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from pyimgano_openclip import load_detector
 from pyimgano_openclip.cli import main
 from pyimgano_openclip.cli.measures import Share, image_measures, pixel_measures
+from pyimgano_openclip.cli.truth import read_truth
 from pyimgano_openclip.maps.regions import hot_pixels
 from pyimgano_openclip.maps.scores import anomaly_map
 from pyimgano_openclip.samples import make_sample
@@ -94,6 +96,102 @@ def test_two_folders_need_no_place_for_results_and_a_missing_mask_is_named(
     assert "Both normal and anomalous" in capsys.readouterr().err
 
 
+@pytest.mark.slow
+def test_pixels_outside_of_the_roi_do_not_count_and_it_is_said_which(leather, tmp_path, capsys):
+    saved = tmp_path / "roi.safetensors"
+    fit = ["fit", "--normal", str(leather / "train"), "--model", "bundled", "--out", str(saved)]
+    assert main([*fit, "--roi", "[0, 0, 128, 48]"]) == 0
+    masks = tmp_path / "masks"
+    masks.mkdir()
+    for image in leather.glob("test/hole/*"):  # a quarter of what is anomalous is inside
+        mask = np.zeros(SIZE, np.uint8)
+        mask[32:, 20:40] = 255
+        Image.fromarray(mask).save(masks / image.name)
+    folders = [str(leather / "test/good"), str(leather / "test/hole"), "--masks", str(masks)]
+    out = ["--out", str(tmp_path / "out")]
+    command = ["evaluate", *folders, "--detector", str(saved)]
+    both = [*command, "--compare", f"{leather}/few.safetensors"]
+    capsys.readouterr()
+    assert main([*both, *out, "--json"]) == 0
+    printed = capsys.readouterr().out
+    found = json.loads(printed)["detectors"]
+    assert (found["roi"]["looked_at"], found["roi"]["anomalous_outside"]) == (0.5, 0.75)
+    assert not {"looked_at", "anomalous_outside"} & set(found["few"])
+    detector = load_detector(saved)
+    images = [*sorted(leather.glob("test/good/*")), *sorted(leather.glob("test/hole/*"))]
+    maps = np.array(list(detector.iter_anomaly_maps(images)))[:, :48]
+    truth = np.zeros_like(maps, bool)
+    truth[6:, 32:, 20:40] = True
+    assert found["roi"]["pixel_auroc"] == pytest.approx(roc_auc_score(truth.ravel(), maps.ravel()))
+    assert main(both) == 0
+    printed = capsys.readouterr().out
+    assert "Anomalous pixels outside of the roi      75.0 %\n" in printed
+    assert "pixel metrics: each detector by the pixels that it looks at" in printed
+    for mask in masks.iterdir():
+        Image.fromarray(np.zeros(SIZE, np.uint8)).save(mask)
+    assert main([*command, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)  # no NaN
+    assert facts["empty_masks"] == [str(mask) for mask in sorted(masks.iterdir())]
+    assert "pixel_auroc" not in facts["detectors"]["roi"]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "nan" not in printed
+    assert "pixel metrics need normal and anomalous pixels inside of the roi" in printed
+    assert f"no pixel is anomalous in {masks / '30.png'}, " in printed
+
+
+def truth_of(tmp_path, mask):
+    """The truth of a normal image and of an anomalous one of 20 x 30 with this mask."""
+    for kind in ("good", "bad"):
+        (tmp_path / kind).mkdir()
+        Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / kind / f"{kind}.png")
+    (tmp_path / "bad/masks").mkdir()  # it is no folder of images
+    mask.save(tmp_path / "bad/masks/bad.png")
+    places = [tmp_path / "good", tmp_path / "bad"]
+    return read_truth(Namespace(images=places, masks=tmp_path / "bad/masks", from_report=None))
+
+
+@pytest.mark.parametrize("shape", [(30, 20), (10, 30), (21, 28)])
+def test_a_mask_of_other_proportions_than_its_image_is_refused(shape, tmp_path):
+    rows, cols = shape
+    with pytest.raises(
+        ValueError,
+        match=rf"masks.bad.png is no mask of .*20 x 30 pixels, but it has {rows} x {cols}",
+    ):
+        truth_of(tmp_path, Image.fromarray(np.full(shape, 255, np.uint8)))
+
+
+@pytest.mark.parametrize("mode", ["L", "1", "LA", "RGBA", "I;16", "large"])
+def test_a_mask_is_anomalous_where_it_is_neither_black_nor_transparent(mode, tmp_path):
+    inside = np.zeros((20, 30), bool)
+    inside[:5, :7] = True
+    grey = inside.astype(np.uint8) * 255
+    mask = {
+        "L": Image.fromarray(grey),
+        "1": Image.fromarray(inside),
+        "LA": Image.fromarray(np.dstack([np.full_like(grey, 255), grey])),
+        "RGBA": Image.fromarray(np.dstack([np.full((20, 30, 3), 255, np.uint8), grey])),
+        "I;16": Image.fromarray(inside.astype(np.uint16)),  # of 65535
+        "large": Image.fromarray(grey).resize((60, 40), Image.Resampling.NEAREST),
+    }[mode]
+    found = truth_of(tmp_path, mask)
+    assert found.labels.tolist() == [0, 1]
+    assert found.masks[0] is None
+    step = 2 if mode == "large" else 1
+    np.testing.assert_array_equal(found.masks[1][::step, ::step], inside)
+    assert found.empty == []
+
+
+def test_an_image_is_not_its_own_mask_and_an_empty_mask_is_told(tmp_path):
+    found = truth_of(tmp_path, Image.new("L", (30, 20)))
+    assert [mask.name for mask in found.empty] == ["bad.png"]
+    options = Namespace(
+        images=[tmp_path / "good", tmp_path / "bad"], masks=tmp_path / "bad", from_report=None
+    )
+    with pytest.raises(ValueError, match="There is no mask of"):
+        read_truth(options)
+
+
 def test_unreadable_images_count_as_flagged_and_not_in_the_ranking():
     scores, truth = np.array([0.1, 0.2, np.nan, 0.3, 0.9, np.nan]), np.array([0, 0, 0, 1, 1, 1])
     found = image_measures(scores, truth, 0.5)
@@ -134,6 +232,36 @@ def test_the_marks_of_a_report_are_measured_also_if_all_are_normal(leather, tmp_
 def test_an_interval_is_that_of_clopper_and_pearson():
     assert Share(0, 30).interval == pytest.approx((0, 0.1157), abs=1e-4)  # their table
     assert Share(8, 10).interval == pytest.approx((0.4439, 0.9748), abs=1e-4)
+
+
+def test_pixels_that_are_not_looked_at_count_in_no_measure():
+    """As if the images were cut to the region."""
+    rng = np.random.default_rng(0)
+    maps = rng.random((4, 60, 80)).astype(np.float32)
+    masks = [rng.random((60, 80)) < 0.2 if number % 2 else None for number in range(4)]
+    for one, mask in zip(maps, masks, strict=True):
+        one[() if mask is None else mask] += 0.3
+    region = (slice(None), slice(10, 40), slice(0, 50))
+    looked = np.full_like(maps, np.nan)
+    looked[region] = maps[region]
+    found = pixel_measures(lambda _size: looked, masks, 0.5)
+    cut = [None if mask is None else mask[region[1:]] for mask in masks]
+    expected = pixel_measures(lambda _size: maps[region], cut, 0.5)
+    missed = 1 - sum(mask.sum() for mask in cut[1::2]) / sum(mask.sum() for mask in masks[1::2])
+    assert found.pop("anomalous_outside") == pytest.approx(missed)
+    assert found.pop("looked_at") == 30 * 50 / (60 * 80)
+    assert found.pop("map_size") == (60, 80)
+    assert expected.pop("map_size") == (30, 50)
+    assert found == pytest.approx(expected, rel=1e-2)
+    assert found["pixel_auroc"] == expected["pixel_auroc"] > 0.6
+    assert 0 < found["aupro_0.05"] < found["aupro_0.3"] < 1
+
+
+@pytest.mark.parametrize("everywhere", [False, True])
+def test_measures_that_need_pixels_of_both_kinds_are_left_out_without(everywhere):
+    masks = [np.full((6, 8), everywhere), np.full((6, 8), everywhere)]
+    found = pixel_measures(lambda size: np.random.default_rng(0).random((2, *size)), masks, 0.5)
+    assert found == {"map_size": (6, 8)}
 
 
 def test_a_map_that_is_its_mask_is_perfect_whatever_sizes_the_images_have():

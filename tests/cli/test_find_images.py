@@ -29,6 +29,25 @@ def test_images_of_folders_and_files_have_names_below_what_they_share(parts, tmp
         find_images([tmp_path / "empty"])
 
 
+def test_masks_below_the_images_are_no_images_but_those_that_are_named(parts):
+    masks = parts / "masks"
+    masks.mkdir()
+    names = [source.name for source in find_images([parts])]
+    for place in (masks / "part-1.png", parts / "late/one.png"):
+        Image.fromarray(red_image(8, 8)).save(place)
+    (parts / "late/linked").symlink_to(masks)
+    found = search_images([parts], masks=[parts / "late/../masks", parts / "late/one.png"])
+    assert [source.name for source in found.images] == names
+    assert found.masks == [
+        str(parts / "masks"),
+        str(parts / "late/linked"),
+        str(parts / "late/one.png"),
+    ]
+    for place, above in ((masks, masks), (masks, parts), (masks / "part-1.png", masks)):
+        (named,) = find_images([place], masks=[above])
+        assert named.path == masks / "part-1.png"
+
+
 def test_every_format_that_can_be_read_is_found_and_folders_are_not(tmp_path):
     image = Image.fromarray(red_image(8, 8))
     names = ["a.png", "b.JPG", "c.pgm", "d.pbm", "e.jp2", "f.jfif", "g.avif", "h.tif"]

@@ -12,6 +12,7 @@ from pyimgano_openclip.cli import main
 from pyimgano_openclip.cli.arguments.shared import roi
 
 from helpers.detectors import on_bundled, patchknn
+from helpers.embedders import red_image
 from helpers.runs import RecordingEmbedder, fitted_detector, leather, lines_of, scored
 
 ABOVE = np.arange(30)[:, None] < np.full((1, 45), 15)  # of parts of 30 x 45; defects are below
@@ -111,6 +112,32 @@ def test_fit_and_score_look_at_a_region(tmp_path, capsys):
     assert "was saved with roi" in capsys.readouterr().err
     assert main([*command, "--overwrite", "--roi", "[0, 0, 65, 8]"]) == 1
     assert "reaches beyond it: the image has 48 x 64 pixels" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_masks_below_the_images_are_not_learnt_nor_scored(tmp_path, capsys):
+    images, saved = leather(tmp_path / "images", 4), tmp_path / "few.safetensors"
+    masks = images / "masks"
+    masks.mkdir()
+    for path in images.glob("*.png"):
+        Image.fromarray(np.arange(64)[None] < np.full((48, 1), 32)).save(masks / path.name)
+    fit = ["fit", "--normal", str(images), "--model", "bundled", "--out", str(saved)]
+    assert main([*fit, "--roi", str(masks), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert (facts["images"], facts["masks_skipped"]) == (4, [str(masks)])
+    bad = str(leather(tmp_path / "bad", 1))
+    Image.fromarray(red_image(48, 64, seed=9)).save(f"{bad}/000.png")
+    by_file = ["--detector", str(saved), "--json"]  # which knows where the masks are
+    for command, count in (
+        (["score", str(images), "--out", str(tmp_path / "out")], 4),
+        (["add", str(images)], 4),
+        (["evaluate", str(images), bad], 5),
+    ):
+        assert main([*command, *by_file]) == 0
+        facts = json.loads(capsys.readouterr().out)
+        assert (facts["images"], facts.get("unreadable", [])) == (count, [])
+    assert main(["score", str(images), "--out", str(tmp_path / "new"), *by_file[:2]]) == 0
+    assert f"skipped: masks in {masks}\n" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,12 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from pyimgano_openclip.files.checkpoint import read_checkpoint, write_checkpoint
+from pyimgano_openclip.files.checkpoint import (
+    CheckpointError,
+    read_checkpoint,
+    read_header,
+    write_checkpoint,
+)
 
 from helpers.detectors import patchknn, state
 from helpers.embedders import red_image, red_images, with_green
@@ -47,6 +52,19 @@ def test_a_file_is_plain_safetensors_with_a_readable_header(tmp_path):
     *facts, identity = header["state"]["images"][0]
     assert facts == [4, 4, 40, 60, None]
     assert identity.startswith("40x60x3 |u1 ")
+
+
+def test_the_header_is_read_without_the_rest(tmp_path):
+    path = patchknn().fit(NORMAL).save_checkpoint(tmp_path / "model.safetensors")
+    content, header = path.read_bytes(), read_checkpoint(path).header
+    length = 8 + int.from_bytes(content[:8], "little")
+    for kept in (content, content[:length]):
+        path.write_bytes(kept)
+        assert read_header(path) == header
+    for damaged in (content[: length - 1], content[:7], b"", b"no checkpoint"):
+        path.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"model\.safetensors is damaged or not"):
+            read_header(path)
 
 
 def with_header(path, **changes):

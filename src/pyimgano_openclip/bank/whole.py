@@ -192,8 +192,11 @@ class Whole:
 
     def unlike(self, patches: PatchTokens, scores: Floats) -> str | None:
         """Why an image is unlike the training images; None if it is like them."""
-        distance = self.distance(portrait(patches))
-        return self.limits.unlike(patches.size, patches.look, distance, scores)
+        return self.reason(portrait(patches), scores)
+
+    def reason(self, image: Portrait, scores: Floats) -> str | None:
+        """The same by the portrait of an image."""
+        return self.limits.unlike(image.size, image.look, self.distance(image), scores)
 
     def distance(self, image: Portrait) -> float:
         """How far an image is from the nearest one, as a multiple of the reach; 0 if unknown."""

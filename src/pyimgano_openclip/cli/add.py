@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..files.digest import digest_of_file
 from ..images.identity import of_pixels
@@ -18,8 +18,10 @@ from .fit import all_unreadable, complete
 from .groups import groups_of
 from .images import most_pixels, search_images, skipped, skipped_lines
 from .marks import read_marks
+from .masks import places_of_masks
 from .messages import UsageError, counted
-from .promised import as_chosen
+from .promised import as_chosen, promise_facts
+from .suspected import doubt_about
 
 COUNTS = ("images", "parts", "patches")
 PART = 100  # images that are learnt between two savings
@@ -43,7 +45,7 @@ def _run(options: argparse.Namespace) -> Answer:
         raise ValueError(
             f"{options.from_report} has no false alarm: mark flagged images as normal first."
         )
-    found = search_images(places)
+    found = search_images(places, masks=places_of_masks(options))
     paths = complete(found.images)
     digest = digest_of_file(options.detector)
     detector = saved_detector(options)
@@ -52,19 +54,25 @@ def _run(options: argparse.Namespace) -> Answer:
             f"{options.detector} is a {type(detector).__name__}; only patch-kNN learns more "
             "images. Fit it again with all of them."
         )
-    before = _state(detector)
+    before, whole = _state(detector), detector._learnt.whole
     with all_unreadable(paths):
-        new = [path for path in paths if not _is_known(detector, path)]
-        _learn(detector, new, options, digest)
+        sorted_out = _sorted_out(detector, paths)
+        _learn(detector, sorted_out.new, options, digest)
+    promise = detector.promise()
+    doubt = doubt_about(detector, before["images"], whole, before["threshold"])
     facts = {
         "file": str(options.detector),
         "images": len(paths),
-        "added": len(new),
+        "added": len(sorted_out.new),
+        "copies": sorted_out.copies,
+        "known": sorted_out.known,
         **skipped(found),
         "before": before,
         "after": _state(detector),
+        "false_alarms": promise_facts(promise),
+        **doubt.facts(),
     }
-    return Answer(_text(facts), facts)
+    return Answer(_text(facts, [str(promise), *doubt.lines()]), facts)
 
 
 def _learn(
@@ -85,11 +93,30 @@ def _learn(
         digest = digest_of_file(options.detector)
 
 
-def _is_known(detector: VisionOpenCLIPPatchKNN, path: Path) -> bool:
-    """Whether an image has been learnt, so that adding it again changes nothing."""
-    image = of_pixels(read_pixels(path))
-    within = identity_within(image, detector.roi_, detector.area_of(path))
-    return detector.memory_bank_.number_of(within) is not None
+class _SortedOut(NamedTuple):
+    """Images by whether there is something to learn from them.
+
+    Attributes:
+        new: Those that there is.
+        copies: Number of those that show the same as one of these.
+        known: Number of those that have been learnt, so that adding them again changes nothing.
+    """
+
+    new: list[Path]
+    copies: int
+    known: int
+
+
+def _sorted_out(detector: VisionOpenCLIPPatchKNN, paths: Sequence[Path]) -> _SortedOut:
+    bank, new, known = detector.memory_bank_, dict[str, Path](), 0
+    for path in paths:
+        image = of_pixels(read_pixels(path))
+        within = identity_within(image, detector.roi_, detector.area_of(path))
+        if bank.number_of(within) is None:
+            new.setdefault(within, path)
+        else:
+            known += 1
+    return _SortedOut(list(new.values()), len(paths) - known - len(new), known)
 
 
 def _state(detector: VisionOpenCLIPPatchKNN) -> dict[str, Any]:
@@ -105,17 +132,18 @@ def _state(detector: VisionOpenCLIPPatchKNN) -> dict[str, Any]:
     }
 
 
-def _text(facts: Mapping[str, Any]) -> str:
-    before, after = facts["before"], facts["after"]
-    known = facts["images"] - facts["added"]
+def _text(facts: Mapping[str, Any], notes: Sequence[str]) -> str:
+    before, after, copies = facts["before"], facts["after"], facts["copies"]
     lines = [f"{counted(facts['added'], 'image')} added"]
-    if known:
-        lines[0] += f", {known} known already"
+    if copies:
+        lines[0] += f", {copies} {'a copy' if copies == 1 else 'copies'}"
+    if facts["known"]:
+        lines[0] += f", {facts['known']} known already"
     lines.append(f"threshold: {_threshold(before, after)}")
     lines += [
         f"{name + ':':10} {before[name]} -> {after[name]}" for name in COUNTS if name in after
     ]
-    lines += skipped_lines(facts)
+    lines += [*notes, *skipped_lines(facts)]
     lines.append(f"saved:     {facts['file']}" if facts["added"] else "nothing to save")
     return "\n".join(lines)
 

@@ -10,8 +10,7 @@ from typing import Any, TypeVar
 from ..detector.arguments import DEFAULT_MODEL
 from ..detector.base import OpenCLIPDetector
 from ..detector.calibrated import CalibratedDetector
-from ..files.checkpoint import plain, read_checkpoint
-from ..images.roi import is_folder
+from ..files.checkpoint import plain
 from ..loading import load_saved, make_detector
 from ..mutual import VisionOpenCLIPMutual
 from ..patchknn import VisionOpenCLIPPatchKNN
@@ -74,20 +73,6 @@ def saved_detector(options: argparse.Namespace) -> OpenCLIPDetector:
     """
     check_model_of_saved(options)
     return load_saved(options.detector, **located(options))
-
-
-def folder_of_masks(saved: Path) -> Path | None:
-    """The folder of masks by which a saved detector looks, where it was; None for any other.
-
-    Raises:
-        ValueError: If the file is damaged.
-    """
-    header = read_checkpoint(saved).header
-    try:
-        roi = header["settings"]["roi"]
-        return Path(roi["folder"]) if is_folder(roi) else None
-    except (LookupError, TypeError):  # loading it says what is wrong
-        return None
 
 
 def located(options: argparse.Namespace) -> dict[str, Any]:

@@ -16,8 +16,9 @@ from ..export.looked_at import masks_refused
 from ..export.onnx_file import SUFFIX, Exported, compare_with, export_onnx
 from ..export.proof import Comparison
 from .answer import Answer
-from .detectors import folder_of_masks, saved_detector
+from .detectors import saved_detector
 from .images import most_pixels, search_images
+from .masks import folder_of_masks
 from .messages import UsageError, counted
 
 

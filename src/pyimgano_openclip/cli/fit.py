@@ -21,6 +21,7 @@ from .answer import Answer
 from .detectors import new_detector
 from .groups import groups_of, parts_line
 from .images import ImageFile, most_pixels, search_images, skipped, skipped_lines
+from .masks import places_of_masks
 from .messages import UsageError, counted, printable
 from .promised import promise_facts, tell_doubt
 
@@ -51,7 +52,7 @@ def _check(options: argparse.Namespace) -> None:
 
 def _run(options: argparse.Namespace) -> Answer:
     _check(options)
-    found = search_images(options.normal)
+    found = search_images(options.normal, masks=places_of_masks(options))
     paths = complete(found.images)
     detector = new_detector(
         options, contamination=options.contamination, confidence=options.confidence
@@ -79,10 +80,7 @@ def _run(options: argparse.Namespace) -> Answer:
         **resolution,
         **looked,
         **({} if groups is None else {"parts": len(set(groups))}),
-        "suspects": [
-            {"image": str(paths[found.image]), "score": found.score, "times": found.times}
-            for found in suspects
-        ],
+        "suspects": suspect_facts(paths, suspects),
         "file": str(options.out),
         "bytes": options.out.stat().st_size,
     }
@@ -91,7 +89,7 @@ def _run(options: argparse.Namespace) -> Answer:
     seen = [f"resolution: {value}" for value in resolution.values()]
     seen += [f"{name}: {value}" for name, value in looked.items()]
     parts = [] if groups is None else [parts_line(paths, groups, options.group_by)]
-    notes = [*parts, f"{promise}", *seen, *_doubtful(paths, suspects), *skipped_lines(facts)]
+    notes = [*parts, f"{promise}", *seen, *doubtful(paths, suspects), *skipped_lines(facts)]
     lines = [text + _bank_line(facts), *notes, f"saved:  {options.out}"]
     return Answer("\n".join(lines), facts)
 
@@ -116,7 +114,15 @@ def _bank_line(facts: Mapping[str, Any]) -> str:
     )
 
 
-def _doubtful(paths: Sequence[Path], suspects: Sequence[Suspect]) -> list[str]:
+def suspect_facts(paths: Sequence[Path], suspects: Sequence[Suspect]) -> list[dict[str, Any]]:
+    """The images that stand out, as JSON values."""
+    return [
+        {"image": str(paths[found.image]), "score": found.score, "times": found.times}
+        for found in suspects
+    ]
+
+
+def doubtful(paths: Sequence[Path], suspects: Sequence[Suspect]) -> list[str]:
     """Lines that name the images that stand out, most first."""
     lines = []
     for found in suspects[:NAMED]:

@@ -56,12 +56,14 @@ class Found:
         others: Number of files in the folders that do not have an image's suffix.
         repeated: Number of further links to images that are listed.
         results: Folders that hold results of earlier runs, which were left out.
+        masks: Masks and folders of them, which were left out.
     """
 
     images: list[ImageFile]
     others: int
     repeated: int
     results: list[str]
+    masks: list[str] = field(default_factory=list)
 
 
 @contextmanager
@@ -79,7 +81,9 @@ def most_pixels(count: int | None) -> Iterator[None]:
             set_most_pixels(None)
 
 
-def search_images(places: Sequence[Path], *, leave_out: Path | None = None) -> Found:
+def search_images(
+    places: Sequence[Path], *, leave_out: Path | None = None, masks: Sequence[Path] = ()
+) -> Found:
     """Find images, each once; those of a folder are sorted by path.
 
     Links are followed, also to folders; a file is one image however many links lead to it.
@@ -88,12 +92,14 @@ def search_images(places: Sequence[Path], *, leave_out: Path | None = None) -> F
         places: Files, whatever their name, and folders, which are searched recursively, except
             for hidden files and folders (``.name``) and for what earlier runs have drawn.
         leave_out: Folder to skip; files in it that are named in ``places`` are kept.
+        masks: Files and folders to skip that are not images but their masks; those that are named
+            in ``places`` are kept.
 
     Raises:
         ValueError: If a place does not exist, no image is found, or a file is named that lies
             where results for ``leave_out`` are written.
     """
-    search = _Search(leave_out)
+    search = _Search(leave_out, {_real(mask) for mask in masks})
     for order, place in enumerate(places):
         if place.is_file():
             search.take_file(place, order)
@@ -123,6 +129,7 @@ def skipped(found: Found) -> dict[str, Any]:
         "skipped": found.others,
         "repeated": found.repeated,
         "results_skipped": found.results,
+        "masks_skipped": found.masks,
     }
 
 
@@ -135,6 +142,8 @@ def skipped_lines(facts: Mapping[str, Any]) -> list[str]:
         lines.append(f"{counted(facts['repeated'], 'link')} skipped: to images that are listed")
     if facts["results_skipped"]:
         lines.append(f"skipped: results in {listed(facts['results_skipped'])}")
+    if facts["masks_skipped"]:
+        lines.append(f"skipped: masks in {listed(facts['masks_skipped'])}")
     return lines
 
 
@@ -154,10 +163,12 @@ class _Search:
     """A search that goes on until all links to folders have been followed."""
 
     leave_out: Path | None
+    masks: set[Path]
     suffixes: set[str] = field(default_factory=file_suffixes)
     seen: list[_Seen] = field(default_factory=list)
     others: int = 0
     results: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)  # masks
 
     def __post_init__(self) -> None:
         self._out = None if self.leave_out is None else _real(self.leave_out)
@@ -229,7 +240,7 @@ class _Search:
             for seen in sorted(once.values(), key=lambda seen: (seen.order, seen.path))
         ]
         repeated = len({path for _, path, _ in named}) - len(once)
-        return Found(images, self.others, repeated, self.results)
+        return Found(images, self.others, repeated, self.results, self.skipped)
 
     def _sort_out(self, folder: _Seen, entries: Sequence[os.DirEntry[str]]) -> None:
         of_results = holds_results(folder.path)
@@ -243,7 +254,9 @@ class _Search:
             real = _real(path) if asked else folder.real / entry.name
             linked = folder.linked or real != folder.real / entry.name
             found = _Seen(linked, folder.order, path, real)
-            if is_folder:
+            if real in self.masks:
+                self.skipped.append(str(path))
+            elif is_folder:
                 (self._links if linked else self._folders).append(found)
             elif linked and self._is_of_results(real.parent):
                 continue

@@ -161,12 +161,18 @@ def training_scores(judge: Judge) -> Scores:
     return scores
 
 
-def map_of(results: Results, judge: Judge, record: Record, size: Size | None = None) -> Floats:
-    """The map of a scored image, at the size of the image or at another one."""
+def map_of(
+    results: Results,
+    judge: Judge,
+    record: Record,
+    size: Size | None = None,
+    outside: float | None = None,
+) -> Floats:
+    """The map of a scored image, at its size or at another one; ``outside`` where none looked."""
     whole, area = (record["height"], record["width"]), judge.area_of(record["file"][0])
     inside = None if area is None else resized(area.over(whole), size or whole)
     patches, smoothing = results.patches(record["image"]), judge.map_smoothing
-    return anomaly_map(patches, size or whole, smoothing=smoothing, inside=inside)
+    return anomaly_map(patches, size or whole, smoothing=smoothing, inside=inside, outside=outside)
 
 
 def labelled(results: Results, record: Record, judge: Judge) -> Record:

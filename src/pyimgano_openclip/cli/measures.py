@@ -15,6 +15,7 @@ from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
 from ..arrays import Floats, Size
+from ..images.areas import Inside
 from ..maps.regions import hot_pixels
 
 CONFIDENCE = 0.95  # of the intervals
@@ -23,7 +24,8 @@ POINTS = 200  # of a curve that is drawn
 LIMITS = (0.3, 0.05)  # false-positive rates up to which AUPRO integrates
 
 Labels = npt.NDArray[np.int64]
-Masks = Sequence[npt.NDArray[np.bool_] | None]
+Masks = Sequence[Inside | None]
+Pixels = npt.NDArray[np.uint8]  # of all images (N, H, W): 1 if anomalous
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,8 @@ def _ranking(scores: npt.NDArray[np.float64], truth: Labels) -> dict[str, float]
     }
 
 
-def _both(truth: Labels) -> bool:
-    return len(set(truth.tolist())) == 2
+def _both(truth: npt.NDArray[Any]) -> bool:
+    return len(np.unique(truth)) == 2
 
 
 def pixel_measures(
@@ -99,24 +101,52 @@ def pixel_measures(
     """Measure anomaly maps at the size that all masks are brought to.
 
     Args:
-        maps_at: Gives the map of each image at a size (height, width).
+        maps_at: Gives the map of each image at a size (height, width); NaN where was not looked,
+            which counts nowhere but in ``anomalous_outside``.
         masks: For each image the anomalous pixels, shape (H, W); None if there are none.
         threshold: That of regions; see :func:`~..maps.regions.hot_pixels`.
+
+    Returns:
+        Numbers by name; those that need pixels of a kind that is missing are left out.
     """
     size = _common_size([mask.shape for mask in masks if mask is not None], len(masks))
     maps = np.stack(maps_at(size))
-    hot = np.stack([hot_pixels(found, threshold) for found in maps])
     truth = np.stack([_resized(mask, size) for mask in masks])
-    aupro = {
-        f"aupro_{limit}": float(evaluation.compute_aupro(truth, maps, integration_limit=limit))
-        for limit in LIMITS
-    }
+    inside = ~np.isnan(maps)
+    found: dict[str, Any] = {"map_size": size, **_outside(truth, inside)}
+    seen = truth[inside]
+    if not _both(seen):
+        return found
+    hot = np.stack([hot_pixels(one, threshold) for one in maps])[inside]
+    aupro = {f"aupro_{limit}": _aupro(truth, maps, inside, limit) for limit in LIMITS}
     return {
-        "pixel_auroc": float(evaluation.compute_pixel_auroc(truth, maps)),
+        "pixel_auroc": float(evaluation.compute_pixel_auroc(seen, maps[inside])),
         **aupro,
-        "segmentation_f1": float(evaluation.compute_pixel_segf1(truth, hot, threshold=0.5)),
-        "map_size": size,
+        "segmentation_f1": float(evaluation.compute_pixel_segf1(seen, hot, threshold=0.5)),
+        **found,
     }
+
+
+def _outside(truth: Pixels, inside: Inside) -> dict[str, float]:
+    """The share of the pixels that are looked at, and of the anomalous ones that are not."""
+    if inside.all():
+        return {}
+    looked = {"looked_at": float(inside.mean())}
+    missed = np.count_nonzero(truth[~inside])
+    return looked | ({"anomalous_outside": missed / np.count_nonzero(truth)} if missed else {})
+
+
+def _aupro(truth: Pixels, maps: Floats, inside: Inside, limit: float) -> float:
+    """AUPRO of the pixels that are looked at.
+
+    The host takes whole maps, of which regions are told. Others than these pixels are normal and
+    lowest there, so that they are no false positives below the limit, but make its share smaller.
+    """
+    lowest = np.float32(maps[inside].min() - 1)
+    truth, maps = truth * inside, np.where(inside, maps, lowest)
+    normal = truth == 0
+    share = np.count_nonzero(normal & inside) / np.count_nonzero(normal)
+    return float(evaluation.compute_aupro(truth, maps, integration_limit=limit * share))
 
 
 def curves(scores: npt.NDArray[np.float64], truth: Labels) -> dict[str, list[tuple[float, float]]]:
@@ -143,7 +173,7 @@ def _common_size(sizes: Sequence[tuple[int, ...]], count: int) -> Size:
     return max(1, int(height * shrink)), max(1, int(width * shrink))
 
 
-def _resized(mask: npt.NDArray[np.bool_] | None, size: Size) -> npt.NDArray[np.uint8]:
+def _resized(mask: Inside | None, size: Size) -> Pixels:
     """A mask at another size: pixels of which at least half is anomalous."""
     if mask is None:
         return np.zeros(size, np.uint8)

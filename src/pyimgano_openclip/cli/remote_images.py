@@ -11,6 +11,7 @@ from urllib.parse import quote, unquote
 from ..files.remote import cell_address, file_system, is_remote
 from ..images.formats import file_suffixes
 from .images import Found, ImageFile, search_images
+from .masks import places_of_masks
 from .messages import UsageError, listed
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ DIGITS = 6  # of a row's number in a name, so that names sort as rows do
 
 
 def search(options: argparse.Namespace) -> Found:
-    """The images that ``score`` is called with; an earlier run's in --out are left out.
+    """The images that ``score`` is called with; masks and an earlier run's in --out are left out.
 
     Raises:
         UsageError: If a URI is among them, but not ``--ray``.
@@ -33,7 +34,7 @@ def search(options: argparse.Namespace) -> Found:
         return search_remote(options.images, options.column)
     if unreadable := [place for place in remote if isinstance(place, str)]:
         raise UsageError(f"{listed(unreadable)}: pass --ray to read from cloud storage.")
-    return search_images(options.images, leave_out=options.out)
+    return search_images(options.images, leave_out=options.out, masks=places_of_masks(options))
 
 
 def search_remote(places: Sequence[Path | str], column: str | None = None) -> Found:

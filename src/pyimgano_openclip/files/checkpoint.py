@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import os
 import stat
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .atomic import remove_abandoned, replacing
-from .tensor_file import Arrays, pack, strict_json, unpack
+from .tensor_file import Arrays, pack, read_notes, strict_json, unpack
 
 FORMAT = "pyimgano-openclip"
 VERSION = 1
@@ -158,6 +159,30 @@ def read_checkpoint(path: Path) -> Checkpoint:
         OSError: If it cannot be opened.
         MemoryError: If it does not fit into memory.
     """
+    with _errors_named(path):
+        arrays, notes = unpack(path.read_bytes())
+    header = _header(path, notes)
+    digest = digest_of(notes[FORMAT], arrays)
+    if notes.get("digest") != digest:
+        raise CheckpointError(f"{path} is damaged: its content does not match its digest.")
+    return Checkpoint(path, header, arrays, digest)
+
+
+def read_header(path: Path) -> Mapping[str, Any]:
+    """Read the header of a checkpoint only; whether the rest is complete is not checked.
+
+    Raises:
+        CheckpointError: If it is damaged, not that of a checkpoint, or of a later format version.
+        OSError: If the file cannot be opened.
+    """
+    with _errors_named(path), path.open("rb") as file:
+        notes = read_notes(file)
+    return _header(path, notes)
+
+
+@contextmanager
+def _errors_named(path: Path) -> Iterator[None]:
+    """Refuse what is no checkpoint, and name the file in what reading it raises."""
     if not stat.S_ISREG(path.stat().st_mode):  # a named pipe would block forever
         raise CheckpointError(f"{path} is a directory or a device, not a file.")
     if path.suffix == ".onnx":
@@ -167,7 +192,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
             "programs do."
         )
     try:
-        arrays, notes = unpack(path.read_bytes())
+        yield
     except ValueError as error:
         raise CheckpointError(
             f"{path} is damaged or not a checkpoint: {error}; expected a safetensors file written "
@@ -175,11 +200,6 @@ def read_checkpoint(path: Path) -> Checkpoint:
         ) from error
     except MemoryError as error:
         raise MemoryError(f"{path} does not fit into memory: {error}") from error
-    header = _header(path, notes)
-    digest = digest_of(notes[FORMAT], arrays)
-    if notes.get("digest") != digest:
-        raise CheckpointError(f"{path} is damaged: its content does not match its digest.")
-    return Checkpoint(path, header, arrays, digest)
 
 
 def short(value: object) -> str:

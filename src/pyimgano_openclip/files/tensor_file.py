@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +60,17 @@ def unpack(data: bytes) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:
         return load(data), notes
     except SafetensorError as error:
         raise ValueError(f"its arrays are inconsistent: {error}") from error
+
+
+def read_notes(file: BinaryIO) -> dict[str, str]:
+    """The notes of a file, of which nothing else is read.
+
+    Raises:
+        ValueError: If its header is inconsistent.
+    """
+    start = file.read(START)
+    length = min(int.from_bytes(start, "little"), LARGEST_HEADER)
+    return _notes(_header(start + file.read(length)))
 
 
 def strict_json(text: str) -> Any:

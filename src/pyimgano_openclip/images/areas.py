@@ -90,7 +90,7 @@ class Mask:
         own: Inside = np.unpackbits(packed, count=height * width).view(np.bool_).reshape(self.size)
         if size == self.size:
             return own
-        if abs(height * size[1] / size[0] - width) > AWRY < abs(width * size[0] / size[1] - height):
+        if not have_same_proportions(self.size, size):
             raise ValueError(
                 f"its proportions are not those of the roi: the image has {_by(size)} pixels, the "
                 f"mask {_by(self.size)} (height x width)."
@@ -171,6 +171,12 @@ class Shapes:
 
 
 Area: TypeAlias = Mask | Shapes
+
+
+def have_same_proportions(mask: Size, image: Size) -> bool:
+    """Whether a mask can be one of an image; sides are rounded when images are resized."""
+    (height, width), (rows, cols) = mask, image
+    return min(abs(height * cols / rows - width), abs(width * rows / cols - height)) <= AWRY
 
 
 def around(inside: Inside) -> tuple[slice, slice]:

@@ -140,6 +140,7 @@ def anomaly_map(
     *,
     smoothing: float = SMOOTHING,
     inside: Inside | None = None,
+    outside: float | None = None,
 ) -> Floats:
     """Interpolate patch scores to the pixels of the original image.
 
@@ -151,10 +152,11 @@ def anomaly_map(
         size: (height, width) of the original image in pixels.
         smoothing: Standard deviation of the Gaussian in patches; 0 for none.
         inside: Pixels that were looked at, shape (height, width); None for all.
+        outside: Value where was not looked; None for 0, or the lowest value if that is below 0.
 
     Returns:
         Map, shape (height, width), float32, within the range of the patch scores; higher is more
-        anomalous. 0 where was not looked, or the lowest value if that is below 0.
+        anomalous.
     """
     scores = np.asarray(patch_scores, dtype=np.float32)
     missing = np.isnan(scores)
@@ -164,7 +166,8 @@ def anomaly_map(
     else:
         found = spread_out(scores, size, smoothing)
     if inside is not None and not inside.all():
-        found[~inside] = min(0.0, float(found[inside].min(initial=0.0)))
+        lowest = min(0.0, float(found[inside].min(initial=0.0)))
+        found[~inside] = lowest if outside is None else outside
     return found
 
 

@@ -37,8 +37,8 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         "--masks",
         type=Path,
         metavar="DIR",
-        help="masks of the anomalous images, of the same names or with _mask behind them; what is "
-        "not black is anomalous",
+        help="masks of the anomalous images, of the same names or with _mask behind them, and of "
+        "the same proportions; what is neither black nor transparent is anomalous",
     )
     parser.add_argument(
         "--from-report",
