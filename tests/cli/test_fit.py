@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from pyimgano_openclip.cli import main
-from pyimgano_openclip.cli.fit import _doubtful
+from pyimgano_openclip.cli.fit import doubtful
 from pyimgano_openclip.cli.groups import groups_of, parts_line
 from pyimgano_openclip.detector.suspects import stand_out
 
@@ -151,7 +151,7 @@ def test_images_that_stand_out_are_told_as_multiples_of_those_that_do_not():
     suspects = stand_out(scores)
     assert [found.image for found in suspects] == [20, 19]
     suspects = [*suspects, suspects[0]._replace(image=17, score=0.1, times=1.02)]
-    assert _doubtful(paths, suspects) == [
+    assert doubtful(paths, suspects) == [
         "20.png 6.130, 60.1 times the highest of the others: is it normal?",
         "19.png 0.467, 4.6 times the highest of the others: is it normal?",
         "17.png 0.100: is it normal?",
