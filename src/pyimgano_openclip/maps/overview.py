@@ -1,9 +1,9 @@
 """What an image seen at once adds to the scores of its details, which are seen through windows.
 
 A patch has the weighted mean of both scores, so that defects of all sizes are on one map. An image
-has the score of the whole image, a third of its details', and four times what these are beyond
-those of normal images: a small defect is lost where the whole image is seen, and a large one among
-many patches, whose highest scores differ much between normal images.
+has the score of the whole image, and what its details are beyond those of normal images: a small
+defect is lost where the whole image is seen, and a large one among many patches, whose highest
+scores differ much between normal images.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from .spread import spread_known
 OVERVIEW = 0.2  # weight in a patch score; the rest is the details'
 DETAILS = 1 / 3  # weight of the details in an image score, beside the whole image
 EXCESS = 4.0  # weight of what details are beyond those of normal images
-USUAL = 0.9  # share of normal images whose details are not beyond
+USUAL = 0.9  # share of normal images below whose score nothing is beyond
 
 
 def with_overview(details: Floats, overview: Floats) -> Floats:
@@ -68,7 +68,7 @@ UNKNOWN = Levels()
 
 
 def of_both(details: float, overview: float, levels: Levels) -> float:
-    """Image score of details and of the whole image, in the unit of the former.
+    """Image score of details and of the whole image.
 
     Args:
         details: Image score of the details.
