@@ -92,7 +92,7 @@ def test_one_image_is_enough(cork):
     detector = on_bundled("patchknn", **SMALL).fit(cork[:1])
     (known,) = scored(detector, cork[:1])
     assert all((patches > 0).all() for patches in known.by_scale)
-    assert known.image == pytest.approx(4 / 3 * image_score(known.by_scale[0], "topk_mean", None))
+    assert known.image == pytest.approx(image_score(known.by_scale[0], "topk_mean", None))
 
 
 def test_a_checkpoint_keeps_both_scales(cork, fitted, tmp_path):

@@ -3,14 +3,7 @@
 import numpy as np
 import pytest
 
-from pyimgano_openclip.maps.overview import (
-    DETAILS,
-    EXCESS,
-    OVERVIEW,
-    Levels,
-    of_both,
-    with_overview,
-)
+from pyimgano_openclip.maps.overview import EXCESS, OVERVIEW, Levels, of_both, with_overview
 from pyimgano_openclip.maps.scores import ImageScores, anomaly_map
 
 
@@ -40,10 +33,9 @@ def test_what_is_not_looked_at_adds_nothing_to_its_neighbours():
 
 def test_an_image_has_the_score_of_the_whole_and_what_details_are_beyond_normal_ones():
     levels = Levels(details=0.2, overview=0.1)
-    assert of_both(0.1, 0.05, levels) == pytest.approx(0.1 + DETAILS * 0.1)
-    assert of_both(0.2, 0.05, levels) == pytest.approx(0.1 + DETAILS * 0.2)
-    assert of_both(0.3, 0.05, levels) == pytest.approx(0.1 + DETAILS * 0.3 + EXCESS * 0.1)
-    assert of_both(0.1, 0.15, levels) == pytest.approx(0.3 + DETAILS * 0.1)
+    assert of_both(0.1, 0.05, levels) == of_both(0.2, 0.05, levels) == pytest.approx(0.1)
+    assert of_both(0.3, 0.05, levels) == pytest.approx(0.1 + EXCESS * 0.1)
+    assert of_both(0.1, 0.15, levels) == pytest.approx(0.3)
 
 
 def test_the_unit_makes_scores_that_are_as_rare_equal():

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..arrays import Size
 from ..images.areas import Inside
-from ..maps.overview import DETAILS, EXCESS, OVERVIEW, Levels
+from ..maps.overview import EXCESS, OVERVIEW, Levels
 from ..maps.spread import NOWHERE, spread
 from .nearest import BlockSearch, ImageScore, Scored
 from .places import Places
@@ -46,9 +46,8 @@ class TwofoldScoring(nn.Module):  # type: ignore[misc]  # torch is untyped here
         """Score a batch by its tokens."""
         details = self.details(self.places.take(seen.features))
         overview = self.overview(self.finer.places.take(cast(Tensor, seen.overview)))
-        near, far = self.aggregation(details), self.aggregation(overview)
-        beyond = (near - self._levels.details).clamp(min=0)
-        image = self._levels.unit * far + DETAILS * near + EXCESS * beyond
+        beyond = (self.aggregation(details) - self._levels.details).clamp(min=0)
+        image = self._levels.unit * self.aggregation(overview) + EXCESS * beyond
         beside = self.places.take(self.finer(overview))
         return Scored(image, (1 - OVERVIEW) * details + OVERVIEW * beside)
 

@@ -17,7 +17,6 @@ from ..arrays import Floats
 from .spread import spread_known
 
 OVERVIEW = 0.2  # weight in a patch score; the rest is the details'
-DETAILS = 1 / 3  # weight of the details in an image score, beside the whole image
 EXCESS = 4.0  # weight of what details are beyond those of normal images
 USUAL = 0.9  # share of normal images below whose score nothing is beyond
 
@@ -75,5 +74,4 @@ def of_both(details: float, overview: float, levels: Levels) -> float:
         overview: Image score of the image seen at once.
         levels: What one in ten normal images exceeds.
     """
-    beyond = max(details - levels.details, 0.0)
-    return float(levels.unit * overview + DETAILS * details + EXCESS * beyond)
+    return float(levels.unit * overview + EXCESS * max(details - levels.details, 0.0))
