@@ -137,7 +137,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
 
     With ``smallest_defect`` and windows, the details in windows and the whole image are compared
     apart, each with tokens of its kind. A patch score is the details' with a fifth of the whole
-    image's at this place. The image score is the whole image's, and four times what its details are
+    image's at this place. The image score is the whole image's, and twice what its details are
     beyond the score that one in ten normal images exceeds, so that defects of all sizes count.
 
     Args:

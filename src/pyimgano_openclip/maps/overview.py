@@ -17,7 +17,7 @@ from ..arrays import Floats
 from .spread import spread_known
 
 OVERVIEW = 0.2  # weight in a patch score; the rest is the details'
-EXCESS = 4.0  # weight of what details are beyond those of normal images
+EXCESS = 2.0  # weight of what details are beyond those of normal images
 USUAL = 0.9  # share of normal images below whose score nothing is beyond
 
 
