@@ -29,7 +29,7 @@ from .encoder.tokens import InjectedEmbedder
 from .files.checkpoint import Checkpoint, CheckpointError
 from .images.items import Item, as_items
 from .images.views import JITTER, View, views_of
-from .maps.overview import UNKNOWN, Levels, of_both
+from .maps.overview import soft_maximum, unit_of
 from .maps.scores import ImageScores, from_file, image_score, to_file
 from .pool.products import Product, product_on
 from .pool.standing import standing
@@ -53,7 +53,7 @@ class Enrolled(Learnt):
             copies and its relatives.
         overview: Their tokens seen at once, where ``bank`` has them seen through windows; None
             otherwise.
-        levels: What scores at both scales are measured by; see :mod:`~.maps.overview`.
+        unit: What scores by the overview are multiplied by; see :mod:`~.maps.overview`.
         relatives: Which images in the bank are related.
         numbers: Index in the bank of each training image, in the order of learning; copies share
             one.
@@ -69,7 +69,7 @@ class Enrolled(Learnt):
     standing: Scores = field(default_factory=lambda: np.empty(0))
     relatives: Relatives = INDEPENDENT
     overview: MemoryBank | None = None
-    levels: Levels = UNKNOWN
+    unit: float = 1.0
 
     @property
     def banks(self) -> list[MemoryBank]:
@@ -137,8 +137,8 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
 
     With ``smallest_defect`` and windows, the details in windows and the whole image are compared
     apart, each with tokens of its kind. A patch score is the details' with a fifth of the whole
-    image's at this place. The image score is the whole image's, and twice what its details are
-    beyond the score that one in ten normal images exceeds, so that defects of all sizes count.
+    image's at this place. The image score is a soft maximum of both, each measured by what one in
+    ten normal images exceeds, so that defects count that are not small.
 
     Args:
         embedder: Object with ``embed(image) -> (patches (N, D), (rows, cols), (H, W))`` to use
@@ -411,13 +411,13 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
     def _scorer(self, learnt: Enrolled) -> NearestScorer:
         bank, method, topk = learnt.filled, self.aggregation_method, self.aggregation_topk
         return NearestScorer(
-            bank, self.n_neighbors, method, topk, learnt.scores, learnt.overview, learnt.levels
+            bank, self.n_neighbors, method, topk, learnt.scores, learnt.overview, learnt.unit
         )
 
     def _largest_score(self, learnt: Enrolled) -> float:
         if learnt.overview is None:
             return DISTANCE
-        return of_both(DISTANCE, DISTANCE, learnt.levels)
+        return soft_maximum(DISTANCE, DISTANCE, learnt.unit)
 
     def _learn(self, items: Sequence[Item], groups: tuple[str, ...] | None) -> Lesson:
         learnt = Enrolled(self._embedder.choose_canvas(items))
@@ -439,7 +439,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             return Lesson(known, np.append(earlier, own), calibration=None)
         kept = len(bank.images) - len(added.distances)
         before = [scored.by_scale for scored in learnt.scores[:kept]]
-        every, levels = self._scored([*before, *added.distances], bank)
+        every, unit = self._scored([*before, *added.distances], bank)
         by_patch = [found.patches for found in every]
         known = Enrolled(
             learnt.canvas,
@@ -450,7 +450,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             added.standing,
             added.relatives,
             banks[1] if len(banks) > 1 else None,
-            levels,
+            unit,
             whole=Whole.grown(
                 learnt.whole, added.portraits, added.near, by_patch, turned=self.rotations > 1
             ),
@@ -476,15 +476,14 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
 
     def _scored(
         self, distances: Sequence[tuple[Floats, ...]], bank: MemoryBank
-    ) -> tuple[tuple[ImageScores, ...], Levels]:
-        """Scores of the last images in the bank by distances, and the levels of both scales."""
+    ) -> tuple[tuple[ImageScores, ...], float]:
+        """Scores of the last images in the bank by distances, and the unit of the overview."""
         aggregate = partial(image_score, method=self.aggregation_method, topk=self.aggregation_topk)
         scales = [[aggregate(found) for found in scale] for scale in zip(*distances, strict=True)]
-        levels = Levels.of(*scales) if len(scales) > 1 else UNKNOWN
+        unit = unit_of(*scales) if len(scales) > 1 else 1.0
         images = bank.images[len(bank.images) - len(distances) :]
         each = zip(distances, images, strict=True)
-        scored = (scored_by(found, image.size, aggregate, levels) for found, image in each)
-        return tuple(scored), levels
+        return tuple(scored_by(found, image.size, aggregate, unit) for found, image in each), unit
 
     def _views(self) -> tuple[View, ...]:
         """The views of each image that the bank has."""
@@ -549,12 +548,12 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
                 same = same and other.tokens.shape[1] == bank.tokens.shape[1]
             if not same:
                 raise CheckpointError(f"{checkpoint.path} is damaged: its scales do not match.")
-        scores, levels = self._scored(list(zip(*scales, strict=True)), bank)
+        scores, unit = self._scored(list(zip(*scales, strict=True)), bank)
         relatives = Relatives.restored(checkpoint.header["state"].get("relatives"), images)
         near = tuple(relatives.left_out(near_images(bank, relatives), bank.sketches))
         standing = _standing_in(checkpoint, images)
         overview = others[0] if others else None
-        return Enrolled(canvas, bank, near, numbers, scores, standing, relatives, overview, levels)
+        return Enrolled(canvas, bank, near, numbers, scores, standing, relatives, overview, unit)
 
     def _training_scores(self, checkpoint: Checkpoint) -> Scores:
         scores: Scores = checkpoint.numbers(TRAINING_SCORES, 1, "float64")  # with every bank

@@ -7,7 +7,7 @@ pytest.importorskip("open_clip")
 
 from pyimgano_openclip import load_detector
 from pyimgano_openclip.files.checkpoint import CheckpointError, read_checkpoint, write_checkpoint
-from pyimgano_openclip.maps.overview import Levels, of_both
+from pyimgano_openclip.maps.overview import soft_maximum
 from pyimgano_openclip.maps.scores import image_score
 from pyimgano_openclip.samples import make_sample
 
@@ -43,7 +43,7 @@ def test_the_whole_image_is_seen_as_without_windows(cork, fitted):
     assert at_once.canvas_ == fitted._embedder.canvases.whole(fitted.canvas_)
 
 
-def test_the_image_score_is_of_the_whole_and_of_details_beyond_those_of_normal_images(cork, fitted):
+def test_the_image_score_is_the_soft_maximum_of_both(cork, fitted):
     high = [
         np.quantile(
             [image_score(one.by_scale[scale], "topk_mean", None) for one in learnt],
@@ -55,7 +55,8 @@ def test_the_image_score_is_of_the_whole_and_of_details_beyond_those_of_normal_i
     ]
     (found,) = scored(fitted, cork[4:])
     each = [image_score(patches, "topk_mean", None) for patches in found.by_scale]
-    assert found.image == pytest.approx(of_both(*each, Levels(*high)))
+    assert found.image == pytest.approx(soft_maximum(*each, high[0] / high[1]))
+    assert found.image > each[0]
     assert fitted._freeze([]).scorer.span > 2
 
 
@@ -79,11 +80,11 @@ def test_learning_in_two_steps_is_learning_at_once(cork, settings):
 
 def test_a_thinned_bank_grows_at_both_scales(cork):
     detector = on_bundled("patchknn", **SMALL, max_patches=200).fit(cork[:3])
-    unit = detector._learnt.levels.unit
+    unit = detector._learnt.unit
     detector.partial_fit(cork[3:])
     assert [len(bank) for bank in detector._learnt.banks] == [200, 200]
     assert [len(bank.images) for bank in detector._learnt.banks] == [5, 5]
-    assert detector._learnt.levels.unit != unit
+    assert detector._learnt.unit != unit
     again = scored(detector, cork)
     assert [found.image for found in again] == detector.decision_scores_.tolist()
 
@@ -92,13 +93,13 @@ def test_one_image_is_enough(cork):
     detector = on_bundled("patchknn", **SMALL).fit(cork[:1])
     (known,) = scored(detector, cork[:1])
     assert all((patches > 0).all() for patches in known.by_scale)
-    assert known.image == pytest.approx(image_score(known.by_scale[0], "topk_mean", None))
+    assert known.image == pytest.approx(2**0.25 * image_score(known.by_scale[0], "topk_mean", None))
 
 
 def test_a_checkpoint_keeps_both_scales(cork, fitted, tmp_path):
     path = fitted.save_checkpoint(tmp_path / "d.safetensors")
     loaded = load_detector(path, device="cpu", precision="float32")
-    assert loaded._learnt.levels == pytest.approx(fitted._learnt.levels, rel=1e-6)
+    assert loaded._learnt.unit == pytest.approx(fitted._learnt.unit, rel=1e-6)
     for own, other in zip(scored(fitted, cork), scored(loaded, cork), strict=True):
         assert own.image == pytest.approx(other.image, rel=1e-6)
         np.testing.assert_array_equal(own.patches, other.patches)

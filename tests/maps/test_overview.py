@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pyimgano_openclip.maps.overview import EXCESS, OVERVIEW, Levels, of_both, with_overview
+from pyimgano_openclip.maps.overview import OVERVIEW, soft_maximum, unit_of, with_overview
 from pyimgano_openclip.maps.scores import ImageScores, anomaly_map
 
 
@@ -31,19 +31,20 @@ def test_what_is_not_looked_at_adds_nothing_to_its_neighbours():
     np.testing.assert_allclose(both, expected, rtol=1e-6)
 
 
-def test_an_image_has_the_score_of_the_whole_and_what_details_are_beyond_normal_ones():
-    levels = Levels(details=0.2, overview=0.1)
-    assert of_both(0.1, 0.05, levels) == of_both(0.2, 0.05, levels) == pytest.approx(0.1)
-    assert of_both(0.3, 0.05, levels) == pytest.approx(0.1 + EXCESS * 0.1)
-    assert of_both(0.1, 0.15, levels) == pytest.approx(0.3)
+@pytest.mark.parametrize(("details", "overview"), [(0.2, 0.1), (0.1, 0.2), (0.0, 0.3), (0.3, 0.0)])
+def test_a_soft_maximum_is_hardly_more_than_the_higher(details, overview):
+    found = soft_maximum(details, overview, 1.5)
+    higher = max(details, 1.5 * overview)
+    assert higher <= found <= 2**0.25 * higher
+    assert soft_maximum(details + 0.01, overview, 1.5) > found
+    assert soft_maximum(details, overview + 0.01, 1.5) > found
 
 
 def test_the_unit_makes_scores_that_are_as_rare_equal():
     details = np.linspace(0.1, 0.2, 19)
-    assert Levels.of(details, 0.25 * details).unit == pytest.approx(4)
-    assert Levels.of(details, details).details == pytest.approx(np.sort(details)[17])
-    assert Levels.of([0.2], [0.1]) == pytest.approx((0.2, 0.1))
-    assert Levels.of([0.0, 0.0], [0.1, 0.2]).unit == Levels.of([0.1, 0.2], [0.0, 0.0]).unit == 1
+    assert unit_of(details, 0.25 * details) == pytest.approx(4)
+    assert unit_of([0.2], [0.1]) == pytest.approx(2)
+    assert unit_of([0.0, 0.0], [0.1, 0.2]) == unit_of([0.1, 0.2], [0.0, 0.0]) == 1
 
 
 def test_scores_keep_both_scales_and_map_them_together():

@@ -8,7 +8,7 @@ from functools import partial
 
 from ..arrays import Floats, Size
 from ..encoder.tokens import PatchTokens
-from ..maps.overview import UNKNOWN, Levels, of_both
+from ..maps.overview import soft_maximum
 from ..maps.scores import Aggregation, ImageScores, image_score
 from .memory_bank import MemoryBank
 
@@ -25,7 +25,7 @@ class NearestScorer:
         training: Scores of each image in the bank, none compared with itself; may be empty. The
             host scores them again after fitting, when they would find their own tokens in the bank.
         overview: Tokens of the images seen at once, where the others are seen through windows.
-        levels: What scores at both scales are measured by; see :mod:`~..maps.overview`.
+        unit: What scores by the overview are multiplied by; see :mod:`~..maps.overview`.
     """
 
     bank: MemoryBank
@@ -34,12 +34,12 @@ class NearestScorer:
     topk: float | None
     training: Sequence[ImageScores] = field(default=(), compare=False)
     overview: MemoryBank | None = None
-    levels: Levels = UNKNOWN
+    unit: float = 1.0
 
     @property
     def span(self) -> float:
         """That of a cosine distance, or of both."""
-        return 2.0 if self.overview is None else of_both(2.0, 2.0, self.levels)
+        return 2.0 if self.overview is None else soft_maximum(2.0, 2.0, self.unit)
 
     @property
     def with_features(self) -> bool:
@@ -66,11 +66,11 @@ class NearestScorer:
 
     def _scored(self, distances: Sequence[Floats], size: Size) -> ImageScores:
         aggregate = partial(image_score, method=self.aggregation, topk=self.topk)
-        return scored_by(distances, size, aggregate, self.levels)
+        return scored_by(distances, size, aggregate, self.unit)
 
 
 def scored_by(
-    distances: Sequence[Floats], size: Size, aggregate: Callable[[Floats], float], levels: Levels
+    distances: Sequence[Floats], size: Size, aggregate: Callable[[Floats], float], unit: float
 ) -> ImageScores:
     """The scores of an image.
 
@@ -79,10 +79,10 @@ def scored_by(
             (rows, cols), NaN for patches that are not looked at.
         size: (height, width) of the image in pixels.
         aggregate: Computes an image score from patch scores.
-        levels: See :class:`NearestScorer`.
+        unit: See :class:`NearestScorer`.
     """
     details, *overview = (ImageScores.of(each, aggregate(each), size) for each in distances)
     if not overview:
         return details
-    image = of_both(details.image, overview[0].image, levels)
+    image = soft_maximum(details.image, overview[0].image, unit)
     return replace(details, image=image, overview=overview[0])

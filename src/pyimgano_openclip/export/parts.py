@@ -60,4 +60,4 @@ def _head(scorer: object, places: Places, looked: LookedAt) -> nn.Module:
     if not others:
         return NearestScoring(search, aggregation, places)
     finer = Finer(cast(Size, looked.overview_grid), looked.grid, looked.overview_inside)
-    return TwofoldScoring(search, others[0], aggregation, places, finer, scorer.levels)
+    return TwofoldScoring(search, others[0], aggregation, places, finer, scorer.unit)

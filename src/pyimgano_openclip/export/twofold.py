@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..arrays import Size
 from ..images.areas import Inside
-from ..maps.overview import EXCESS, OVERVIEW, Levels
+from ..maps.overview import OVERVIEW, POWER
 from ..maps.spread import NOWHERE, spread
 from .nearest import BlockSearch, ImageScore, Scored
 from .places import Places
@@ -26,7 +26,7 @@ class TwofoldScoring(nn.Module):  # type: ignore[misc]  # torch is untyped here
         aggregation: See :class:`~.nearest.ImageScore`.
         places: The patches of the details that are looked at.
         finer: From the overview to the grid of the details.
-        levels: What image scores at both scales are measured by.
+        unit: What image scores by the overview are multiplied by.
     """
 
     def __init__(
@@ -36,20 +36,20 @@ class TwofoldScoring(nn.Module):  # type: ignore[misc]  # torch is untyped here
         aggregation: ImageScore,
         places: Places,
         finer: Finer,
-        levels: Levels,
+        unit: float,
     ) -> None:
         super().__init__()
         self.details, self.overview, self.aggregation = details, overview, aggregation
-        self.places, self.finer, self._levels = places, finer, levels
+        self.places, self.finer, self._unit = places, finer, unit
 
     def forward(self, seen: Seen) -> Scored:
         """Score a batch by its tokens."""
         details = self.details(self.places.take(seen.features))
         overview = self.overview(self.finer.places.take(cast(Tensor, seen.overview)))
-        beyond = (self.aggregation(details) - self._levels.details).clamp(min=0)
-        image = self._levels.unit * self.aggregation(overview) + EXCESS * beyond
+        image = self.aggregation(details) ** POWER
+        image = image + (self._unit * self.aggregation(overview)) ** POWER
         beside = self.places.take(self.finer(overview))
-        return Scored(image, (1 - OVERVIEW) * details + OVERVIEW * beside)
+        return Scored(image ** (1 / POWER), (1 - OVERVIEW) * details + OVERVIEW * beside)
 
 
 class Finer(nn.Module):  # type: ignore[misc]  # torch is untyped here

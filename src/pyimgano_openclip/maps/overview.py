@@ -1,15 +1,13 @@
 """What an image seen at once adds to the scores of its details, which are seen through windows.
 
 A patch has the weighted mean of both scores, so that defects of all sizes are on one map. An image
-has the score of the whole image, and what its details are beyond those of normal images: a small
-defect is lost where the whole image is seen, and a large one among many patches, whose highest
-scores differ much between normal images.
+has a soft maximum of both, each measured by what normal images have: a small defect is lost where
+the whole image is seen, a large one among many patches, and a mean would lose either.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 
@@ -17,8 +15,8 @@ from ..arrays import Floats
 from .spread import spread_known
 
 OVERVIEW = 0.2  # weight in a patch score; the rest is the details'
-EXCESS = 2.0  # weight of what details are beyond those of normal images
-USUAL = 0.9  # share of normal images below whose score nothing is beyond
+POWER = 4  # of the soft maximum, a power of two; 1 would be the sum
+USUAL = 0.9  # share of normal images by whose highest score both are measured
 
 
 def with_overview(details: Floats, overview: Floats) -> Floats:
@@ -40,38 +38,26 @@ def with_overview(details: Floats, overview: Floats) -> Floats:
     return both
 
 
-class Levels(NamedTuple):
-    """The image scores that one in ten normal images exceeds.
-
-    Attributes:
-        details: Of their details.
-        overview: Of them seen at once.
-    """
-
-    details: float = 0.0
-    overview: float = 0.0
-
-    @classmethod
-    def of(cls, details: Sequence[float], overview: Sequence[float]) -> Levels:
-        """Those of normal images, none compared with itself."""
-        return cls(*(np.quantile(each, USUAL, method="weibull") for each in (details, overview)))
-
-    @property
-    def unit(self) -> float:
-        """What makes scores of the whole image comparable with those of details; 1 if unknown."""
-        known = self.details > 0 and self.overview > 0
-        return float(self.details / self.overview) if known else 1.0
-
-
-UNKNOWN = Levels()
-
-
-def of_both(details: float, overview: float, levels: Levels) -> float:
-    """Image score of details and of the whole image.
+def soft_maximum(details: float, overview: float, unit: float) -> float:
+    """Image score of details and of the whole image, not below the former.
 
     Args:
         details: Image score of the details.
         overview: Image score of the image seen at once.
-        levels: What one in ten normal images exceeds.
+        unit: What the latter is multiplied by; see :func:`unit_of`.
     """
-    return float(levels.unit * overview + EXCESS * max(details - levels.details, 0.0))
+    return float((details**POWER + (unit * overview) ** POWER) ** (1 / POWER))
+
+
+def unit_of(details: Sequence[float], overview: Sequence[float]) -> float:
+    """What makes scores of the whole image comparable with those of details.
+
+    Args:
+        details: Image scores of the details of normal images, none compared with itself.
+        overview: Image scores of the same images seen at once.
+
+    Returns:
+        The ratio of the scores that one in ten new normal images exceeds; 1 if there is none.
+    """
+    high, other = (np.quantile(each, USUAL, method="weibull") for each in (details, overview))
+    return float(high / other) if high > 0 and other > 0 else 1.0
