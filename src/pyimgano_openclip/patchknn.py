@@ -28,6 +28,7 @@ from .encoder.settings import check_layers
 from .encoder.tokens import InjectedEmbedder
 from .files.checkpoint import Checkpoint, CheckpointError
 from .images.items import Item, as_items
+from .images.roi import for_sizes
 from .images.views import JITTER, View, views_of
 from .maps.overview import soft_maximum, unit_of
 from .maps.scores import ImageScores, from_file, image_score, to_file
@@ -466,7 +467,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         return Enrolment(
             self._embedder,
             learnt.canvas,
-            self._roi,
+            for_sizes(self._roi, learnt.sizes),
             self.channel_order,
             self._views(),
             self.n_neighbors,

@@ -25,6 +25,7 @@ from .detector.learnt import Calibration, Learnt, Lesson, Scores
 from .detector.promises import tell_few, upper_quantile
 from .detector.saving import PEAKS, saved_peaks
 from .detector.spans import of_mode
+from .detector.thresholds import threshold_from
 from .encoder.settings import check_windows
 from .encoder.tokens import ATTENTIONS, Attention, PatchTokens, outcomes_within
 from .files.checkpoint import Checkpoint, CheckpointError
@@ -288,9 +289,9 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
     def set_class_name(self, class_name: str) -> VisionOpenCLIPPromptScore:
         """Switch to another kind of object.
 
-        Texts that were already encoded and the thresholds of an earlier :meth:`fit` are kept, while
-        ``set_params(class_name=...)`` discards them. Fit again, or set ``threshold_``, if the
-        thresholds do not suit the new class.
+        Texts that were already encoded and the thresholds of an earlier :meth:`fit`, or of the
+        references in a checkpoint, are kept, while ``set_params(class_name=...)`` discards them.
+        Fit again, or set ``threshold_``, if the thresholds do not suit the new class.
 
         Args:
             class_name: What the images show: ``"screw"``, ``"leather"``.
@@ -302,9 +303,10 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             raise ValueError(f"class_name={class_name!r}; it must be a word such as 'screw'.")
         prompts = self._wording.prompts_for(class_name)
         with self._lock:
+            if class_name != self.class_name:
+                self._forget_thresholds_of_references()
             self._prompts = prompts
             self._put("class_name", class_name)
-            self._forget_thresholds_of_references()
         return self
 
     def _change(self, name: str, value: Any) -> None:
@@ -315,8 +317,11 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
     def _forget_thresholds_of_references(self) -> None:
         """Read the references again when the thresholds are wanted that follow from them."""
         with self._lock:
-            if self._learnt.by_references and self._reference_items:  # not those of a checkpoint
-                self._learnt = replace(self._learnt, references=None, **NOT_SETTLED)
+            if self._learnt.by_references:
+                read_again = {"references": None, **NOT_SETTLED}
+                # Those of a checkpoint cannot be, so that its thresholds stay, and promise nothing.
+                more = read_again if self._reference_items else {"calibration": None, "peaks": None}
+                self._learnt = replace(self._learnt, **more)
 
     def _thresholds_follow(self) -> None:
         super()._thresholds_follow()
@@ -487,6 +492,8 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         learnt = cast(Taught, self._learnt)
         if learnt.by_references and learnt.calibration is not None:
             return learnt.calibration
+        if not hasattr(self, "decision_scores_"):
+            self._settled()  # raises if references have to be read first
         return super()._calibration()
 
     def _use_as_references(self, given: Sequence[Item] | None) -> None:
@@ -654,10 +661,9 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
 
     def _thresholds(self, known: Calibration, peaks: Scores) -> Thresholds:
         """What follows from the scores of images and the highest values of their maps."""
-        each = (known, known._replace(scores=peaks))
-        return Thresholds(
-            *(upper_quantile(values, self.contamination, self.confidence) for values in each)
-        )
+        label, _ = threshold_from(self, known, self.confidence)
+        of_peaks = known._replace(scores=peaks)
+        return Thresholds(label, upper_quantile(of_peaks, self.contamination, self.confidence))
 
     def _process_decision_scores(self) -> Self:
         with self._lock:

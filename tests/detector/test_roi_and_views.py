@@ -171,3 +171,33 @@ def test_a_region_of_the_whole_image_changes_nothing(kind, cork, pair):
         np.testing.assert_array_equal(
             detector.get_anomaly_map(image), everywhere.get_anomaly_map(image)
         )
+
+
+@pytest.mark.filterwarnings("ignore:Nothing can be seen")
+@pytest.mark.parametrize("kind", ["patchknn", "promptscore", "mutual", "zero-shot"])
+@pytest.mark.parametrize(
+    "roi",
+    [
+        (0.4, 0.4, 0.6, 0.6),
+        (0.45, 0.1, 0.5, 0.9),
+        [(0.31, 0.27), (0.83, 0.4), (0.55, 0.9)],
+        (0.3, 0.3, 0.7, 0.7),
+    ],
+    ids=["small", "thin", "polygon", "large"],
+)
+def test_dead_frames_are_dead_in_any_region(kind, roi, cork):
+    dead = [np.full((*SIZE, 3), value, np.uint8) for value in (0, 255)]
+    if kind == "zero-shot":
+        detector = build("promptscore", roi=roi)
+    else:
+        detector = build(kind, roi=roi).fit(cork)
+    found = list(detector.score_iter(dead))
+    assert all(one.unlike is not None for one in found)
+    assert detector.predict(dead).tolist() == [1, 1]
+
+
+def test_images_of_other_sizes_are_not_added_in_a_region_in_pixels(cork):
+    detector = on_bundled("patchknn", roi=(20, 20, 100, 100)).fit(cork)
+    large = make_sample("cork", seed=50, size=(288, 432)).image
+    with pytest.raises(ValueError, match=r"288 x 432 pixels, those that were learnt from"):
+        detector.partial_fit([large])

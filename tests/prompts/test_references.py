@@ -225,3 +225,33 @@ def test_a_confidence_that_references_cannot_keep_is_told():
     fitted = promptscore().fit(NORMAL)
     with pytest.warns(FewImagesWarning, match=f"{len(NORMAL)} images cannot bound"):
         fitted.confidence = 0.95
+
+
+def test_references_set_a_threshold_over_peaks_like_a_fit(tmp_path):
+    images = red_images(24)
+    detector = promptscore(references=images)
+    detector.use_pot_thresholding()
+    detector.read_references()
+    assert detector.label_threshold() == detector.computed_threshold()
+    fitted = promptscore()
+    fitted.use_pot_thresholding()
+    fitted.fit(images, use_as_references=True)
+    assert detector.label_threshold() == fitted.threshold_
+
+
+def test_another_class_keeps_the_thresholds_of_a_checkpoint_and_no_promise(tmp_path):
+    detector = promptscore(references=NORMAL).read_references()
+    loaded = promptscore()
+    loaded.load_checkpoint(detector.save_checkpoint(tmp_path / "d.safetensors"))
+    loaded.set_class_name(loaded.class_name)
+    assert loaded.promise() == detector.promise()
+    loaded.set_class_name("other")
+    assert loaded.label_threshold() == detector.label_threshold()
+    with pytest.raises(RuntimeError, match="no training scores"):
+        loaded.promise()
+
+
+def test_a_promise_of_references_waits_until_they_are_read():
+    detector = promptscore(references=NORMAL)
+    with pytest.raises(RuntimeError, match="read_references"):
+        detector.promise()

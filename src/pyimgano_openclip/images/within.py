@@ -17,7 +17,6 @@ from .unreadable import UnreadableError
 if TYPE_CHECKING:
     from PIL import Image
 
-BLANK = (122, 116, 104)  # red, green, blue: the mean that CLIP's towers subtract
 KEPT = 2  # masks, which take a byte for each pixel of an image
 
 
@@ -26,7 +25,8 @@ class Within:
     """An image of which only an area is shown.
 
     A token tells of its surroundings, too: a hand beside a part changes the tokens of the part. So
-    what is outside has one colour, whatever is there.
+    what is outside has the mean colour of what is inside, whatever is there. A dead frame stays
+    one.
 
     Attributes:
         item: A path, array or Pillow image.
@@ -37,19 +37,20 @@ class Within:
     area: Callable[[], Area]
 
     def shown(self, image: Image.Image) -> tuple[Image.Image, Area]:
-        """The decoded image, blank outside of the area, and that area.
+        """The decoded image, of one colour outside of the area, and that area.
 
         Raises:
             UnreadableError: If it has no mask, or one that does not fit it.
         """
-        from PIL import Image  # listing models does not need it
+        from PIL import Image, ImageStat  # listing models does not need them
 
         area = self.area()
         try:
             stencil = _stencil(area, (image.height, image.width))
         except ValueError as error:
             raise UnreadableError(f"{describe(self.item)}: {error}") from error
-        blank = Image.new("RGB", image.size, BLANK)
+        mean = ImageStat.Stat(image, stencil).mean
+        blank = Image.new("RGB", image.size, (round(mean[0]), round(mean[1]), round(mean[2])))
         blank.paste(image, mask=stencil)
         return blank, area
 
