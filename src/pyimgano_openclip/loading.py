@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .detector.base import OpenCLIPDetector
+from .encoder.names import brings_weights
 from .files.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from .mutual import VisionOpenCLIPMutual
 from .patchknn import VisionOpenCLIPPatchKNN
@@ -87,7 +88,18 @@ def load_saved(path: Path, **overrides: Any) -> OpenCLIPDetector:
                 "load_detector(path, embedder=...)."
             )
         saved = {**_text_features(checkpoint, found), **saved}
+    _check_weights(path, {**saved, **overrides}, overrides)
     return make_detector(found, {**saved, **overrides})._restore(checkpoint)
+
+
+def _check_weights(path: Path, used: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Refuse weights that would not be read, since the model's name tells which are."""
+    model, weights = used.get("openclip_model_name"), given.get("openclip_pretrained")
+    if weights is not None and isinstance(model, str) and brings_weights(model):
+        raise ValueError(
+            f"openclip_pretrained={os.fspath(weights)!r} (--pretrained), but {path} has the model "
+            f"{model}, which includes its weights; omit it."
+        )
 
 
 def make_detector(found: type[Detector], arguments: Mapping[str, Any]) -> Detector:
@@ -115,8 +127,8 @@ def _arguments(checkpoint: Checkpoint, found: type[OpenCLIPDetector]) -> dict[st
     settings = {name: value for name, value in given.items() if name in known}
     if "name" not in model:
         return settings
-    source = {"openclip_model_name": model["name"], "openclip_pretrained": model["pretrained"]}
-    return {**source, **settings}
+    weights = None if brings_weights(model["name"]) else model["pretrained"]
+    return {"openclip_model_name": model["name"], "openclip_pretrained": weights, **settings}
 
 
 def _text_features(checkpoint: Checkpoint, found: type[OpenCLIPDetector]) -> dict[str, Any]:

@@ -571,7 +571,8 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         if not bank.is_complete:
             kept = f"{len(bank)} of {bank.seen} patches"
             if self.covering_distance_ < 1:
-                kept += f", the others within a cosine distance of {self.covering_distance_:.3g}"
+                kept += ", the others within a cosine distance of at most "
+                kept += f"{self.covering_distance_:.3g}"
         return {**facts, "fitted on": f"{len(bank.images)} images", "bank": kept}
 
 

@@ -19,7 +19,7 @@ from .bank.relatives import told_groups
 from .bank.roll import Roll
 from .bank.whole import Whole
 from .checks import check_choice, check_number, one_of
-from .detector.base import METADATA, TAGS, Labels
+from .detector.base import METADATA, TAGS
 from .detector.calibrated import CalibratedDetector
 from .detector.learnt import Calibration, Learnt, Lesson, Scores
 from .detector.promises import tell_few, upper_quantile
@@ -403,20 +403,12 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
                 self._learnt = replace(learnt, calibration=known, by_references=True)
         return self
 
-    def predict(
-        self, x: object = None, return_confidence: bool = False, *, X: object = None
-    ) -> Labels | tuple[Labels, Scores]:
-        """Label images: 1 if the score is above the threshold, else 0.
-
-        Before :meth:`fit`, two or more different ``references`` set the threshold as if they were
-        fitted. Otherwise it is the neutral score, where neither text is closer: 0.5, or 0 with
-        ``mode="diff"``; with a single reference that is too high for most damage. The confidence of
-        a label requires :meth:`fit`.
-        """
-        return super().predict(x, return_confidence, X=X)
-
     def label_threshold(self) -> float:
-        """Image score above which :meth:`predict` returns 1; see there.
+        """Image score above which :meth:`predict` returns 1.
+
+        Before :meth:`fit`, two or more different ``references`` set it as if they were fitted.
+        Otherwise it is the neutral score, where neither text is closer: 0.5, or 0 with
+        ``mode="diff"``; with a single reference that is too high for most damage.
 
         Raises:
             RuntimeError: If references set it that have not been read yet.
@@ -430,8 +422,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         """Map value that a pixel has to exceed to be hot in :meth:`explain`.
 
         After :meth:`fit` it is the quantile of the training maps' peaks, as ``threshold_`` is that
-        of the training scores. Before, as for :meth:`predict`, two or more ``references`` set it;
-        otherwise it is the neutral score.
+        of the training scores. Before, it is set as :meth:`label_threshold` is.
 
         Raises:
             RuntimeError: If references set it that have not been read yet.

@@ -6,9 +6,9 @@ import sys
 import numpy as np
 import pytest
 
-from pyimgano_openclip import VisionOpenCLIPPatchKNN
+from pyimgano_openclip import VisionOpenCLIPPatchKNN, load_detector
 
-from helpers.detectors import EACH, RANDOM, TINY, patchknn, promptscore, state
+from helpers.detectors import EACH, RANDOM, TINY, on_bundled, patchknn, promptscore, state
 from helpers.embedders import ColourEmbedder, red_image, red_images, with_green
 from helpers.privates import embedder_of
 from helpers.processes import run
@@ -235,3 +235,11 @@ def test_references_travel_with_the_checkpoint(tmp_path):
         loaded.decision_function(images), fitted.decision_function(images)
     )
     assert loaded.threshold_ == fitted.threshold_
+
+
+def test_weights_that_would_not_be_read_are_refused(tmp_path):
+    pytest.importorskip("open_clip")
+    path = on_bundled("patchknn").fit(IMAGES[:2]).save_checkpoint(tmp_path / "d.safetensors")
+    with pytest.raises(ValueError, match=r"pretrained='nonsense'.* includes its weights"):
+        load_detector(path, openclip_pretrained="nonsense")
+    assert load_detector(path).openclip_pretrained is None

@@ -283,3 +283,11 @@ def test_a_tower_is_wrapped_once_however_many_batches_it_reads(monkeypatch):
     reader.embed_batch([photograph(seed=seed) for seed in range(3)])
     assert reader.visual is wrapped[0]
     assert len(wrapped) == 1
+
+
+@pytest.mark.parametrize("sentences", ["a screw", [], [1], ["a screw", None]])
+def test_what_are_no_sentences_is_refused(sentences):
+    with pytest.raises(ValueError, match=r"sentences?[;,.]"):
+        embedder().encode_text(sentences)
+    with pytest.raises(ValueError, match=r"sentences?[;,.]"):
+        embedder().encode_ensembles([sentences])

@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 from ..detector.arguments import DEFAULT_MODEL
 from ..detector.base import OpenCLIPDetector
 from ..detector.calibrated import CalibratedDetector
+from ..encoder.names import brings_weights
 from ..files.checkpoint import plain
 from ..loading import load_saved, make_detector
 from ..mutual import VisionOpenCLIPMutual
 from ..patchknn import VisionOpenCLIPPatchKNN
 from ..promptscore import VisionOpenCLIPPromptScore
 from .messages import UsageError
-from .usage import brings_weights, check_model_of_saved
+from .usage import check_model_of_saved
 
 Detector = TypeVar("Detector", bound=OpenCLIPDetector)
 

@@ -19,15 +19,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..encoder.fingerprint import fingerprint
-from ..encoder.weights import (
-    BUNDLED,
-    HUB,
-    LOCAL_DIR,
-    Source,
-    find_source,
-    get_tokenizer,
-    load_model,
-)
+from ..encoder.names import BUNDLED, HUB, LOCAL_DIR
+from ..encoder.weights import Source, find_source, get_tokenizer, load_model
 from ..files.atomic import naming
 from ..files.digest import digest_of_file
 from .answer import Answer

@@ -108,7 +108,7 @@ def _bank_line(facts: Mapping[str, Any]) -> str:
     if not 0 < facts["covering_distance"] < 1:  # all are stored, or the bound tells nothing
         return stored
     return (
-        f"{stored}; each of the others is within a cosine distance of "
+        f"{stored}; each of the others is within a cosine distance of at most "
         f"{facts['covering_distance']:.2g} of one of them (raise max_patches if that is not far "
         "below the threshold)"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..encoder.names import brings_weights
 from .messages import UsageError
 
 
@@ -57,8 +58,3 @@ def check_model_of_saved(options: argparse.Namespace) -> None:
             f"A saved detector has its own model; omit --model {options.model}, or locate its "
             "weights on this machine with --model local-dir:DIR or --pretrained FILE."
         )
-
-
-def brings_weights(model: str) -> bool:
-    """Whether a model's name tells its weights as well."""
-    return model == "bundled" or model.startswith(("local-dir:", "hf-hub:"))

@@ -14,7 +14,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -361,7 +361,7 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
                 :meth:`explain` and its like, which then read no image again.
 
         Yields:
-            For each image, in order, its image score, patch scores and size;
+            For each image, in order, its ``image`` score, ``patches`` scores and ``size``;
             :meth:`~..maps.scores.ImageScores.anomaly_map` is computed on request. With
             ``on_error="nan"`` the scores of an unreadable image are NaN, and ``error`` says why.
 
@@ -374,6 +374,26 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
         at_first = AT_FIRST if isinstance(x, Sequence) else self._embedder.batch
         items = x if isinstance(x, Sequence) else stream
         return self._score(items, at_first=at_first, with_tokens=with_tokens)
+
+    @overload
+    def predict(
+        self, x: object = None, return_confidence: Literal[False] = False, *, X: object = None
+    ) -> Labels: ...
+
+    @overload
+    def predict(
+        self, x: object = None, *, return_confidence: Literal[True], X: object = None
+    ) -> tuple[Labels, Scores]: ...
+
+    @overload
+    def predict(
+        self, x: object, return_confidence: Literal[True], *, X: object = None
+    ) -> tuple[Labels, Scores]: ...
+
+    @overload
+    def predict(
+        self, x: object = None, return_confidence: bool = False, *, X: object = None
+    ) -> Labels | tuple[Labels, Scores]: ...
 
     def predict(
         self, x: object = None, return_confidence: bool = False, *, X: object = None

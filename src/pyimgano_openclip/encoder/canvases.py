@@ -137,7 +137,8 @@ class Canvases:
             covers = f" a patch covers {side} x {side} pixels;"
         cost = "no more time"
         if seen > whole:
-            cost = f"about {seen / whole:.{0 if seen > 10 * whole else 1}f} times the time"
+            times = seen / whole
+            cost = f"about {times:.{1 if times < 9.95 else 0}f} times the tower's work"
         return f"{said};{covers} {cost} without smallest_defect"
 
     def may_choose(self, canvas: Size) -> bool:

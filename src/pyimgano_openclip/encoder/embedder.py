@@ -337,11 +337,15 @@ class OpenCLIPPatchEmbedder:
 
         The text tower is loaded for this and released afterwards. A :class:`CutSentenceWarning`
         names sentences that are longer than its context.
+
+        Raises:
+            ValueError: If there are none, or one is no string.
         """
         return unit(self._encode(sentences)[0])
 
     def _encode(self, sentences: Sequence[str]) -> tuple[Floats, set[str]]:
         """The vectors of sentences as the tower gives them, and those sentences that were cut."""
+        _check_sentences(sentences)
         heed_fork()
         vectors = []
         with neutral(self.device), torch.inference_mode():
@@ -369,7 +373,12 @@ class OpenCLIPPatchEmbedder:
 
         Returns:
             For each ensemble a unit-length vector, shape (D,).
+
+        Raises:
+            ValueError: If an ensemble is empty, or no list of strings.
         """
+        for texts in ensembles:
+            _check_sentences(texts)
         model = self.identity if scaled else f"{self.identity}, averaged unscaled"
         found = {tuple(texts): text_cache.load_vector(model, texts) for texts in ensembles}
         missing = [texts for texts, vector in found.items() if vector is None]
@@ -586,6 +595,15 @@ def _patch_tokens(
         range_used=frame.range_used,
         small=shrunk(frame.pixels if frame.whole is None else frame.whole),
     )
+
+
+def _check_sentences(sentences: Sequence[str]) -> None:
+    """Refuse a single string, whose letters would be sentences."""
+    if isinstance(sentences, str) or not sentences:
+        raise ValueError(f"{sentences!r} are no sentences; pass a list such as ['a screw'].")
+    for sentence in sentences:
+        if not isinstance(sentence, str):
+            raise ValueError(f"{sentence!r} is no sentence; pass strings.")
 
 
 def _shown(frame: Frame) -> str:

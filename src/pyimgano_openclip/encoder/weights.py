@@ -30,13 +30,11 @@ from torch import nn
 from ..memory import out_of_memory_explained
 from ..progress import usable_stderr
 from . import hub
+from .names import BUNDLED, HUB, LOCAL_DIR
 from .neutral import neutral
 from .root_logger import as_configured
 from .towers.catalogue import Family, family_of
 
-BUNDLED = "bundled"
-LOCAL_DIR = "local-dir:"
-HUB = "hf-hub:"
 TOKENIZER_CONFIG = "tokenizer_config.json"  # which transformers asks for first
 # Raised by open_clip and torch for files that contain no weights, or more than weights.
 NO_WEIGHTS = (
