@@ -17,6 +17,9 @@ from pyimgano_openclip.maps.regions import hot_pixels
 from pyimgano_openclip.maps.scores import anomaly_map
 from pyimgano_openclip.samples import make_sample
 
+from helpers import runs
+from helpers.detectors import on_bundled
+
 SIZE = (96, 128)
 
 
@@ -274,3 +277,18 @@ def test_a_map_that_is_its_mask_is_perfect_whatever_sizes_the_images_have():
     assert found["pixel_auroc"] > 0.999
     assert found["aupro_0.3"] > 0.99
     assert found["segmentation_f1"] > 0.97
+
+
+def test_images_that_were_learnt_from_are_counted(tmp_path, capsys):
+    good, bad = runs.leather(tmp_path / "good", 4), runs.leather(tmp_path / "bad", 2)
+    for path in bad.iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(path))).save(path)
+    images = [np.asarray(Image.open(path)) for path in sorted(good.iterdir())]
+    fitted = on_bundled("patchknn").fit(images[:3])
+    file = fitted.save_checkpoint(tmp_path / "d.safetensors")
+    command = ["evaluate", str(good), str(bad), "--detector", str(file), "--device", "cpu"]
+    assert main([*command, "--json"]) == 0
+    (measured,) = json.loads(capsys.readouterr().out)["detectors"].values()
+    assert measured["learnt_from"] == {"normal": 3, "anomalous": 0}
+    assert main(command) == 0
+    assert "3 of the 4 normal images were learnt from" in capsys.readouterr().out

@@ -235,3 +235,21 @@ def test_the_table_tells_the_size_of_the_tower(name, model_of):
     assert output.features[0].shape[1:3] == known.feature_grid
     if tower.aligned:
         assert output.aligned.shape[1:3] == known.aligned_grid
+
+
+def test_references_are_compared_on_the_grid_of_the_aligned_tokens():
+    """The feature tokens of a CLIP ResNet are finer than those beside its texts."""
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 128, 128, 3), np.uint8)
+    text = np.eye(2, 1024, dtype=np.float32)
+    detector = VisionOpenCLIPPromptScore(
+        openclip_model_name="RN50",
+        openclip_pretrained=None,
+        device="cpu",
+        force_image_size=128,
+        references=pixels[:2],
+        text_features_normal=text[0],
+        text_features_anomaly=text[1],
+    )
+    detector.fit(pixels[2:])
+    assert detector.predict_anomaly_map(pixels).shape == (4, 128, 128)
+    assert detector.promise().count == 2

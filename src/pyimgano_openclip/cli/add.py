@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..files.digest import digest_of_file
-from ..images.identity import of_pixels
-from ..images.reading import read_pixels
-from ..images.roi import identity_within
 from ..patchknn import VisionOpenCLIPPatchKNN
 from .answer import Answer
 from .detectors import saved_detector
 from .fit import all_unreadable, complete
 from .groups import groups_of
+from .identities import identity_in
 from .images import most_pixels, search_images, skipped, skipped_lines
 from .marks import read_marks
 from .masks import places_of_masks
@@ -110,8 +108,7 @@ class _SortedOut(NamedTuple):
 def _sorted_out(detector: VisionOpenCLIPPatchKNN, paths: Sequence[Path]) -> _SortedOut:
     bank, new, known = detector.memory_bank_, dict[str, Path](), 0
     for path in paths:
-        image = of_pixels(read_pixels(path))
-        within = identity_within(image, detector.roi_, detector.area_of(path))
+        within = identity_in(detector, path)
         if bank.number_of(within) is None:
             new.setdefault(within, path)
         else:

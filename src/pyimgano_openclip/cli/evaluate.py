@@ -15,10 +15,13 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Floats, Size
+from ..detector.base import OpenCLIPDetector
 from ..files.atomic import write_atomically
+from ..images.unreadable import UnreadableError, attempt
 from ..report.page import Evaluation
 from .answer import Answer
 from .detectors import saved_detector
+from .identities import identity_in, learnt_by
 from .images import most_pixels
 from .judging import map_of
 from .masks import folder_of_masks
@@ -59,8 +62,9 @@ def run(options: argparse.Namespace) -> Answer:
             elsewhere = {"model": None, "pretrained": None} if number else {}
             roi = options.roi if path in looking else None
             chosen = {**vars(options), "detector": path, "roi": roi, **elsewhere}
-            runs[title] = _scored(argparse.Namespace(**chosen), truth, out / title)
-            measured[title] = _measured(runs[title], truth)
+            detector = saved_detector(argparse.Namespace(**chosen))
+            runs[title] = _scored(detector, path, truth, out / title)
+            measured[title] = _measured(runs[title], truth) | _learnt_from(detector, truth)
         facts: dict[str, Any] = {
             "images": len(truth.images),
             "anomalous": int(truth.labels.sum()),
@@ -84,12 +88,9 @@ def _titles(saved: Sequence[Path]) -> list[str]:
     return [f"{number}-{stem}" for number, stem in enumerate(stems, start=1)]
 
 
-def _scored(options: argparse.Namespace, truth: Truth, out: Path) -> Run:
-    detector = saved_detector(options)
+def _scored(detector: OpenCLIPDetector, saved: Path, truth: Truth, out: Path) -> Run:
     detector.on_error = "nan"
-    return score_folder(
-        detector, truth.images, out, saved=options.detector, maps="none", overlays="none"
-    )
+    return score_folder(detector, truth.images, out, saved=saved, maps="none", overlays="none")
 
 
 def _measured(done: Run, truth: Truth) -> dict[str, Any]:
@@ -109,6 +110,18 @@ def _measured(done: Run, truth: Truth) -> dict[str, Any]:
 
     threshold = found["region_threshold"] = detector.region_threshold()
     return {**found, **pixel_measures(maps_at, [mask for _, mask, _ in kept], threshold)}
+
+
+def _learnt_from(detector: OpenCLIPDetector, truth: Truth) -> dict[str, Any]:
+    """How many of the images the detector has learnt from, if there are any."""
+    known, labels = learnt_by(detector), list[int]()
+    for image, label in zip(truth.images, truth.labels.tolist(), strict=True) if known else ():
+        found = attempt(partial(identity_in, detector), image.path)
+        if not isinstance(found, UnreadableError) and found in known:
+            labels.append(label)
+    if not labels:
+        return {}
+    return {"learnt_from": {"normal": labels.count(0), "anomalous": labels.count(1)}}
 
 
 def _written(
@@ -160,6 +173,8 @@ def _text(facts: Mapping[str, Any]) -> str:
         if "map_size" in measured and "pixel_auroc" not in measured:
             where = " inside of the roi" if "looked_at" in measured else ""
             lines.append(f"  pixel metrics need normal and anomalous pixels{where}")
+        if "learnt_from" in measured:
+            lines += _of_learnt(measured["learnt_from"], total - bad)
         if measured["unreadable"]:
             lines.append(f"  unreadable, counted as flagged: {listed(measured['unreadable'])}")
     looking = ["looked_at" in measured for measured in facts["detectors"].values()]
@@ -170,3 +185,16 @@ def _text(facts: Mapping[str, Any]) -> str:
     if "report" in facts:
         lines.append(f"\nreport: {facts['report']}")
     return "\n".join(lines)
+
+
+def _of_learnt(known: Mapping[str, int], normal: int) -> list[str]:
+    """What it means that images were learnt from."""
+    lines = []
+    if known["normal"]:
+        lines.append(
+            f"  {known['normal']} of the {counted(normal, 'normal image')} were learnt from: how "
+            "many of these are flagged follows from contamination; measure with others"
+        )
+    if known["anomalous"]:
+        lines.append(f"  learnt from as normal: {counted(known['anomalous'], 'anomalous image')}")
+    return lines

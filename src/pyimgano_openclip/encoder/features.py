@@ -41,7 +41,10 @@ def fuse_features(
 
 
 def tokens_by_kind(output: TowerOutput, neighbourhoods: Sequence[int]) -> dict[str | int, Tensor]:
-    """The tokens of a tower's output by kind; feature tokens are fused, and not projected yet."""
+    """The tokens of a tower's output by kind; feature tokens are fused, and not projected yet.
+
+    Beside aligned tokens they are on their grid: those of a CLIP ResNet are finer, and averaged.
+    """
     maps: dict[str | int, Tensor] = dict(output.windows.items())
     if output.aligned is not None:
         maps["aligned"] = output.aligned
@@ -49,7 +52,17 @@ def tokens_by_kind(output: TowerOutput, neighbourhoods: Sequence[int]) -> dict[s
         maps["features"] = output.final
     if output.features:
         maps["features"] = fuse_features(output.features, neighbourhoods, None)
+    if output.aligned is not None and "features" in maps:
+        maps["features"] = _on_grid(maps["features"], output.aligned.shape[1:3])
     return maps
+
+
+def _on_grid(tokens: Tensor, grid: Sequence[int]) -> Tensor:
+    """Tokens (B, rows, cols, C) averaged over the patches of another grid, of unit length."""
+    if tokens.shape[1:3] == tuple(grid):
+        return tokens
+    planes = F.adaptive_avg_pool2d(tokens.permute(0, 3, 1, 2), tuple(grid))
+    return F.normalize(planes.permute(0, 2, 3, 1), dim=-1)
 
 
 def projected(
