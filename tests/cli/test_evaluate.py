@@ -19,6 +19,7 @@ from pyimgano_openclip.samples import make_sample
 
 from helpers import runs
 from helpers.detectors import on_bundled
+from helpers.embedders import red_image
 
 SIZE = (96, 128)
 
@@ -290,5 +291,10 @@ def test_images_that_were_learnt_from_are_counted(tmp_path, capsys):
     assert main([*command, "--json"]) == 0
     (measured,) = json.loads(capsys.readouterr().out)["detectors"].values()
     assert measured["learnt_from"] == {"normal": 3, "anomalous": 0}
+    more = [red_image(48, 64, seed=seed) for seed in range(90, 93)]
+    others = on_bundled("patchknn").fit(more).save_checkpoint(tmp_path / "e.safetensors")
+    command[4:5] = [str(others), "--compare", str(file), "--out", str(tmp_path / "out")]
     assert main(command) == 0
-    assert "3 of the 4 normal images were learnt from" in capsys.readouterr().out
+    told = "3 of the 4 normal images: their false alarms follow from contamination; use others"
+    assert capsys.readouterr().out.count(f"  Learnt from: {told}\n") == 1
+    assert told in (tmp_path / "out/report.html").read_text("utf-8")

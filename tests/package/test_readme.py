@@ -51,6 +51,8 @@ def folder(tmp_path_factory):
     for seed in range(6):
         save(root / "normal" / f"{seed}.png", part(seed))
     (root / "good").symlink_to(root / "normal")
+    for seed in range(6, 9):
+        save(root / "held-out-good" / f"{seed}.png", part(seed))
     (root / "bad").symlink_to(root / "new")
     for number in (1, 2):
         damaged, _ = with_hole(part(20 + number))

@@ -130,6 +130,7 @@ def _written(
     """Write the numbers and the report, in which the truth is marked already."""
     content = json.dumps(measured, indent=2) + "\n"
     write_atomically(out / EVALUATION, content.encode())
+    normal = len(truth.labels) - int(truth.labels.sum())
     words = {
         image.name: ("normal", "anomalous")[label]
         for image, label in zip(truth.images, truth.labels, strict=True)
@@ -137,7 +138,10 @@ def _written(
     sections = [
         replace(
             section_of(title, done),
-            evaluation=Evaluation(_rows(measured[title]), measured[title]["curves"]),
+            evaluation=Evaluation(
+                _rows(measured[title]) | _of_learnt(measured[title], normal),
+                measured[title]["curves"],
+            ),
             truth=words,
         )
         for title, done in runs.items()
@@ -173,8 +177,7 @@ def _text(facts: Mapping[str, Any]) -> str:
         if "map_size" in measured and "pixel_auroc" not in measured:
             where = " inside of the roi" if "looked_at" in measured else ""
             lines.append(f"  pixel metrics need normal and anomalous pixels{where}")
-        if "learnt_from" in measured:
-            lines += _of_learnt(measured["learnt_from"], total - bad)
+        lines += [f"  {what}: {which}" for what, which in _of_learnt(measured, total - bad).items()]
         if measured["unreadable"]:
             lines.append(f"  unreadable, counted as flagged: {listed(measured['unreadable'])}")
     looking = ["looked_at" in measured for measured in facts["detectors"].values()]
@@ -187,14 +190,15 @@ def _text(facts: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _of_learnt(known: Mapping[str, int], normal: int) -> list[str]:
-    """What it means that images were learnt from."""
-    lines = []
+def _of_learnt(measured: Mapping[str, Any], normal: int) -> dict[str, str]:
+    """Which images were learnt from, and what that means, in words."""
+    known = measured.get("learnt_from", {"normal": 0, "anomalous": 0})
+    found = {}
     if known["normal"]:
-        lines.append(
-            f"  {known['normal']} of the {counted(normal, 'normal image')} were learnt from: how "
-            "many of these are flagged follows from contamination; measure with others"
+        found["Learnt from"] = (
+            f"{known['normal']} of the {counted(normal, 'normal image')}: their false alarms "
+            "follow from contamination; use others"
         )
     if known["anomalous"]:
-        lines.append(f"  learnt from as normal: {counted(known['anomalous'], 'anomalous image')}")
-    return lines
+        found["Learnt from as normal"] = counted(known["anomalous"], "anomalous image")
+    return found

@@ -17,15 +17,16 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         description="Score normal and anomalous images and print AUROC, average precision, the "
         "best F1, recall and false alarms at the detector's threshold with their 95 % intervals "
         "(Clopper-Pearson), and with masks AUPRO and the F1 of segmentation.",
-        epilog="example: pyimgano-openclip evaluate good/ bad/ --detector screw.safetensors",
+        epilog="example: pyimgano-openclip evaluate held-out-good/ bad/ "
+        "--detector screw.safetensors",
     )
     parser.add_argument(
         "images",
         nargs="*",
         type=Path,
         metavar="DIR",
-        help="a folder of normal and one of anomalous images, or one folder with test/good/, "
-        "test/DEFECT/ and ground_truth/DEFECT/ as in MVTec AD",
+        help="a folder of normal images that were not learnt from and one of anomalous images, or "
+        "one folder with test/good/, test/DEFECT/ and ground_truth/DEFECT/ as in MVTec AD",
     )
     parser.add_argument(
         "--detector", type=Path, required=True, metavar="FILE", help="file saved by 'fit'"
