@@ -1,6 +1,7 @@
 """The command `evaluate`."""
 
 import json
+import re
 import shutil
 from argparse import Namespace
 
@@ -146,9 +147,9 @@ def test_pixels_outside_of_the_roi_do_not_count_and_it_is_said_which(leather, tm
 
 def truth_of(tmp_path, mask):
     """The truth of a normal image and of an anomalous one of 20 x 30 with this mask."""
-    for kind in ("good", "bad"):
+    for grey, kind in enumerate(("good", "bad"), start=1):
         (tmp_path / kind).mkdir()
-        Image.fromarray(np.zeros((20, 30), np.uint8)).save(tmp_path / kind / f"{kind}.png")
+        Image.fromarray(np.full((20, 30), grey, np.uint8)).save(tmp_path / kind / f"{kind}.png")
     (tmp_path / "bad/masks").mkdir()  # it is no folder of images
     mask.save(tmp_path / "bad/masks/bad.png")
     places = [tmp_path / "good", tmp_path / "bad"]
@@ -193,6 +194,16 @@ def test_an_image_is_not_its_own_mask_and_an_empty_mask_is_told(tmp_path):
         images=[tmp_path / "good", tmp_path / "bad"], masks=tmp_path / "bad", from_report=None
     )
     with pytest.raises(ValueError, match="There is no mask of"):
+        read_truth(options)
+
+
+def test_a_copy_of_a_normal_image_is_not_taken_as_anomalous(tmp_path):
+    good, bad = runs.leather(tmp_path / "good", 2), tmp_path / "bad"
+    bad.mkdir()
+    shutil.copy(good / "001.png", bad / "copy.png")
+    options = Namespace(images=[good, bad], masks=None, from_report=None)
+    both = re.escape(f"Both normal and anomalous: {good / '001.png'} = {bad / 'copy.png'}.")
+    with pytest.raises(ValueError, match=both):
         read_truth(options)
 
 

@@ -12,7 +12,6 @@ from pyimgano_openclip.cli import main
 from pyimgano_openclip.cli.arguments.shared import roi
 
 from helpers.detectors import on_bundled, patchknn
-from helpers.embedders import red_image
 from helpers.runs import RecordingEmbedder, fitted_detector, leather, lines_of, scored
 
 ABOVE = np.arange(30)[:, None] < np.full((1, 45), 15)  # of parts of 30 x 45; defects are below
@@ -125,8 +124,7 @@ def test_masks_below_the_images_are_not_learnt_nor_scored(tmp_path, capsys):
     assert main([*fit, "--roi", str(masks), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert (facts["images"], facts["masks_skipped"]) == (4, [str(masks)])
-    bad = str(leather(tmp_path / "bad", 1))
-    Image.fromarray(red_image(48, 64, seed=9)).save(f"{bad}/000.png")
+    bad = str(leather(tmp_path / "bad", 1, first=50))
     by_file = ["--detector", str(saved), "--json"]  # which knows where the masks are
     for command, count in (
         (["score", str(images), "--out", str(tmp_path / "out")], 4),
@@ -163,7 +161,9 @@ def moved(tmp_path_factory):
 def test_masks_that_have_moved_are_asked_for_by_the_option(command, moved, tmp_path, capsys):
     images, saved, masks = moved
     saved = shutil.copy(saved, tmp_path)
-    places = [str(images), str(leather(tmp_path / "bad", 1))][: 2 if command == "evaluate" else 1]
+    places = [str(images), str(leather(tmp_path / "bad", 1, first=50))][
+        : 2 if command == "evaluate" else 1
+    ]
     arguments = [command, *places, "--detector", saved, "--json"]
     if command == "score":
         arguments += ["--out", str(tmp_path / "out")]
@@ -176,7 +176,13 @@ def test_masks_that_have_moved_are_asked_for_by_the_option(command, moved, tmp_p
 @pytest.mark.slow
 def test_a_detector_put_beside_is_told_of_masks_only_if_it_has_some(moved, tmp_path, capsys):
     images, saved, masks = moved
-    command = ["evaluate", str(images), str(leather(tmp_path / "bad", 1)), "--roi", str(masks)]
+    command = [
+        "evaluate",
+        str(images),
+        str(leather(tmp_path / "bad", 1, first=50)),
+        "--roi",
+        str(masks),
+    ]
     one = saved.with_name("one.safetensors")
     for pair in ((saved, saved), (saved, one), (one, saved)):
         first, second = map(str, pair)

@@ -54,12 +54,12 @@ def lines_of(out: Path) -> list[dict]:
     return [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
 
 
-def leather(folder: Path, count: int, size=(48, 64)) -> Path:
-    """A new folder with so many images."""
+def leather(folder: Path, count: int, size=(48, 64), first: int = 0) -> Path:
+    """A new folder with so many images, those of another ``first`` with other pixels."""
     folder.mkdir()
-    for seed in range(count):
-        image = red_image(*size, seed=seed)
-        Image.fromarray(image).save(folder / f"{seed:03}.png")
+    for number in range(count):
+        image = red_image(*size, seed=first + number)
+        Image.fromarray(image).save(folder / f"{number:03}.png")
     return folder
 
 

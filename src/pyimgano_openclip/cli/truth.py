@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from ..files.digest import digest_of_file
 from ..images.areas import Inside, have_same_proportions
 from ..images.formats import file_suffixes
 from ..images.reading import image_size, read_brightness
@@ -81,8 +82,7 @@ def _labelled(
         set(complete(search_images(places, masks=looked).images) if places else ())
         for places in (good, bad)
     )
-    if both := sorted(str(path) for path in normal & anomalous):
-        raise ValueError(f"Both normal and anomalous: {listed(both)}.")
+    _check_apart(normal, anomalous)
     images = search_images([*good, *bad], masks=looked).images
     labels = np.array([int(image.path in anomalous) for image in images])
     files: list[Path | None] = [None] * len(images)
@@ -96,6 +96,18 @@ def _labelled(
     read = [None if file is None else _read_mask(file, image.path) for file, image in each]
     empty = [file for file, mask in zip(files, read, strict=True) if file and not np.any(mask)]
     return Truth(images, labels, read, empty)
+
+
+def _check_apart(normal: Collection[Path], anomalous: Collection[Path]) -> None:
+    """Refuse an image that is given as normal and as anomalous, as one file or as equal ones."""
+    known = {digest_of_file(path) or path: path for path in normal}
+    both = [
+        str(path) if path in normal else f"{known[content]} = {path}"
+        for path in sorted(anomalous)
+        if (content := digest_of_file(path) or path) in known
+    ]
+    if both:
+        raise ValueError(f"Both normal and anomalous: {listed(both)}.")
 
 
 def _mask_of(image: Path, base: Path, masks: Path) -> Path:
