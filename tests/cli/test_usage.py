@@ -136,6 +136,17 @@ print("loaded:", *(name for name in heavy if name in sys.modules))"""
     assert run_python(code).stdout.endswith("loaded:\n")
 
 
+@pytest.mark.parametrize("command", ["add", "evaluate", "export"])
+def test_help_of_a_saved_detector_names_no_model_but_its_own(command, capsys):
+    with pytest.raises(SystemExit):
+        main([command, "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "ViT-B-16-plus-240" not in told
+    assert "laion400m_e31" not in told
+    assert "--model local-dir:DIR folder on this machine with the saved model" in told
+    assert "--pretrained FILE weights of the saved model on this machine" in told
+
+
 def test_help_shows_no_doubled_percent_sign(capsys):
     for command in ("demo", "fit", "score", "evaluate", "add", "threshold", "export", "towers"):
         with pytest.raises(SystemExit):

@@ -37,5 +37,5 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         help="the flagged images that were marked as normal in a report, from the file that it "
         "exports",
     )
-    share(parser, "model", "masks", "parts", "working", "reading")
+    share(parser, "weights", "masks", "parts", "working", "reading")
     parser.set_defaults(loads_model=True, again=AGAIN)

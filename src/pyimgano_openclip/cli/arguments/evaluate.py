@@ -54,5 +54,5 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         help="folder for evaluation.json, a report with curves, and scores (default: none of them)",
     )
     parser.add_argument("--ray", nargs="?", const="", help=argparse.SUPPRESS)  # to be refused
-    share(parser, "model", "masks", "working", "reading")
+    share(parser, "weights", "masks", "working", "reading")
     parser.set_defaults(loads_model=True, again=AGAIN)

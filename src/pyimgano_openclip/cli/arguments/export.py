@@ -35,6 +35,6 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         "the detector has learnt from are scored as if they were new",
     )
     overwriting(parser, "replace the file --to if there is one")
-    share(parser, "model", "reading")
+    share(parser, "weights", "reading")
     # The file computes so, too.
     parser.set_defaults(loads_model=True, device="cpu", precision="float32", batch_size=None)

@@ -96,6 +96,21 @@ def _model(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _weights(parser: argparse.ArgumentParser) -> None:
+    """Where the weights of a saved detector are; see :func:`~..usage.check_model_of_saved`."""
+    parser.add_argument(
+        "--model",
+        metavar="local-dir:DIR",
+        help="folder on this machine with the saved model, as 'download' writes it (default: as in "
+        "the file of the detector)",
+    )
+    parser.add_argument(
+        "--pretrained",
+        metavar="FILE",
+        help="weights of the saved model on this machine (default: as in the file of the detector)",
+    )
+
+
 def _resolution(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--smallest-defect",
@@ -193,6 +208,7 @@ def _settings(parser: argparse.ArgumentParser) -> None:
 
 _GROUPS = {
     "model": _model,
+    "weights": _weights,
     "words": _words,
     "resolution": _resolution,
     "roi": _roi,
