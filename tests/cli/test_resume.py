@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -122,23 +123,39 @@ def test_results_with_other_references_are_not_mixed(names, parts, tmp_path):
     assert scored(parts, tmp_path / "out", with_references()).tally.kept == 6
     Image.fromarray(red_image(30, 45, seed=5)).save(normal[0])
     os.utime(normal[0], ns=(before.st_atime_ns, before.st_mtime_ns))
-    with pytest.raises(ValueError, match="different: references"):
+    with pytest.raises(ValueError, match="different: --set references"):
         scored(parts, tmp_path / "out", with_references())
 
 
 def test_results_with_other_text_vectors_are_not_mixed(parts, tmp_path):
     scored(parts, tmp_path / "out", promptscore(embedder=RecordingEmbedder()))
     other = promptscore(embedder=RecordingEmbedder(), text_features_anomaly=[0, 0, 1.0])
-    with pytest.raises(ValueError, match="different: text_features_anomaly"):
+    with pytest.raises(ValueError, match="different: --set text_features_anomaly"):
         scored(parts, tmp_path / "out", other)
 
 
 def test_results_of_other_settings_are_not_mixed(parts, tmp_path):
     scored(parts, tmp_path / "out")
     other = patchknn(embedder=RecordingEmbedder(), n_neighbors=2).fit(red_images(5, 30, 45))
-    with pytest.raises(ValueError, match=r"different: n_neighbors.*--overwrite"):
+    with pytest.raises(ValueError, match=r"different: --set n_neighbors.*--overwrite"):
         scored(parts, tmp_path / "out", other)
     assert scored(parts, tmp_path / "out", other, overwrite=True).tally.scored == 6
+
+
+def test_what_differs_is_told_as_it_was_passed(tmp_path):
+    earlier = {"detector": "VisionOpenCLIPPromptScore", "class_name": "nut", "defects": ["cut"]}
+    earlier |= {"saved": "a", "weights": "b", "roi": None}
+    results = Results(tmp_path, earlier)
+    results.start(None)
+    results.close()
+    for changed, told in (
+        ({"class_name": "bolt", "defects": None}, "--class-name, --defects"),
+        ({"roi": "[0, 0, 8, 8]", "rotations": 8}, "--roi, --set rotations"),
+        ({"saved": "c", "rotations": 8}, "the file of --detector"),
+        ({"saved": "c", "detector": "VisionOpenCLIPPatchKNN"}, "--detector or --class-name"),
+    ):
+        with pytest.raises(ValueError, match=re.escape(f"(different: {told}). Choose another")):
+            Results(tmp_path, earlier | changed)
 
 
 def test_the_canvas_of_a_run_is_kept(tmp_path):

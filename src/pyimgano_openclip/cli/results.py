@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -50,6 +50,19 @@ COLUMNS = (
     "error",
 )
 REMEDY = "remove it and the results beside it, or replace them with --overwrite."
+# By what a user chooses a part of an identity; the rest is chosen by --set.
+PASSED = {
+    "class_name": "--class-name",
+    "defects": "--defects",
+    "detector": "--detector or --class-name",
+    "openclip_model_name": "--model",
+    "openclip_pretrained": "--pretrained",
+    "pool": "the images",
+    "roi": "--roi",
+    "saved": "the file of --detector",
+    "smallest_defect": "--smallest-defect",
+    "weights": "the weights of the model",
+}
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets evaluate
 
 # np.load parses a header as Python's text, which CPython 3.11 cannot do in several threads at once
@@ -245,8 +258,7 @@ class Results:
                     "each other, and since then some were added, deleted or changed, so that all "
                     f"scores change. {remedy}"
                 )
-            # Of another detector nearly everything differs.
-            names = "detector" if "detector" in changed else ", ".join(changed)
+            names = ", ".join(_as_passed(changed))
             raise ValueError(
                 f"{self.folder} holds results of other settings (different: {names}). {remedy}"
             )
@@ -261,6 +273,14 @@ class Results:
             remove(Places(self.folder, names).files_about(names))
         for name in (RUN, JOURNAL, TABLE, REPORT, PICTURE_SETTINGS):
             (self.folder / name).unlink(missing_ok=True)
+
+
+def _as_passed(changed: Sequence[str]) -> list[str]:
+    """What results depend on, as a user has passed it."""
+    for name in ("detector", "saved"):  # of another one nearly everything differs
+        if name in changed:
+            return [PASSED[name]]
+    return [PASSED.get(name, f"--set {name}") for name in changed]
 
 
 def _read_journal(journal: Path, *, strict: bool = True) -> Iterator[Record]:
