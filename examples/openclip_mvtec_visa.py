@@ -1,4 +1,4 @@
-"""Both detectors on MVTec AD or VisA, measured by pyimgano's own pipeline.
+"""Patch-kNN and prompts on MVTec AD or VisA, measured by pyimgano's own pipeline.
 
     python examples/openclip_mvtec_visa.py mvtec path/to/mvtec_ad \
         --tower ViT-B-16-plus-240 --pretrained laion400m_e31

@@ -18,7 +18,7 @@ TEMPLATE = """\
 
 A genuine but very small open_clip model ({parameters:.2f} million trained parameters), made for
 demonstration, tests and first steps without a network. `openclip_model_name="bundled"` selects it
-in both detectors. It knows generated images of a few dozen products and a vocabulary of {words}
+in all detectors. It knows generated images of a few dozen products and a vocabulary of {words}
 tokens. **It does not replace a pretrained CLIP**: for real inspection choose a real tower.
 
 ## Figures

@@ -9,6 +9,13 @@ from pyimgano_openclip.cli import main
 from helpers.runs import lines_of
 
 
+def test_its_help_says_which_detectors_it_runs(capsys):
+    with pytest.raises(SystemExit):
+        main(["demo", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    assert "two of the three detectors, patch-kNN and prompts" in told
+
+
 @pytest.mark.slow
 def test_the_demo_ends_with_the_path_of_a_report(tmp_path, capsys):
     assert main(["demo", "--out", str(tmp_path / "demo"), "--device", "cpu"]) == 0

@@ -27,7 +27,7 @@ DEFECTS = ("scratch", "hole", "stain", "cut", "crack", "contamination", "dent", 
 
 
 def run(options: argparse.Namespace) -> Answer:
-    """Fit and score both detectors on generated images."""
+    """Fit and score patch-kNN and prompts on generated images."""
     check_new(options.out, "--out", overwrite=options.overwrite)
     images = options.out / "images"
     normal, test = _photograph(images)

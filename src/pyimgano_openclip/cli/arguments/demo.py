@@ -13,9 +13,10 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
     parser = commands.add_parser(
         "demo",
         parents=[common],
-        help="run both detectors on generated images, offline",
-        description="Run both detectors with the bundled model on generated images of leather. "
-        "Needs no network, takes less than a minute, and prints the path of a report.",
+        help="run patch-kNN and prompts on generated images, offline",
+        description="Run two of the three detectors, patch-kNN and prompts, with the bundled "
+        "model on generated images of leather. Needs no network, takes less than a minute, and "
+        "prints the path of a report.",
     )
     parser.add_argument(
         "--out",
