@@ -23,7 +23,7 @@ from .detector.base import METADATA, TAGS
 from .detector.calibrated import CalibratedDetector
 from .detector.learnt import Calibration, Learnt, Lesson, Scores
 from .detector.promises import tell_few, upper_quantile
-from .detector.saving import PEAKS, saved_peaks
+from .detector.saving import BY_REFERENCES, PEAKS, THRESHOLDS, saved_peaks
 from .detector.spans import of_mode
 from .detector.thresholds import threshold_from
 from .encoder.settings import check_windows
@@ -57,7 +57,6 @@ if TYPE_CHECKING:
 
 __all__ = ["VisionOpenCLIPPromptScore", "prompt_patch_scores"]
 
-THRESHOLDS, BY_REFERENCES = "thresholds", "by_references"  # in a checkpoint's state
 NOT_SETTLED: Mapping[str, Any] = {
     "thresholds": None, "calibration": None, "peaks": None, "by_references": False,
 }  # fmt: skip

@@ -13,7 +13,9 @@ from ..checks import check_number
 from ..detector.learnt import Calibration
 from ..detector.promises import promise, tell_few, upper_quantile
 from ..detector.saving import (
+    BY_REFERENCES,
     THRESHOLD_CHOSEN,
+    THRESHOLDS,
     TRAINING_SCORES,
     saved_calibration,
     saved_method,
@@ -32,8 +34,6 @@ from .promised import as_chosen, promise_facts, tell_doubt
 
 Header = Mapping[str, Any]
 POOL = "VisionOpenCLIPMutual"
-# In the state of a detector by prompts: thresholds of images and of regions, and whose they are.
-THRESHOLDS, BY_REFERENCES = "thresholds", "by_references"
 
 
 def run(options: argparse.Namespace) -> Answer:

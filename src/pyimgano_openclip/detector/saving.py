@@ -55,6 +55,8 @@ THRESHOLD_CHOSEN = "threshold_chosen"
 POT = "peaks_over_threshold"  # the host's numbers for it; absent with quantiles
 CALIBRATION, PARTS = "calibration_scores", "calibration_parts"
 PEAKS = "calibration_peaks"  # the highest values of their maps, with prompts
+# In the state of prompts: thresholds of images and of regions, and whether references set them.
+THRESHOLDS, BY_REFERENCES = "thresholds", "by_references"
 
 
 class Restored(NamedTuple):
