@@ -15,13 +15,17 @@ from helpers.processes import run, run_python
 pytestmark = pytest.mark.slow
 
 # numpy, pillow and onnxruntime, with the folders of their libraries.
+WAYS = (
+    {"module": "pyimgano_openclip.runtime", "load": "OnnxDetector"},
+    {"module": "pyimgano_openclip", "load": "load_detector"},
+)
 ENOUGH = {"numpy", "numpy.libs", "PIL", "pillow.libs", "onnxruntime"}
 FOREIGN = ("torch", "open_clip", "timm", "pyimgano", "cv2", "scipy", "sklearn", "tqdm", "jinja2")
 
 SCORE = """
 import json, sys
-from pyimgano_openclip.runtime import OnnxDetector
-detector = OnnxDetector({file!r}, threads=1)
+from {module} import {load}
+detector = {load}({file!r}, threads=1)
 paths = {paths!r}
 told = {{
     "scores": detector.decision_function(paths).tolist(),
@@ -55,7 +59,7 @@ def test_a_fresh_environment_with_three_packages_scores_maps_and_explains(oblong
     environment = Environment(tmp_path, ENOUGH)
     environment.install(*tmp_path.glob("*.whl"))
     assert run_python("pass", "-W", "error", python=environment.python).stderr == ""
-    program = SCORE.format(file=str(oblong.path), paths=files, foreign=FOREIGN)
+    program = SCORE.format(file=str(oblong.path), paths=files, foreign=FOREIGN, **WAYS[1])
     told = told_by(program, python=environment.python)
     expected = oblong.detector.decision_function(files)
     np.testing.assert_allclose(told["scores"], expected, atol=1e-4)
@@ -66,8 +70,9 @@ def test_a_fresh_environment_with_three_packages_scores_maps_and_explains(oblong
     assert any(boxes)
 
 
-def test_nothing_foreign_is_imported_where_everything_is_installed(oblong, files):
-    program = SCORE.format(file=str(oblong.path), paths=files, foreign=FOREIGN)
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: way["load"])
+def test_nothing_foreign_is_imported_where_everything_is_installed(oblong, files, way):
+    program = SCORE.format(file=str(oblong.path), paths=files, foreign=FOREIGN, **way)
     assert told_by(program)["loaded"] == []
 
 

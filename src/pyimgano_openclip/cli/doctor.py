@@ -18,7 +18,8 @@ from ..encoder.text_cache import cache_directory
 from ..plugin import DETECTORS
 from ..version import __version__
 from .answer import Answer
-from .reporting import installed, versions
+from .messages import FULL_INSTALL, missing
+from .versions import installed, versions
 
 UNHEALTHY = 1  # exit code
 START_FILES = (3, 15)  # the first Python that reads .start files, and then no line of a .pth file
@@ -40,14 +41,19 @@ OPTIONAL = ("faiss-cpu", "faiss-gpu", "scikit-learn", "transformers", "onnxrunti
 def run(options: argparse.Namespace) -> Answer:  # noqa: ARG001 - all commands share one signature
     """Check everything that a detector needs on this machine."""
     problems: list[str] = []
+    absent = missing()
+    if absent:
+        problems.append(
+            f"{', '.join(absent)}: not installed; all but exported files {FULL_INSTALL}"
+        )
     facts: dict[str, dict[str, Any]] = {
-        "versions": {"pyimgano-openclip": __version__, **versions()},
+        "versions": {"pyimgano-openclip": __version__, **versions(), **dict.fromkeys(absent)},
         "optional": {name: installed(name) for name in OPTIONAL},
-        "computing": _computing(problems),
+        "computing": {} if "torch" in absent else _computing(problems),
         "bundled model": _bundled(problems),
         "caches": _caches(),
         "autoload": _autoload(),
-        "detectors": _detectors(problems),
+        "detectors": {} if "pyimgano" in absent else _detectors(problems),
     }
     _opencv(problems)
     text = [
@@ -91,11 +97,15 @@ def _bundled(problems: list[str]) -> dict[str, Any]:
 
 
 def _caches() -> dict[str, Any]:
-    from huggingface_hub.constants import HF_HUB_CACHE
-
+    try:
+        from huggingface_hub.constants import HF_HUB_CACHE
+    except ImportError:  # it comes with open_clip
+        hub = "huggingface_hub is not installed"
+    else:
+        hub = _size(Path(HF_HUB_CACHE))
     text = cache_directory()
     return {
-        "weights from the hub": _size(Path(HF_HUB_CACHE)),
+        "weights from the hub": hub,
         "weights from plain URLs": _size(Path("~/.cache/clip").expanduser()),
         "text vectors": "turned off" if text is None else _size(text),
         "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "not set"),

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-import platform
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import unquote
@@ -28,11 +26,11 @@ from .judging import Judge, map_of, training_scores
 from .messages import printable
 from .places import THUMBNAILS
 from .results import Record, Results
+from .versions import versions
 
 Box: TypeAlias = tuple[int, ...]
 Normal: TypeAlias = Mapping[str, Mapping[Box, bytes]]  # pictures by training image and box
 HEAT_SIDE = 112  # pixels, longer side; the browser interpolates
-PACKAGES = ("pyimgano", "open_clip_torch", "torch", "timm", "numpy", "opencv-python", "pillow")
 
 
 def build_section(
@@ -87,21 +85,6 @@ def write_report(
     date = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     page = render_report(title, sections, pictures, versions(), date)
     write_atomically(path, printable(page).encode())
-
-
-def versions() -> dict[str, str]:
-    """Names and versions of the installed software that affects scores."""
-    found = {"Python": platform.python_version(), "platform": platform.platform(terse=True)}
-    known = {package: installed(package) for package in PACKAGES}
-    return {**found, **{name: number for name, number in known.items() if number is not None}}
-
-
-def installed(package: str) -> str | None:
-    """Version of a package; None if it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _finding(
