@@ -15,10 +15,10 @@ from _pyimgano_openclip_autoload import activate
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .detector_file import load_detector
     from .encoder.embedder import OpenCLIPPatchEmbedder
     from .export.onnx_file import export_onnx
     from .images.reading import read_pixels
-    from .loading import load_detector
     from .maps.pictures import overlay
     from .maps.scores import anomaly_map
     from .mutual import VisionOpenCLIPMutual
@@ -47,7 +47,7 @@ _MODULE_OF = {
     "VisionOpenCLIPPromptScore": "promptscore",
     "anomaly_map": "maps.scores",
     "export_onnx": "export.onnx_file",
-    "load_detector": "loading",
+    "load_detector": "detector_file",
     "overlay": "maps.pictures",
     "prompt_patch_scores": "prompts.scorer",
     "read_pixels": "images.reading",

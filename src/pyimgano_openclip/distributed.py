@@ -32,9 +32,9 @@ from .detector.base import OpenCLIPDetector
 from .images.items import Item
 from .images.reading import picture_of
 from .images.unreadable import UnreadableError, attempt
+from .loading import load_saved
 from .maps.gaps import UnreadableImageWarning
 from .mutual import VisionOpenCLIPMutual
-from .saved import load_saved
 
 STORE = 2**30  # bytes of memory for images on their way, where Ray is started here
 BATCH = 64  # images sent to a worker at a time

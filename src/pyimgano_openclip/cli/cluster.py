@@ -45,7 +45,7 @@ class Cluster:
     Attributes:
         workers: Their number.
         gpus: GPUs of each.
-        settings: Arguments of :func:`~..saved.load_saved`.
+        settings: Arguments of :func:`~..loading.load_saved`.
         max_pixels: Largest image that is decoded; None for Pillow's limit.
     """
 
@@ -150,7 +150,7 @@ class ScoringWorker:
 
     Args:
         saved: The content of a checkpoint, or where Ray keeps it.
-        settings: Arguments of :func:`~..saved.load_saved`.
+        settings: Arguments of :func:`~..loading.load_saved`.
         max_pixels: Largest image that is decoded; None for Pillow's limit.
     """
 

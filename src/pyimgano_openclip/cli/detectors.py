@@ -12,10 +12,10 @@ from ..detector.base import OpenCLIPDetector
 from ..detector.calibrated import CalibratedDetector
 from ..encoder.names import brings_weights
 from ..files.checkpoint import plain
+from ..loading import load_saved, make_detector
 from ..mutual import VisionOpenCLIPMutual
 from ..patchknn import VisionOpenCLIPPatchKNN
 from ..promptscore import VisionOpenCLIPPromptScore
-from ..saved import load_saved, make_detector
 from .messages import UsageError
 from .usage import check_model_of_saved
 
