@@ -71,4 +71,4 @@ def test_results_of_an_older_revision_are_not_continued(hub, tmp_path, capsys):
     assert json.loads(capsys.readouterr().out)["kept"] == 1
     hub("b" * 40, 3.0)
     assert main(command) == 1
-    assert "different: weights" in capsys.readouterr().err
+    assert "different: the weights of the model)" in capsys.readouterr().err

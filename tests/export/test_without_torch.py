@@ -15,12 +15,12 @@ from helpers.processes import run, run_python
 pytestmark = pytest.mark.slow
 
 # numpy, pillow and onnxruntime, with the folders of their libraries.
+ENOUGH = {"numpy", "numpy.libs", "PIL", "pillow.libs", "onnxruntime"}
+FOREIGN = ("torch", "open_clip", "timm", "pyimgano", "cv2", "scipy", "sklearn", "tqdm", "jinja2")
 WAYS = (
     {"module": "pyimgano_openclip.runtime", "load": "OnnxDetector"},
     {"module": "pyimgano_openclip", "load": "load_detector"},
 )
-ENOUGH = {"numpy", "numpy.libs", "PIL", "pillow.libs", "onnxruntime"}
-FOREIGN = ("torch", "open_clip", "timm", "pyimgano", "cv2", "scipy", "sklearn", "tqdm", "jinja2")
 
 SCORE = """
 import json, sys

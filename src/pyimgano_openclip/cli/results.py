@@ -61,7 +61,7 @@ PASSED = {
     "roi": "--roi",
     "saved": "the file of --detector",
     "smallest_defect": "--smallest-defect",
-    "weights": "weights of the model",
+    "weights": "the weights of the model",
 }
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets evaluate
 
