@@ -40,6 +40,19 @@ def check_count(name: str, value: Any, *, least: int = 1, most: int | None = Non
         raise ValueError(f"{name}={value!r}; it must be a whole number {limit}.")
 
 
+def check_sides(name: str, value: Any, expected: str = "(height, width)") -> tuple[int, int]:
+    """Return a height and a width.
+
+    Raises:
+        ValueError: Unless the value is a tuple or list of two whole numbers from 1.
+    """
+    if not isinstance(value, (tuple, list)) or len(value) != 2:
+        raise ValueError(f"{name}={value!r}; it must be {expected}.")
+    for side in value:
+        check_count(name, side)
+    return int(value[0]), int(value[1])
+
+
 def check_seed(value: Any) -> None:
     """Raise a ValueError unless ``random_seed`` is a seed that torch and NumPy accept."""
     check_count("random_seed", value, least=0, most=MOST_SEED)

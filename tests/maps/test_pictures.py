@@ -36,7 +36,11 @@ def test_a_threshold_draws_a_line_around_what_is_above_it():
 
 @pytest.mark.parametrize(
     ("shape", "low", "high", "message"),
-    [((40, 61), 0, 1, "sizes differ"), ((40, 60), 1, 1, "must be below")],
+    [
+        ((40, 61), 0, 1, "sizes differ"),
+        ((40, 60), 1, 1, "must be below"),
+        ((40, 60), "0", 1, "low='0'; it must be a number"),
+    ],
 )
 def test_what_does_not_fit_together_is_refused(shape, low, high, message):
     with pytest.raises(ValueError, match=message):

@@ -65,3 +65,21 @@ def test_the_image_score_means_the_same_on_any_grid():
         patches[:2, :2] = 0.8
         assert image_score(patches, "topk_mean", None) == pytest.approx(0.8)
     assert image_score(np.float32([[0.5]]), "topk_mean", None) == 0.5
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"patch_scores": np.zeros(12)}, r"patch_scores has shape \(12,\); it must be \(rows, co"),
+        ({"patch_scores": np.zeros((0, 3))}, r"patch_scores has shape \(0, 3\)"),
+        ({"size": 200}, r"size=200; it must be \(height, width\)"),
+        ({"size": (200, 0)}, "size=0; it must be a whole number from 1"),
+        ({"size": (200, 30.5)}, "size=30.5; it must be a whole number"),
+        ({"smoothing": -0.5}, r"smoothing=-0.5; it must be a number in \[0, 100"),
+        ({"inside": np.ones((30, 200), bool)}, r"inside has shape \(30, 200\); .* \(200, 30\)"),
+    ],
+)
+def test_what_is_no_map_is_refused_by_name(given, told):
+    arguments = {"patch_scores": np.zeros((4, 3), np.float32), "size": (200, 30), **given}
+    with pytest.raises(ValueError, match=told):
+        anomaly_map(**arguments)

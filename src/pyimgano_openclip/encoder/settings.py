@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..arrays import Size
-from ..checks import as_list, check_choice, check_count, check_number, check_seed
+from ..checks import as_list, check_choice, check_count, check_number, check_seed, check_sides
 
 MOST_KINDS = 64  # maximum number of layers, neighbourhoods or windows
 MOST_STAGES = 1000
@@ -59,11 +59,7 @@ def check_image_size(size: object) -> int | Size | None:
         ValueError: If it is none of these.
     """
     if isinstance(size, (tuple, list)):  # JSON has only lists
-        if len(size) != 2:
-            raise ValueError(f"force_image_size={size!r}; it must be a side or (height, width).")
-        for side in size:
-            check_count("force_image_size", side)
-        return (size[0], size[1])
+        return check_sides("force_image_size", size, "a side or (height, width)")
     if size is not None:
         check_count("force_image_size", size)
     return size  # type: ignore[return-value]  # checked just now

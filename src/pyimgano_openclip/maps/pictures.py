@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..arrays import Floats
+from ..checks import check_number
 from ..images.items import Item, as_array
 from ..images.reading import read_pixels
 from .regions import hot_pixels
@@ -75,8 +77,8 @@ def overlay(
         RGB image of the same size.
 
     Raises:
-        ValueError: If the image cannot be read, image and map differ in size, or ``low`` is not
-            below ``high``.
+        ValueError: If the image cannot be read, image and map differ in size, a number is none, or
+            ``low`` is not below ``high``.
     """
     pixels, found = read_pixels(image), _as_map(anomaly_map)
     if found.shape != pixels.shape[:2]:
@@ -85,6 +87,9 @@ def overlay(
             f"{' x '.join(map(str, found.shape))} (height x width); sizes differ. "
             "Pass the map that get_anomaly_map() returns for this image."
         )
+    for name, value in {"threshold": threshold, "low": low, "high": high}.items():
+        if value is not None:
+            check_number(name, value, above=-math.inf, most=math.inf)
     low, high = _ends(threshold, low, high)
     return Image.fromarray(heated(pixels, found, threshold, low=low, high=high))
 

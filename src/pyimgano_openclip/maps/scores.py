@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 
 from ..arrays import Floats, Size
+from ..checks import check_number, check_sides
 from ..images.areas import Inside, resized
 from ..memory import out_of_memory_explained
 from .overview import with_overview
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 # Patches that the image score averages, whatever the grid; see tests/benchmarks/README.md. A share
 # would average ever more of them as the grid grows, and what is a defect or a speck would not.
 HOTTEST = 2
+MOST_SMOOTHING = 100.0  # patches; the Gaussian is computed with several samples for each
 FINE = 9  # pixels per patch of the map in which a peak is found, odd to hit its centre
 UNSEEN = -1.0  # in files, score of a patch that is not looked at
 
@@ -157,8 +159,17 @@ def anomaly_map(
     Returns:
         Map, shape (height, width), float32, within the range of the patch scores; higher is more
         anomalous.
+
+    Raises:
+        ValueError: If a shape or a number is none of these.
     """
     scores = np.asarray(patch_scores, dtype=np.float32)
+    size = check_sides("size", size)
+    if scores.ndim != 2 or not scores.size:
+        raise ValueError(f"patch_scores has shape {scores.shape}; it must be (rows, cols).")
+    if inside is not None and inside.shape != size:
+        raise ValueError(f"inside has shape {inside.shape}; it must be that of the map, {size}.")
+    check_number("smoothing", smoothing, above=0, most=MOST_SMOOTHING, itself=True)
     missing = np.isnan(scores)
     if missing.any() and not missing.all():
         found, seen = spread_known(scores, size, smoothing)
