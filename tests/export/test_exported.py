@@ -309,6 +309,17 @@ def test_what_is_assigned_holds_or_is_refused(oblong, tmp_path):
             setattr(exported, name, 4)
 
 
+def test_an_exported_detector_is_printed_with_its_class_model_canvas_and_threshold(oblong):
+    exported = OnnxDetector(oblong.path, threads=1)
+    height, width = exported.canvas_
+    assert width > height
+    exported.threshold_ = 0.125
+    assert repr(exported) == (
+        "<OnnxDetector(VisionOpenCLIPPatchKNN, bundled): images resized to "
+        f"{height} x {width} pixels, threshold 0.125>"
+    )
+
+
 def test_a_changed_threshold_is_a_label_that_differs(oblong):
     exported, images = OnnxDetector(oblong.path), new_images((90, 150), 4)
     exported.threshold_ = -1.0

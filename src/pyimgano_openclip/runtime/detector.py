@@ -229,3 +229,12 @@ class OnnxDetector:
     def _freeze(self, _items: Sequence[Item]) -> Scoring:
         order, on_error = self._channel_order, self._on_error
         return replace(self._scoring, channel_order=order, on_error=on_error)
+
+    def __repr__(self) -> str:
+        """Class and model of the exported detector, its canvas and the threshold, on one line."""
+        facts = self.facts
+        height, width = facts.canvas
+        return (
+            f"<OnnxDetector({facts.detector}, {facts.model_name}): images resized to {height} x "
+            f"{width} pixels, threshold {self._threshold:.4g}>"
+        )
