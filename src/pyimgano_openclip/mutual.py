@@ -82,6 +82,11 @@ class Pooled(Learnt):
             )
         return self.scorer
 
+    @property
+    def identities(self) -> frozenset[str]:
+        """Those of the images of the pool."""
+        return frozenset(self.scorer.pool.by_identity) if self.scorer else frozenset()
+
     @cached_property
     def sizes(self) -> frozenset[Size]:
         """(height, width) of the images of the pool; empty before there is one."""

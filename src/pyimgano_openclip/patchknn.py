@@ -73,6 +73,11 @@ class Enrolled(Learnt):
     unit: float = 1.0
 
     @property
+    def identities(self) -> frozenset[str]:
+        """Those of the images in the bank."""
+        return frozenset() if self.bank is None else self.bank.identities
+
+    @property
     def banks(self) -> list[MemoryBank]:
         """One for each scale."""
         return [bank for bank in (self.bank, self.overview) if bank is not None]

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from .arrays import Floats, Indices, Size
 from .bank.copies import tell_copies
+from .bank.origins import as_identities
 from .bank.relatives import told_groups
 from .bank.roll import Roll
 from .bank.whole import Whole
@@ -23,7 +24,7 @@ from .detector.base import METADATA, TAGS
 from .detector.calibrated import CalibratedDetector
 from .detector.learnt import Calibration, Learnt, Lesson, Scores
 from .detector.promises import tell_few, upper_quantile
-from .detector.saving import BY_REFERENCES, PEAKS, THRESHOLDS, saved_peaks
+from .detector.saving import BY_REFERENCES, FITTED_ON, PEAKS, THRESHOLDS, saved_peaks
 from .detector.spans import of_mode
 from .detector.thresholds import threshold_from
 from .encoder.settings import check_windows
@@ -75,6 +76,7 @@ class Taught(Learnt):
         by_references: Whether the thresholds, ``calibration`` and ``peaks`` are of the references.
         peaks: The highest map value of each image that ``calibration`` has a score of; None if
             there are no thresholds, and from a file that does not tell them.
+        fitted_on: What tells the images of ``fit`` from others, as far as known.
     """
 
     texts: Mapping[Hashable, TextVectors] = field(default_factory=dict)
@@ -82,6 +84,12 @@ class Taught(Learnt):
     thresholds: Thresholds | None = None
     by_references: bool = False
     peaks: Scores | None = None
+    fitted_on: frozenset[str] = frozenset()
+
+    @property
+    def identities(self) -> frozenset[str]:
+        """Those of the images of ``fit`` and of the references."""
+        return self.fitted_on | (self.references.identities if self.references else frozenset())
 
     @cached_property
     def sizes(self) -> frozenset[Size]:
@@ -101,7 +109,9 @@ class Taught(Learnt):
             **named,
             **peaks,
         }
-        facts = {} if self.thresholds is None else {THRESHOLDS: self.thresholds._asdict()}
+        facts: dict[str, Any] = {}
+        if self.thresholds is not None:
+            facts = {THRESHOLDS: self.thresholds._asdict(), FITTED_ON: sorted(self.fitted_on)}
         if self.references is None:
             return arrays, facts
         rows, more = self.references.stored()
@@ -393,7 +403,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             lesson = self._learn_references(items, canvas, "references")
             learnt, known = cast(Taught, lesson.learnt), cast(Calibration, lesson.calibration)
             if before.thresholds is not None:
-                kept = {name: getattr(before, name) for name in NOT_SETTLED}
+                kept = {name: getattr(before, name) for name in (*NOT_SETTLED, "fitted_on")}
                 self._learnt = replace(learnt, **kept)
             elif len(known.scores) == 1:
                 self._learnt = replace(learnt, **NOT_SETTLED)
@@ -567,7 +577,8 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         relatives.tell(compared=False)
         copies = relatives.copies(roll.sketches, roll.grids)
         whole = Whole.of(roll.portraits, relatives.left_out(copies, roll.sketches))
-        learnt = replace(learnt, canvas=canvas, references=kept, whole=whole)
+        seen = frozenset(roll.identities)
+        learnt = replace(learnt, canvas=canvas, references=kept, whole=whole, fitted_on=seen)
         return self._lesson(
             learnt, scored, roll.given, roll.distinct(copies), relatives.parts(len(scored))
         )
@@ -595,7 +606,9 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             for number, scores in enumerate(by_text)
         ]
         whole = Whole.of(roll.portraits, references.near)
-        learnt = replace(learnt, canvas=canvas, references=references, whole=whole)
+        learnt = replace(
+            learnt, canvas=canvas, references=references, whole=whole, fitted_on=frozenset()
+        )
         return self._lesson(learnt, scored, roll.given, references.apart, parts)
 
     def _gather(
@@ -680,13 +693,14 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             self._expect_text(checkpoint, text)
         facts = dict(checkpoint.header["state"])
         saved, by_references = facts.pop(THRESHOLDS, None), facts.pop(BY_REFERENCES, False)
+        fitted_on = as_identities(facts.pop(FITTED_ON, None))
         thresholds = None if saved is None else Thresholds(**saved)
         for threshold in thresholds or ():
             check_number("thresholds", threshold, above=-math.inf, most=sys.float_info.max)
         references = self._recipe.references.restored(checkpoint) if facts else None
         texts, peaks = {self._text_key: text}, saved_peaks(checkpoint)
         by_references = by_references is True and peaks is not None
-        return Taught(canvas, texts, references, thresholds, by_references, peaks)
+        return Taught(canvas, texts, references, thresholds, by_references, peaks, fitted_on)
 
     def _expect_text(self, checkpoint: Checkpoint, saved: TextVectors) -> None:
         """Raise an error unless the saved text vectors are this detector's own."""

@@ -12,6 +12,7 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from pyimgano_openclip import load_detector
 from pyimgano_openclip.cli import main
+from pyimgano_openclip.cli.identities import identity_in
 from pyimgano_openclip.cli.measures import Share, image_measures, pixel_measures
 from pyimgano_openclip.cli.truth import read_truth
 from pyimgano_openclip.maps.regions import hot_pixels
@@ -289,6 +290,34 @@ def test_a_map_that_is_its_mask_is_perfect_whatever_sizes_the_images_have():
     assert found["pixel_auroc"] > 0.999
     assert found["aupro_0.3"] > 0.99
     assert found["segmentation_f1"] > 0.97
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"),
+    [
+        ("promptscore", {}),
+        ("promptscore", {"use_as_references": True}),
+        ("mutual", {}),
+    ],
+)
+def test_what_a_detector_learnt_from_is_known_from_its_file(kind, more, tmp_path):
+    folder = runs.leather(tmp_path / "good", 6)
+    paths = sorted(folder.iterdir())
+    learnt = on_bundled(kind).fit(paths[:5], **more)
+    detector = load_detector(learnt.save_checkpoint(tmp_path / "d.safetensors"))
+    known = [identity_in(detector, path) in detector.identities_ for path in paths]
+    assert known == [True] * 5 + [False]
+
+
+@pytest.mark.parametrize("recipe", [None, "winclip"])
+def test_references_and_images_of_fit_are_known_from_a_file(recipe, tmp_path):
+    paths = sorted(runs.leather(tmp_path / "good", 8).iterdir())
+    learnt = on_bundled("promptscore", recipe=recipe, references=paths[:2]).fit(paths[2:5])
+    assert len(learnt.identities_) == 5
+    learnt.fit(paths[3:7])
+    detector = load_detector(learnt.save_checkpoint(tmp_path / "d.safetensors"))
+    known = [identity_in(detector, path) in detector.identities_ for path in paths]
+    assert known == [True, True, False, True, True, True, True, False]
 
 
 def test_images_that_were_learnt_from_are_counted(tmp_path, capsys):

@@ -237,6 +237,11 @@ class MemoryBank:
         rows[blank, : len(zeros)] = zeros
         return similarity, rows
 
+    @property
+    def identities(self) -> frozenset[str]:
+        """What tells the images from others, as far as known."""
+        return frozenset(self._numbers)
+
     def number_of(self, identity: str | None) -> int | None:
         """Index of the image of this identity; None if there is none."""
         return None if identity is None else self._numbers.get(identity)

@@ -62,6 +62,19 @@ def stored_image(values: Any) -> StoredImage:
     return StoredImage((rows, cols), (height, width), path, identity)
 
 
+def as_identities(saved: Any) -> frozenset[str]:
+    """Restore identities of images from JSON values; none if they were not saved.
+
+    Raises:
+        ValueError: If they are no list of texts.
+    """
+    if saved is None:
+        return frozenset()
+    if not isinstance(saved, list) or not all(isinstance(text, str) for text in saved):
+        raise ValueError("the identities of images are no list of texts")
+    return frozenset(saved)
+
+
 def in_order(
     origins: Origins, images: Sequence[StoredImage], *, whole: bool, partly: bool = False
 ) -> bool:

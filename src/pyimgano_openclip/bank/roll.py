@@ -27,6 +27,7 @@ class Roll:
         given: Index of the image that each item is; copies share one.
         tells_copies: Whether sketches are of feature tokens, which tell near copies. Tokens that
             are compared with texts, or a custom embedder's, may be alike in different images.
+        identities: What tells the images from others, as far as known.
     """
 
     with_features: bool = True
@@ -35,6 +36,7 @@ class Roll:
     grids: list[Size] = field(default_factory=list)
     given: list[int] = field(default_factory=list)
     tells_copies: bool = True
+    identities: set[str] = field(default_factory=set)
     _numbers: dict[str, int] = field(default_factory=dict)
 
     def add(self, patches: PatchTokens) -> bool:
@@ -44,6 +46,8 @@ class Roll:
         self.given.append(number)
         if number < len(self.grids):
             return False
+        if patches.identity is not None:
+            self.identities.add(patches.identity)
         rows, cols = patches.grid
         self.tells_copies &= patches.features is not None
         scored = patches if self.with_features else replace(patches, features=None)

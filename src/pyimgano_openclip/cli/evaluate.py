@@ -21,7 +21,7 @@ from ..images.unreadable import UnreadableError, attempt
 from ..report.page import Evaluation
 from .answer import Answer
 from .detectors import saved_detector
-from .identities import identity_in, learnt_by
+from .identities import identity_in
 from .images import most_pixels
 from .judging import map_of
 from .masks import folder_of_masks
@@ -114,7 +114,7 @@ def _measured(done: Run, truth: Truth) -> dict[str, Any]:
 
 def _learnt_from(detector: OpenCLIPDetector, truth: Truth) -> dict[str, Any]:
     """How many of the images the detector has learnt from, if there are any."""
-    known, labels = learnt_by(detector), list[int]()
+    known, labels = detector.identities_, list[int]()
     for image, label in zip(truth.images, truth.labels.tolist(), strict=True) if known else ():
         found = attempt(partial(identity_in, detector), image.path)
         if not isinstance(found, UnreadableError) and found in known:

@@ -1,4 +1,4 @@
-"""Tells which image files a detector has learnt from."""
+"""Tells whether a detector has learnt from an image file."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from ..detector.base import OpenCLIPDetector
 from ..images.identity import of_pixels
 from ..images.reading import read_pixels
 from ..images.roi import identity_within
-from ..mutual import VisionOpenCLIPMutual
-from ..patchknn import VisionOpenCLIPPatchKNN
 
 
 def identity_in(detector: OpenCLIPDetector, path: Path) -> str:
@@ -20,12 +18,3 @@ def identity_in(detector: OpenCLIPDetector, path: Path) -> str:
     """
     image = of_pixels(read_pixels(path))
     return identity_within(image, detector.roi_, detector.area_of(path))
-
-
-def learnt_by(detector: OpenCLIPDetector) -> set[str | None]:
-    """The identities of the images that a detector has learnt from; prompts keep none."""
-    if isinstance(detector, VisionOpenCLIPMutual):
-        return {image.identity for image in detector.pool_.images}
-    if isinstance(detector, VisionOpenCLIPPatchKNN):
-        return {image.identity for image in detector.memory_bank_.images}
-    return set()

@@ -572,6 +572,14 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
         """Where to look, as it was read from ``roi``; None for everywhere."""
         return self._roi
 
+    @property
+    def identities_(self) -> frozenset[str]:
+        """What tells images that were learnt from others; see :mod:`~.images.identity`.
+
+        Empty before there are any, and with a custom embedder that sees no files or arrays.
+        """
+        return self._learnt.identities
+
     def area_of(self, image: Item) -> Area | None:
         """Where in an image to look, by ``roi``; None for everywhere.
 

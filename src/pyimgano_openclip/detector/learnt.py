@@ -63,6 +63,11 @@ class Learnt:
         """(height, width) of the training images; empty if there are none, or they are unknown."""
         return frozenset(one.size for one in self.whole.portraits) if self.whole else frozenset()
 
+    @property
+    def identities(self) -> frozenset[str]:
+        """What tells the images that were learnt from others, as far as known."""
+        return frozenset()
+
     def stored(self) -> tuple[Arrays, dict[str, Any]]:
         """What a checkpoint keeps of it, as arrays and as JSON values."""
         return {}, {}

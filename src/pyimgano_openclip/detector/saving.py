@@ -57,6 +57,7 @@ CALIBRATION, PARTS = "calibration_scores", "calibration_parts"
 PEAKS = "calibration_peaks"  # the highest values of their maps, with prompts
 # In the state of prompts: thresholds of images and of regions, and whether references set them.
 THRESHOLDS, BY_REFERENCES = "thresholds", "by_references"
+FITTED_ON = "fitted_on"  # what tells the images of fit from others
 
 
 class Restored(NamedTuple):

@@ -76,6 +76,11 @@ class References:
         return arrays, {**facts, "groups": self.groups}
 
     @property
+    def identities(self) -> frozenset[str]:
+        """What tells the references from other images, as far as known."""
+        return self.bank.identities
+
+    @property
     def apart(self) -> Indices:
         """Indices of references that are no near copies of each other."""
         return distinct(self.copies)

@@ -23,6 +23,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ..arrays import Floats, Indices
+from ..bank.origins import as_identities
 from ..bank.relatives import Relatives, as_groups
 from ..bank.search import distance_within
 from ..encoder.tokens import PatchTokens
@@ -104,16 +105,22 @@ class Associations:
             whose length may differ.
         groups: The group of each reference, if they were told or found; those of
             one are not compared.
+        identities: What tells the references from other images, as far as known.
     """
 
     scales: Mapping[int, Floats]
     groups: tuple[str, ...] | None = None
+    identities: frozenset[str] = frozenset()
 
     @classmethod
     def of_images(cls, images: Iterable[PatchTokens]) -> Associations:
         """The references among these images."""
-        found = [_scales_of(patches) for patches in images]
-        return cls({side: np.stack([scales[side] for scales in found]) for side in found[0]})
+        found, known = list[Mapping[int, Floats]](), set[str]()
+        for patches in images:
+            found.append(_scales_of(patches))
+            known.update(filter(None, [patches.identity]))
+        scales = {side: np.stack([one[side] for one in found]) for side in found[0]}
+        return cls(scales, identities=frozenset(known))
 
     @classmethod
     def restored(cls, checkpoint: Checkpoint) -> Associations:
@@ -127,8 +134,9 @@ class Associations:
         }
         if len({len(tokens) for tokens in scales.values()}) > 1:
             raise ValueError("the references differ in number between scales")
-        groups = as_groups(checkpoint.header["state"].get("groups"), len(scales[1]))
-        return cls(scales, groups)
+        facts = checkpoint.header["state"]
+        groups = as_groups(facts.get("groups"), len(scales[1]))
+        return cls(scales, groups, as_identities(facts.get("references_seen")))
 
     def grouped(self, groups: tuple[str, ...] | None) -> Associations:
         """The same with the group of each reference."""
@@ -137,7 +145,8 @@ class Associations:
     def stored(self) -> tuple[Arrays, dict[str, Any]]:
         """What a checkpoint keeps of them."""
         arrays = {_name(side): tokens for side, tokens in self.scales.items()}
-        return arrays, {"references": len(self.scales[1]), "groups": self.groups}
+        facts = {"references": len(self.scales[1]), "groups": self.groups}
+        return arrays, {**facts, "references_seen": sorted(self.identities)}
 
     @property
     def apart(self) -> Indices:
