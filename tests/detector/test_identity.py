@@ -197,17 +197,26 @@ def test_near_copies_do_not_lower_the_threshold(again, settings, family):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["patchknn", "mutual"])
-def test_frames_of_one_image_promise_as_little_as_one(kind):
+@pytest.mark.parametrize("changed", ["a pixel", "noise"])
+@pytest.mark.parametrize("kind", ["patchknn", "promptscore", "mutual"])
+def test_frames_of_one_image_promise_as_little_as_one(kind, changed, tmp_path):
     pytest.importorskip("open_clip")
     frame = make_sample("leather", seed=0, size=(160, 240)).image
-    frames = [frame.copy() for _ in range(12)]
-    for number, changed in enumerate(frames):
-        changed[number, number] ^= 1
-    if kind == "mutual":
-        assert len(distinct(on_bundled(kind).fit(frames).pool_.near)) == 1
-        return
-    assert on_bundled(kind).fit(frames).promise().count == 1
+    noise, frames = np.random.default_rng(0), []
+    for number in range(12):
+        if changed == "noise":
+            noisy = frame + noise.normal(0, 3, frame.shape)
+            frames.append(np.clip(noisy, 0, 255).round().astype(np.uint8))
+        else:
+            frames.append(frame.copy())
+            frames[-1][number, number] ^= 1
+    detector = on_bundled(kind).fit(frames)
+    loaded = load_detector(detector.save_checkpoint(tmp_path / "d.safetensors"))
+    for one in (detector, loaded):
+        if kind == "mutual":
+            assert len(distinct(one.pool_.near)) == 1
+        else:
+            assert one.promise().count == 1
 
 
 @pytest.mark.filterwarnings("ignore::pyimgano_openclip.bank.copies.CopiesWarning")

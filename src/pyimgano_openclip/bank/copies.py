@@ -1,8 +1,10 @@
 """Tells near copies among images: bursts, frames of a video, the same photograph saved again.
 
 A score that leaves out one image but not its near copies is too low. So each image has a sketch of
-its token map. Two images are near copies if their tokens, place by place, are much closer than
-those of most pairs of images, or than those of different places in one image.
+its token map and of its relief. Two images are near copies if their tokens, place by place, are
+much closer than those of most pairs of images, or than those of different places in one image; or
+if their reliefs differ by no more than the noise of a camera, whatever their tokens, which on even
+surfaces differ as much between frames as between places.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats, Indices, Size
+from ..encoder.tokens import PatchTokens
 from ..images.items import Item, describe
 from ..images.notices import callers_level
 
@@ -27,6 +30,14 @@ LENGTH = 256  # of a sketch; squared distances between sketches are right to abo
 # monocrystalline cells. So likely copies are left out only where images are dependent in other
 # ways, or all are copies of one.
 SURELY, LIKELY = (0.03, 0.12), (0.06, 0.25)
+# Difference of reliefs in grey levels, and correlation. With the bundled tower frames with noise of
+# 2 and 5 grey levels differed by 0.2 and 0.4, as a JPEG of quality 75 by 0.2 to 0.35, and correlated
+# by 0.93 or more; of different images the closest differed by 0.78 (solar cells) and 1.0
+# (`python tests/benchmarks/copies.py`). Towers that see more pixels are surer.
+STILL, CORRELATED = 0.55, 0.8
+SMALLEST = 1e-9  # of products of lengths, below all of reliefs that are known
+RELIEF = 128  # numbers of the sketch of a relief
+WIDEST = 100.0  # far above any number in a sketch
 COMPARED = 500  # images, from whose pairs the median is taken
 BLOCK = 512  # images compared at once
 AT_ONCE = 256 * LENGTH  # numbers of a token map
@@ -37,18 +48,31 @@ class CopiesWarning(RuntimeWarning):
     """Some images to learn from are copies of others; each is learnt once."""
 
 
-def sketch(tokens: Floats, places: Indices | None = None, patches: int = 0) -> Floats:
-    """A short vector of a token map, of which distances tell near copies (Charikar et al., 2002).
+def sketch_of(patches: PatchTokens) -> Floats:
+    """The :func:`sketch` of an image, by the tokens that compare images with images."""
+    rows, cols = patches.grid
+    return sketch(patches.flat, patches.places, rows * cols, patches.relief)
+
+
+def sketch(
+    tokens: Floats,
+    places: Indices | None = None,
+    patches: int = 0,
+    relief: Floats | None = None,
+) -> Floats:
+    """A short vector of an image, of which distances tell near copies (Charikar et al., 2002).
 
     Args:
         tokens: Unit-length tokens in the order of the grid, shape (P, D).
         places: Indices in the grid of the patches that they are of; None for 0 to P - 1.
         patches: Number of patches of the grid, if they are not of all.
+        relief: The relief of the image, if it is known; see :func:`~..images.relief.relief_of`.
 
     Returns:
-        Shape (257,), float32: 256 numbers, of which the squared distance to those of another image
-        is about the mean cosine distance of the tokens at equal places; and the mean cosine
-        distance of the tokens at all pairs of places in the image.
+        Shape (385,), float32: 256 numbers, of which the squared distance to those of another image
+        is about the mean cosine distance of the tokens at equal places; the mean cosine distance of
+        the tokens at all pairs of places in the image; and 128 numbers, of which the squared
+        distance is about the mean square of the difference of reliefs, 0 if that is not known.
     """
     every = tokens
     if places is not None:
@@ -56,7 +80,29 @@ def sketch(tokens: Floats, places: Indices | None = None, patches: int = 0) -> F
         every[places] = tokens
     sums = signed_sums(every.reshape(-1))
     spread = 1 - np.square(tokens.mean(axis=0, dtype=np.float64)).sum()
-    return np.append(sums / (2 * len(tokens)) ** 0.5, spread).astype(np.float32)
+    surface = np.zeros(RELIEF) if relief is None else signed_sums(relief.ravel(), RELIEF)
+    every = np.concatenate([sums / (2 * len(tokens)) ** 0.5, [spread], surface])
+    return every.astype(np.float32)
+
+
+def stored_sketches(sketches: Sequence[Floats] | Floats) -> Floats:
+    """The sketches as a file keeps them, without reliefs if none is known."""
+    every = np.array(sketches)
+    return every if every[:, LENGTH + 1 :].any() else every[:, : LENGTH + 1]
+
+
+def restored_sketches(saved: Floats, count: int) -> Floats:
+    """The sketches of so many images in a file; earlier versions knew no relief.
+
+    Raises:
+        ValueError: If there is not one for each, or one that no image has.
+    """
+    width = saved.shape[1]
+    if width not in (LENGTH + 1, LENGTH + 1 + RELIEF) or len(saved) != count:
+        raise ValueError(f"there are sketches of shape {saved.shape} of {count} images")
+    if np.abs(saved).max(initial=0) > WIDEST:
+        raise ValueError("a sketch has a number that no image has")
+    return np.pad(saved, ((0, 0), (0, LENGTH + 1 + RELIEF - width)))
 
 
 def signed_sums(values: Floats, length: int = LENGTH) -> npt.NDArray[np.float64]:
@@ -81,7 +127,7 @@ def near_copies(
     """For each image, the images that have to be left out together with it, itself included.
 
     Args:
-        sketches: Shape (N, 257).
+        sketches: Shape (N, 385).
         grids: (rows, cols) of each image's patches; only equal ones can be compared.
         within: Shares of distances below which they are copies, ``SURELY`` or ``LIKELY``.
     """
@@ -110,9 +156,9 @@ def copies_among(
     """Of known images, the near copies of one that is not among them.
 
     Args:
-        sketch: Of that image, shape (257,).
+        sketch: Of that image, shape (385,).
         grid: (rows, cols) of its patches.
-        sketches: Of the known images, shape (N, 257).
+        sketches: Of the known images, shape (N, 385).
         grids: (rows, cols) of the patches of each of these.
         within: As for :func:`near_copies`.
         usual: The :func:`usual_distance` of the known images.
@@ -172,7 +218,18 @@ def _close(
     inside = np.minimum(some[:, None, LENGTH], others[:, LENGTH])
     apart = distances(some[:, :LENGTH], others[:, :LENGTH])
     close: npt.NDArray[np.bool_] = apart < np.maximum(within[0] * inside, within[1] * usual)
-    return close
+    return close | _still(some[:, LENGTH + 1 :], others[:, LENGTH + 1 :])
+
+
+def _still(some: Floats, others: Floats) -> npt.NDArray[np.bool_]:
+    """Whether reliefs, by their sketches, differ by noise and by how bright the light is."""
+    a, b = some.astype(np.float64), others.astype(np.float64)
+    most = np.einsum("nd,nd->n", a, a)[:, None], np.einsum("nd,nd->n", b, b)
+    product = a @ b.T
+    alike = product / np.maximum(np.sqrt(most[0] * most[1]), SMALLEST)
+    apart = (1 - alike**2) * np.minimum(*most)
+    still: npt.NDArray[np.bool_] = (alike > CORRELATED) & (apart < STILL**2)
+    return still
 
 
 def usual_distance(sketches: Floats) -> float:

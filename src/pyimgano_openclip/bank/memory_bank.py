@@ -19,7 +19,7 @@ from ..files.checkpoint import Checkpoint, CheckpointError
 from ..files.tensor_file import Arrays
 from ..memory import out_of_memory_explained
 from .blocks import Found
-from .copies import LENGTH, sketch
+from .copies import restored_sketches, sketch, stored_sketches
 from .coreset import BLOCK, k_center, project
 from .origins import Origin, Origins, StoredImage, in_order, stored_image
 from .search import Search, build_search
@@ -125,7 +125,12 @@ class MemoryBank:
         self._move(rows, tokens.shape[1])
 
     def add(
-        self, image: StoredImage, tokens: Floats, view: int = 0, patches: Indices | None = None
+        self,
+        image: StoredImage,
+        tokens: Floats,
+        view: int = 0,
+        patches: Indices | None = None,
+        relief: Floats | None = None,
     ) -> None:
         """Add the tokens of an image, or of a copy of the last image, turned or moved.
 
@@ -134,6 +139,7 @@ class MemoryBank:
             tokens: Unit-length tokens, shape (P, D), float32.
             view: 0 for a new image, otherwise the index of the copy of the last one.
             patches: Indices of the patches in the grid, shape (P,); None for 0 to P - 1.
+            relief: Of a new image, to tell its near copies; see :mod:`~.copies`.
 
         Raises:
             ValueError: If D differs from that of the bank.
@@ -143,7 +149,8 @@ class MemoryBank:
             if image.identity is not None:
                 self._numbers[image.identity] = len(self.images)
             self.images.append(image)
-            self.sketches.append(sketch(tokens, patches, image.grid[0] * image.grid[1]))
+            rows, cols = image.grid
+            self.sketches.append(sketch(tokens, patches, rows * cols, relief))
         origins = np.empty((len(tokens), 3), dtype=np.int32)
         origins[:, 0], origins[:, 1] = len(self.images) - 1, view
         origins[:, 2] = np.arange(len(tokens)) if patches is None else patches
@@ -268,7 +275,7 @@ class MemoryBank:
         """The complete state, as arrays and as JSON values."""
         arrays = {"rows": self.tokens, "origins": self.origins, "reach": self._reach[: self._n]}
         if len(self.sketches) == len(self.images):
-            arrays["sketches"] = np.array(self.sketches)
+            arrays["sketches"] = stored_sketches(self.sketches)
         images = [(*image.grid, *image.size, image.path, image.identity) for image in self.images]
         return arrays, {"images": images, "seen": self.seen, "spread": self.spread}
 
@@ -356,10 +363,7 @@ def _sketches(checkpoint: Checkpoint, count: int) -> list[Floats]:
     """Those in a checkpoint; version 0.1.0 wrote none."""
     if "sketches" not in checkpoint.arrays:
         return []
-    found = checkpoint.numbers("sketches", 2, "float32")
-    if found.shape != (count, LENGTH + 1) or np.abs(found).max() > WIDEST:
-        raise CheckpointError(f"{checkpoint.path} is damaged: it has not one sketch per image.")
-    return list(found)
+    return list(restored_sketches(checkpoint.numbers("sketches", 2, "float32"), count))
 
 
 def mean_distance(similarity: Floats) -> Floats:

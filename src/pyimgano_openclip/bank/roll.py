@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arrays import Floats, Indices, Size
 from ..encoder.tokens import PatchTokens
-from .copies import distinct, sketch
+from .copies import distinct, sketch_of
 from .relatives import Relatives
 from .whole import Portrait, portrait
 
@@ -48,11 +48,10 @@ class Roll:
             return False
         if patches.identity is not None:
             self.identities.add(patches.identity)
-        rows, cols = patches.grid
         self.tells_copies &= patches.features is not None
         scored = patches if self.with_features else replace(patches, features=None)
         self.portraits.append(portrait(scored))
-        self.sketches.append(sketch(patches.flat, patches.places, rows * cols))
+        self.sketches.append(sketch_of(patches))
         self.grids.append(patches.grid)
         return True
 

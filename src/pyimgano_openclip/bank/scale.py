@@ -48,7 +48,7 @@ class Scale:
         self.spool.write(patches.flat)
         self.places.append(patches.places)
         inside = None if patches.inside is None else patches.places
-        self.bank.add(image, patches.flat, 0, inside)
+        self.bank.add(image, patches.flat, 0, inside, patches.relief)
 
     def distances(self, near: Sequence[Indices], n_neighbors: int, first: int) -> Iterator[Floats]:
         """Distances of the patches of each image from the first on, each of shape (rows, cols)."""

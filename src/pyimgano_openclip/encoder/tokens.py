@@ -23,6 +23,7 @@ from ..images.identity import Recall, Recalled, nothing_known, of_item
 from ..images.items import Item, describe
 from ..images.look import Look, look_of
 from ..images.once import DecodedOnce
+from ..images.relief import relief_of
 from ..images.roi import Roi, area_of, identity_within, within
 from ..images.unreadable import UnreadableError, attempt
 from ..images.within import Within
@@ -82,13 +83,17 @@ class PatchTokens:
     @cached_property
     def look(self) -> Look | None:
         """What the image looks like where it is looked at; None with a custom embedder."""
-        if self.small is None:
-            return None
-        rows, cols, _ = self.small.shape
-        area = self.area
-        return look_of(
-            self.small, None if area is None else patches_inside(area, (rows, cols), self.size)
-        )
+        return None if self.small is None else look_of(self.small, self._inside_of(self.small))
+
+    @property
+    def relief(self) -> Floats | None:
+        """The relief of the image where it is looked at; None with a custom embedder."""
+        return None if self.small is None else relief_of(self.small, self._inside_of(self.small))
+
+    def _inside_of(self, small: npt.NDArray[np.uint8]) -> Inside | None:
+        """The pixels of the small image that are looked at; None for all."""
+        rows, cols, _ = small.shape
+        return None if self.area is None else patches_inside(self.area, (rows, cols), self.size)
 
     @property
     def grid(self) -> Size:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -103,14 +103,14 @@ def look_of(small: npt.NDArray[np.uint8], inside: Inside | None = None) -> Look:
     seen = small.astype(np.float32)
     if inside is not None:
         seen = np.where(inside[..., None], seen, np.float32(np.nan))[around(inside)]
-    grey = seen @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
+    grey = grey_of(seen)
     # One channel after the other, which NumPy averages many times as fast.
     channels = np.ascontiguousarray(seen.reshape(-1, 3).T)
     red, green, blue = np.log(np.nanmean(channels, axis=1) + DARK)
     steps = down, right = _steps(grey)
     known, detail = _known(steps), _detail(steps)
     edge = float(np.quantile(known, SHARPEST)) if known.size else 0.0
-    grain = detail - _detail(_steps(_in_blocks(grey)))
+    grain = detail - _detail(_steps(in_blocks(grey)))
     halves = _by_halves(steps, grey.shape)
     details = [_detail(half) for half in halves]
     least = [min(_detail(half[:1]), _detail(half[1:])) for half in halves]
@@ -118,6 +118,11 @@ def look_of(small: npt.NDArray[np.uint8], inside: Inside | None = None) -> Look:
     found += [_log(edge), grain, _detail([down]) - _detail([right]), *details]
     found.append(min(one - both for one, both in zip(least, details, strict=True)))
     return Look(*(float(number) for number in found))
+
+
+def grey_of(pixels: npt.NDArray[Any]) -> Floats:
+    """Grey levels (H, W) of an RGB image (H, W, 3)."""
+    return pixels.astype(np.float32, copy=False) @ np.array([0.299, 0.587, 0.114], np.float32)
 
 
 def _steps(grey: Floats) -> tuple[Floats, Floats]:
@@ -152,8 +157,8 @@ def _log(step: float) -> float:
     return math.log(step + 0.5)  # finite where there are no differences
 
 
-def _in_blocks(grey: Floats) -> Floats:
-    """The means of blocks of pixels; the same image if it is hardly larger than one."""
+def in_blocks(grey: Floats) -> Floats:
+    """The means of blocks of 4 x 4 pixels; the same image if it is hardly larger than one."""
     rows, cols = (side // COARSE for side in grey.shape)
     if min(rows, cols) < 2:
         return grey

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Floats, Indices, rounded
-from ..bank.copies import LIKELY, near_copies, sketch
+from ..bank.copies import LIKELY, near_copies, sketch_of
 from ..bank.origins import StoredImage
 from ..bank.spool import TokenSpool
 from ..encoder.tokens import PatchTokens, on_grid
@@ -112,9 +112,7 @@ class Gathering(NamedTuple):
             path = os.fspath(item) if isinstance(item, (str, os.PathLike)) else None
             images.append(StoredImage(patches.grid, patches.size, path, patches.identity))
             places.append(patches.places)
-            sketches.append(
-                sketch(patches.flat, patches.places, images[-1].grid[0] * images[-1].grid[1])
-            )
+            sketches.append(sketch_of(patches))
             if patches.look and patches.look.flat:
                 flat[number] = patches.look.flat
             if self.recipe.published:

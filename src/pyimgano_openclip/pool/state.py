@@ -11,7 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats, Indices, Size
-from ..bank.copies import LENGTH, LIKELY, copies_among, near_copies, sketch, usual_distance
+from ..bank.copies import (
+    LIKELY,
+    copies_among,
+    near_copies,
+    restored_sketches,
+    sketch_of,
+    stored_sketches,
+    usual_distance,
+)
 from ..bank.origins import StoredImage, stored_image
 from ..checks import as_list, check_count
 from ..encoder.tokens import PatchTokens
@@ -20,7 +28,6 @@ from ..files.tensor_file import Arrays
 from ..maps.scores import from_file, to_file
 
 MOST_IMAGES = 2**31 - 1
-WIDEST = 100.0  # far above any number in a sketch
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,8 +83,7 @@ class Pool:
         own = self.number_of(patches.identity)
         if own is not None:
             return self.near[own]
-        rows, cols = patches.grid
-        found = sketch(patches.flat, patches.places, rows * cols)
+        found = sketch_of(patches)
         usual = self._usual_distance
         near = copies_among(found, patches.grid, self.sketches, self._grids, LIKELY, usual)
         return near if set(self.kept) - set(near.tolist()) else near[:0]
@@ -147,7 +153,7 @@ class Pool:
         arrays: Arrays = {
             "tokens": self.tokens,
             "patches": to_file(np.concatenate([patches.ravel() for patches in self.patches])),
-            "sketches": self.sketches,
+            "sketches": stored_sketches(self.sketches),
         }
         if self.embeddings.size:
             arrays = {**arrays, "embeddings": self.embeddings}
@@ -173,7 +179,7 @@ def restored_pool(checkpoint: Checkpoint, *, with_embeddings: bool) -> Pool:
     numbers, kept = (_indices(name, facts[name], len(images)) for name in ("numbers", "kept"))
     tokens = checkpoint.unit_vectors("tokens", 3, "float16", "float32")
     patches = from_file(checkpoint.numbers("patches", 1, "float32"))
-    sketches = checkpoint.numbers("sketches", 2, "float32")
+    sketches = restored_sketches(checkpoint.numbers("sketches", 2, "float32"), len(images))
     embeddings = np.empty((len(images), 0), dtype=np.float32)
     if with_embeddings:
         embeddings = checkpoint.unit_vectors("embeddings", 2, "float32")
@@ -190,8 +196,7 @@ def restored_pool(checkpoint: Checkpoint, *, with_embeddings: bool) -> Pool:
     sound = sound and bool(np.nanmin(patches) >= 0)
     everywhere = checkpoint.header["settings"].get("roi") is None
     sound = sound and (sum(looked) == len(patches) or not everywhere)
-    sound = sound and sketches.shape == (len(images), LENGTH + 1)
-    if not sound or np.abs(sketches).max() > WIDEST or len(embeddings) != len(images):
+    if not sound or len(embeddings) != len(images):
         raise CheckpointError(f"{checkpoint.path} is damaged: its pool is inconsistent.")
     scored = tuple(part.reshape(grid) for part, grid in zip(split, grids, strict=True))
     return Pool(images, numbers, sketches, scored, kept, tokens, embeddings, flat)

@@ -59,7 +59,7 @@ class References:
         bank = MemoryBank()
         for patches in images:
             stored = StoredImage(patches.grid, patches.size, identity=patches.identity)
-            bank.add(stored, patches.flat, 0, patches.places)
+            bank.add(stored, patches.flat, 0, patches.places, patches.relief)
         return cls.of(bank)
 
     @classmethod
