@@ -31,8 +31,8 @@ LENGTH = 256  # of a sketch; squared distances between sketches are right to abo
 # ways, or all are copies of one.
 SURELY, LIKELY = (0.03, 0.12), (0.06, 0.25)
 # Difference of reliefs in grey levels, and correlation. With the bundled tower frames with noise of
-# 2 and 5 grey levels differed by 0.2 and 0.4, as a JPEG of quality 75 by 0.2 to 0.35, and correlated
-# by 0.93 or more; of different images the closest differed by 0.78 (solar cells) and 1.0
+# 2 and 5 grey levels differed by 0.19 and 0.44, as a JPEG of quality 75 by 0.34, and correlated by
+# 0.93 or more; of different images the closest differed by 0.78 (solar cells) and 1.0
 # (`python tests/benchmarks/copies.py`). Towers that see more pixels are surer.
 STILL, CORRELATED = 0.55, 0.8
 SMALLEST = 1e-9  # of products of lengths, below all of reliefs that are known
