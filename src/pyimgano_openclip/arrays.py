@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Indices: TypeAlias = npt.NDArray[np.int64]
+Scores: TypeAlias = npt.NDArray[np.float64]  # of images (N,)
 Size: TypeAlias = tuple[int, int]  # (height, width), or (rows, cols) of patches
 
 

@@ -75,8 +75,7 @@ def in_halves(run: Callable[[Sequence[P]], list[R]], parts: Sequence[P], *, what
             raise
         if len(parts) == 1:
             raise MemoryError(
-                f"There is not enough memory for {what}; choose a smaller model, force_image_size "
-                "or max_tokens."
+                f"{WHAT} for {what}; choose a smaller model, force_image_size or max_tokens."
             ) from error
     # The tensors that the error referred to are released here.
     half = len(parts) // 2

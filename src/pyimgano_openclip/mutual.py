@@ -12,17 +12,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast, get_
 
 import numpy as np
 
-from .arrays import Size
+from .arrays import Scores, Size
 from .bank.copies import tell_copies
 from .bank.matches import Match, as_given
 from .checks import check_choice, check_count, one_of
 from .detector.base import METADATA, TAGS, OpenCLIPDetector, items_of
-from .detector.learnt import Calibration, Learnt, Lesson, Scores
+from .detector.learnt import Calibration, Learnt, Lesson
 from .detector.promises import FewImagesWarning
 from .detector.saving import TRAINING_SCORES
 from .detector.thresholds import OUTLIERS, pool_threshold
 from .encoder.settings import check_layers, check_neighbourhoods
-from .encoder.tokens import InjectedEmbedder, outcomes_within
+from .encoder.tokens import outcomes_within
 from .files.checkpoint import Checkpoint, CheckpointError
 from .images.items import Item, as_items, in_rgb
 from .images.notices import callers_level
@@ -32,7 +32,7 @@ from .maps.gaps import Gaps, gap
 from .maps.scores import Aggregation, ImageScores
 from .pool.gathering import Gathering, TooFewError, readable
 from .pool.nearest import least_and_most
-from .pool.products import Product, product_on
+from .pool.products import product_beside
 from .pool.recipes import KNOWN, RECIPES, Recipe, RecipeName
 from .pool.scorer import PoolScorer
 from .pool.shares import SPAN
@@ -274,11 +274,6 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         settings = self._embedder_settings()
         return len(settings["layers"]) * len(settings["neighbourhoods"])
 
-    @property
-    def _product(self) -> Product:
-        injected = isinstance(self._embedder, InjectedEmbedder)
-        return product_on(None if injected else str(self._embedder.device))
-
     def _embedder_settings(self) -> dict[str, Any]:
         recipe = self._recipe
         chosen = {
@@ -346,10 +341,11 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
     @property
     def _gathering(self) -> Gathering:
         recipe, most, seed = self._recipe, self.max_comparisons, self.random_seed
-        return Gathering(recipe, self._parts, self._product, most, seed)
+        return Gathering(recipe, self._parts, product_beside(self._embedder), most, seed)
 
     def _scorer_of(self, pool: Pool, canvas: Size | None) -> PoolScorer:
-        method, topk, product = self.aggregation_method, self.aggregation_topk, self._product
+        method, topk = self.aggregation_method, self.aggregation_topk
+        product = product_beside(self._embedder)
         return PoolScorer(pool, self._recipe, self._parts, canvas, method, topk, product)
 
     def _threshold(self, calibration: Calibration) -> tuple[float, Any]:

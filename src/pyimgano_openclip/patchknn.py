@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 
-from .arrays import Floats, Indices, Size
+from .arrays import Floats, Indices, Scores, Size
 from .bank.copies import distinct
 from .bank.enrolment import Added, Enrolment, near_images
 from .bank.matches import Match, as_given, nearest_matches
@@ -21,7 +21,7 @@ from .bank.whole import Whole
 from .checks import as_list, check_choice, check_count, check_number, one_of
 from .detector.base import METADATA, TAGS, items_of
 from .detector.calibrated import CalibratedDetector
-from .detector.learnt import Calibration, Learnt, Lesson, Scores
+from .detector.learnt import Calibration, Learnt, Lesson
 from .detector.saving import TRAINING_SCORES
 from .detector.spans import DISTANCE
 from .encoder.settings import check_layers
@@ -32,7 +32,7 @@ from .images.roi import for_sizes
 from .images.views import JITTER, View, views_of
 from .maps.overview import soft_maximum, unit_of
 from .maps.scores import ImageScores, from_file, image_score, to_file
-from .pool.products import Product, product_on
+from .pool.products import product_beside
 from .pool.standing import standing
 
 if TYPE_CHECKING:
@@ -477,7 +477,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             self._views(),
             self.n_neighbors,
             self._bank_size,
-            partial(standing, product=self._product),
+            partial(standing, product=product_beside(self._embedder)),
         )
 
     def _scored(
@@ -502,11 +502,6 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             return super()._standing()  # raises
         scores = learnt.standing
         return scores[list(learnt.numbers)] if len(scores) else scores
-
-    @property
-    def _product(self) -> Product:
-        injected = isinstance(self._embedder, InjectedEmbedder)
-        return product_on(None if injected else str(self._embedder.device))
 
     def _new_bank(self) -> MemoryBank:
         injected, backend = isinstance(self._embedder, InjectedEmbedder), self.knn_backend
@@ -597,7 +592,7 @@ def _image_scores(scored: Sequence[ImageScores]) -> Scores:
 def _training_patches(checkpoint: Checkpoint, bank: MemoryBank) -> list[Floats]:
     """The scores of the patches of each image in a bank."""
     patches = from_file(checkpoint.numbers(TRAINING_PATCHES, 1, "float32"))
-    ends = np.cumsum([image.grid[0] * image.grid[1] for image in bank.images])
+    ends = np.cumsum([image.patches for image in bank.images])
     if ends[-1] != len(patches):
         raise CheckpointError(f"{checkpoint.path} is damaged: not one score per image.")
     each = zip(np.split(patches, ends[:-1]), bank.images, strict=True)

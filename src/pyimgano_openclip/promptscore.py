@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, cast
 import numpy as np
 import numpy.typing as npt
 
-from .arrays import Floats, Indices, Size
+from .arrays import Floats, Indices, Scores, Size
 from .bank.copies import tell_copies
 from .bank.origins import as_identities
 from .bank.relatives import told_groups
@@ -22,7 +22,7 @@ from .bank.whole import Whole
 from .checks import check_choice, check_number, one_of
 from .detector.base import METADATA, TAGS
 from .detector.calibrated import CalibratedDetector
-from .detector.learnt import Calibration, Learnt, Lesson, Scores
+from .detector.learnt import Calibration, Learnt, Lesson
 from .detector.promises import tell_few, upper_quantile
 from .detector.saving import BY_REFERENCES, FITTED_ON, PEAKS, THRESHOLDS, saved_peaks
 from .detector.spans import of_mode
@@ -39,7 +39,7 @@ from .maps.regions import Region
 from .maps.scores import ImageScores
 from .memory import out_of_memory_explained
 from .progress import bar
-from .prompts.recipes import Compared, RecipeName, recipe_named
+from .prompts.recipes import RecipeName, ReferenceImages, recipe_named
 from .prompts.references import References
 from .prompts.scorer import (
     MODES,
@@ -80,7 +80,7 @@ class Taught(Learnt):
     """
 
     texts: Mapping[Hashable, TextVectors] = field(default_factory=dict)
-    references: Compared | None = None
+    references: ReferenceImages | None = None
     thresholds: Thresholds | None = None
     by_references: bool = False
     peaks: Scores | None = None
@@ -127,7 +127,7 @@ class Gathered(NamedTuple):
         roll: What else is kept of each.
     """
 
-    references: Compared
+    references: ReferenceImages
     by_text: list[ImageScores]
     roll: Roll
 

@@ -45,7 +45,7 @@ from pyimgano.models import create_model
 take()
 detector = create_model("{NAME}", openclip_model_name="bundled", openclip_pretrained=None)
 take()
-assert detector._embedder._loaded is None
+assert not detector._embedder._model.is_loaded
 for seed in (0, 1):
     image = numpy.random.default_rng(seed).integers(0, 255, (96, 96, 3), dtype=numpy.uint8)
     detector.decision_function([image])

@@ -17,7 +17,7 @@ from pyimgano_openclip import (
     VisionOpenCLIPPatchKNN,
     VisionOpenCLIPPromptScore,
 )
-from pyimgano_openclip.encoder import embedder as embedder_module
+from pyimgano_openclip.encoder import model as model_module
 from pyimgano_openclip.encoder import weights
 from pyimgano_openclip.encoder.towers import make_tower
 
@@ -85,7 +85,7 @@ def test_a_model_built_under_inference_mode_is_as_usable_as_any_other():
 
 def test_building_a_detector_loads_no_weights():
     reader = embedder_of(VisionOpenCLIPPatchKNN(**RANDOM))
-    assert reader._loaded is None
+    assert not reader._model.is_loaded
 
 
 def test_the_embedder_serves_the_hosts_own_patch_detector():
@@ -125,9 +125,9 @@ def test_texts_are_encoded_once_per_class(monkeypatch):
         text_prompts={"normal": ["a {}"], "anomaly": ["a broken {}", "a {class_name} with a hole"]},
     )
     encoded = []
-    reader = embedder_of(detector)
-    original = reader._encode
-    monkeypatch.setattr(reader, "_encode", lambda texts: encoded.extend(texts) or original(texts))
+    model = embedder_of(detector)._model
+    original = model.encode
+    monkeypatch.setattr(model, "encode", lambda texts: encoded.extend(texts) or original(texts))
     image = [photograph()]
     detector.set_class_name("nut").decision_function(image)
     detector.set_class_name("nut").decision_function([photograph(seed=1)])
@@ -277,7 +277,7 @@ def test_other_errors_of_the_tower_are_not_taken_for_missing_memory(monkeypatch)
 def test_a_tower_is_wrapped_once_however_many_batches_it_reads(monkeypatch):
     wrapped = []
     monkeypatch.setattr(
-        embedder_module, "make_tower", lambda visual: wrapped.append(visual) or make_tower(visual)
+        model_module, "make_tower", lambda visual: wrapped.append(visual) or make_tower(visual)
     )
     reader = embedder(batch_size=1)
     reader.embed_batch([photograph(seed=seed) for seed in range(3)])

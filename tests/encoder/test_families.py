@@ -65,7 +65,7 @@ def test_the_config_tells_the_family_and_what_it_can_do(name, model_of):
     assert family.name == MODELS[name]
     assert family.aligned == tower.aligned
     assert family.side_path == tower.side_path
-    assert family.any_shape == tower.any_canvas
+    assert family.any_canvas == tower.any_canvas
 
 
 @EVERY

@@ -36,7 +36,7 @@ class Wanted:
     least: Floats | None
 
 
-class Look(Protocol):
+class Finder(Protocol):
     """Finds the nearest rows within a block."""
 
     def __call__(self, wanted: Wanted, start: int, stop: int) -> Found:
@@ -58,7 +58,7 @@ class Exact:
         self._rows, self._product = rows, product
 
     def __call__(self, wanted: Wanted, start: int, stop: int) -> Found:
-        """Find rows in a block; see :class:`Look`."""
+        """Find rows in a block; see :class:`Finder`."""
         block = self._rows[start:stop].astype(np.float32, copy=False)
         similarity = self._product(wanted.queries, block)
         for own in wanted.hidden:
@@ -73,16 +73,25 @@ def product(queries: Floats, rows: Floats) -> Floats:
     return similarity
 
 
-def torch_product(queries: Floats, rows: Floats) -> Floats:
-    """The same with the threads of the tower; NumPy's own would compete with them."""
+def torch_product(queries: Floats, rows: Floats, device: str = "cpu") -> Any:
+    """The same with the threads of the tower, with which NumPy's own would compete.
+
+    Args:
+        queries: Shape (P, D).
+        rows: Shape (N, D).
+        device: That of the tower.
+
+    Returns:
+        An array on the CPU, of which NumPy finds the highest: in torch that takes a tenth of the
+        time of the product. A tensor on another device.
+    """
     import torch
 
     from ..encoder.neutral import neutral
 
-    with neutral(), torch.inference_mode():
-        # The highest are found by NumPy: in torch that takes a tenth of the time of the product.
-        similarity: Floats = (shared(queries) @ shared(rows).T).numpy()
-        return similarity
+    with neutral(device), torch.inference_mode():
+        similarity = shared(queries).to(device) @ shared(rows).to(device).T
+        return similarity.numpy() if device == "cpu" else similarity
 
 
 def shared(array: Rows) -> Any:

@@ -17,9 +17,8 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from ..arrays import Floats, Indices, Size
+from ..arrays import Floats, Indices, Scores, Size
 from ..encoder.tokens import InjectedEmbedder, PatchTokens
 from ..images.areas import Area, patches_of_view
 from ..images.items import ChannelOrder, Item, in_rgb
@@ -33,7 +32,7 @@ from .copies import distinct, tell_copies
 from .memory_bank import MemoryBank
 from .moved import MovedCopies
 from .origins import StoredImage
-from .relatives import INDEPENDENT, Relatives
+from .relatives import INDEPENDENT, Relatives, of_images
 from .scale import Scale
 from .spool import TokenSpool
 from .whole import Portrait, portrait
@@ -63,7 +62,7 @@ class Added(NamedTuple):
     near: list[Indices]
     relatives: Relatives
     distances: list[tuple[Floats, ...]]
-    standing: npt.NDArray[np.float64]
+    standing: Scores
     portraits: list[Portrait]
 
 
@@ -89,9 +88,7 @@ class Enrolment(NamedTuple):
     views: tuple[View, ...]
     n_neighbors: int
     bank_size: Callable[[int], int]
-    standing: Callable[
-        [TokenSpool, MovedCopies, Sequence[Indices], Sequence[Size]], npt.NDArray[np.float64]
-    ]
+    standing: Callable[[TokenSpool, MovedCopies, Sequence[Indices], Sequence[Size]], Scores]
 
     def __call__(
         self,
@@ -166,7 +163,7 @@ class Enrolment(NamedTuple):
                 for scale, one in zip(scales, patches.scales, strict=True):
                     scale.make_room(one.flat, count - done, self.bank_size)
                     if not view:
-                        scale.add(_stored(items[index], one), one)
+                        scale.add(StoredImage.of(items[index], one), one)
                         continue
                     tokens = self._add_copy(scale.bank, one.flat, view, area)
                     if scale is scales[0] and view in self._moves:
@@ -271,17 +268,7 @@ def related(
         groups: The group of each of those before, then of each that was given. If each image has
             one of its own, their sketches tell, as without groups.
     """
-    own = None
-    if groups is not None:
-        first: dict[int, str] = dict(enumerate(groups[:before]))
-        for number, group in zip(numbers, groups[before:], strict=True):
-            first.setdefault(number, group)
-        own = tuple(first[number] for number in range(len(bank.images)))
+    own = None if groups is None else of_images(groups, [*range(before), *numbers])
     if len(bank.sketches) < len(bank.images):  # of version 0.1.0, and thinned
         return Relatives(own)
     return Relatives.among(bank.sketches, [image.grid for image in bank.images], own)
-
-
-def _stored(item: Item, patches: PatchTokens) -> StoredImage:
-    path = os.fspath(item) if isinstance(item, (str, os.PathLike)) else None
-    return StoredImage(patches.grid, patches.size, path, patches.identity)

@@ -149,8 +149,7 @@ class MemoryBank:
             if image.identity is not None:
                 self._numbers[image.identity] = len(self.images)
             self.images.append(image)
-            rows, cols = image.grid
-            self.sketches.append(sketch(tokens, patches, rows * cols, relief))
+            self.sketches.append(sketch(tokens, patches, image.patches, relief))
         origins = np.empty((len(tokens), 3), dtype=np.int32)
         origins[:, 0], origins[:, 1] = len(self.images) - 1, view
         origins[:, 2] = np.arange(len(tokens)) if patches is None else patches
@@ -276,7 +275,7 @@ class MemoryBank:
         arrays = {"rows": self.tokens, "origins": self.origins, "reach": self._reach[: self._n]}
         if len(self.sketches) == len(self.images):
             arrays["sketches"] = stored_sketches(self.sketches)
-        images = [(*image.grid, *image.size, image.path, image.identity) for image in self.images]
+        images = [image.as_json() for image in self.images]
         return arrays, {"images": images, "seen": self.seen, "spread": self.spread}
 
     def restore(self, checkpoint: Checkpoint) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Size
 from ..checks import check_count
+
+if TYPE_CHECKING:
+    from ..encoder.tokens import PatchTokens
+    from ..images.items import Item
 
 LARGEST_SIDE = 2**31 - 1  # pixels; limit of OpenCV and Pillow
 Origins = npt.NDArray[np.int32]  # image, view and patch of each row, (N, 3)
@@ -30,6 +35,21 @@ class StoredImage(NamedTuple):
     size: Size
     path: str | None = None
     identity: str | None = None
+
+    @classmethod
+    def of(cls, item: Item, patches: PatchTokens) -> StoredImage:
+        """That of an item by its tokens."""
+        path = os.fspath(item) if isinstance(item, (str, os.PathLike)) else None
+        return cls(patches.grid, patches.size, path, patches.identity)
+
+    @property
+    def patches(self) -> int:
+        """Number of its patches."""
+        return self.grid[0] * self.grid[1]
+
+    def as_json(self) -> tuple[Any, ...]:
+        """What :func:`stored_image` takes."""
+        return (*self.grid, *self.size, self.path, self.identity)
 
 
 class Origin(NamedTuple):
@@ -89,7 +109,7 @@ def in_order(
     image, view, patch = origins.T
     if image.min() < 0 or image.max() >= len(images) or (np.diff(image) < 0).any():
         return False
-    patches = np.array([stored.grid[0] * stored.grid[1] for stored in images])
+    patches = np.array([stored.patches for stored in images])
     if view.min() < 0 or patch.min() < 0 or (patch >= patches[image]).any():
         return False
     own = view == 0

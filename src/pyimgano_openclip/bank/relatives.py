@@ -232,6 +232,19 @@ def more_groups(
     return told_groups([*known, *_in_words(groups)], len(known) + count)
 
 
+def of_images(groups: Sequence[str], numbers: Sequence[int]) -> tuple[str, ...]:
+    """The group of each image; a copy is of the group of the first.
+
+    Args:
+        groups: The group of each item.
+        numbers: Index of the image that each item is, the first of each in order.
+    """
+    first: dict[int, str] = {}
+    for number, group in zip(numbers, groups, strict=True):
+        first.setdefault(number, group)
+    return tuple(first.values())
+
+
 def _in_words(groups: object) -> tuple[str, ...]:
     """Groups as they are compared.
 

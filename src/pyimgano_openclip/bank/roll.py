@@ -10,7 +10,7 @@ import numpy as np
 from ..arrays import Floats, Indices, Size
 from ..encoder.tokens import PatchTokens
 from .copies import distinct, sketch_of
-from .relatives import Relatives
+from .relatives import Relatives, of_images
 from .whole import Portrait, portrait
 
 
@@ -69,10 +69,5 @@ class Roll:
         Args:
             groups: The group of each item, a copy being of that of the first; None if unknown.
         """
-        own = None
-        if groups is not None:
-            first: dict[int, str] = {}
-            for number, group in zip(self.given, groups, strict=True):
-                first.setdefault(number, group)
-            own = tuple(first[number] for number in range(len(first)))
+        own = None if groups is None else of_images(groups, self.given)
         return Relatives.among(self.sketches, self.grids, own)

@@ -45,7 +45,7 @@ class RoundedFirst:
                 self._loss = max(self._loss, _length(part - stored.float().numpy()).max())
 
     def __call__(self, wanted: Wanted, start: int, stop: int) -> Found:
-        """Find rows in a block; see :class:`~.blocks.Look`."""
+        """Find rows in a block; see :class:`~.blocks.Finder`."""
         if wanted.count > FEW or stop - start < GROUP * wanted.count:
             return self._exact(wanted, start, stop)
         with neutral(), torch.inference_mode():

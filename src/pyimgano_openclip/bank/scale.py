@@ -59,8 +59,7 @@ class Scale:
     @property
     def partly(self) -> bool:
         """Whether only some patches of the first image are looked at."""
-        rows, cols = self.bank.images[0].grid
-        return len(self.places[0]) < rows * cols
+        return len(self.places[0]) < self.bank.images[0].patches
 
     def of_first(self) -> MemoryBank:
         """A bank of the first image alone."""

@@ -16,9 +16,9 @@ from ..arrays import Floats, Indices
 from ..checks import check_choice
 from .blocks import (
     Exact,
+    Finder,
     Found,
     Hidden,
-    Look,
     Rows,
     Wanted,
     best_of,
@@ -114,7 +114,7 @@ def distance_within(
     return distance
 
 
-def _block_search(rows: Rows, look: Look, at_once: int | None = None) -> Search:
+def _block_search(rows: Rows, find: Finder, at_once: int | None = None) -> Search:
     """Build a search on the CPU, of so many rows at once; None for ``ROWS``."""
     at_once = at_once or ROWS
 
@@ -122,7 +122,7 @@ def _block_search(rows: Rows, look: Look, at_once: int | None = None) -> Search:
         found = nothing(len(queries))
         for start, stop in _blocks(len(rows), at_once):
             least = found[0][:, -1] if found[0].shape[1] == count else None
-            here = look(Wanted(queries, count, hidden, least), start, stop)
+            here = find(Wanted(queries, count, hidden, least), start, stop)
             found = best_of(found, here, count)
         return found
 

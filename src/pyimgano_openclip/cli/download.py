@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..encoder.fingerprint import fingerprint
-from ..encoder.names import BUNDLED, HUB, LOCAL_DIR
+from ..encoder.names import LOCAL_DIR, brings_weights
 from ..encoder.weights import Source, find_source, get_tokenizer, load_model
 from ..files.atomic import naming
 from ..files.digest import digest_of_file
@@ -79,7 +79,7 @@ def _replace(new: Path, folder: Path) -> None:
 
 
 def _source(model: str, pretrained: str) -> Source:
-    if model == BUNDLED or model.startswith((LOCAL_DIR, HUB)):
+    if brings_weights(model):
         raise ValueError(f"{model} is not an open_clip model name; 'towers' lists them.")
     source = find_source(model, pretrained)
     text = (source.config or {}).get("text_cfg", {})

@@ -6,12 +6,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
-from ..arrays import Floats, Size
+from ..arrays import Floats, Scores, Size
 from ..detector.drift import MEASURES, Usual
 from ..files.checkpoint import plain
 from ..images.areas import Area, resized
@@ -23,7 +22,6 @@ from ..maps.scores import anomaly_map
 from .places import OVERLAYS
 from .results import Record, Results
 
-Scores: TypeAlias = npt.NDArray[np.float64]
 REGIONS = 10  # maximum number of regions per image
 
 

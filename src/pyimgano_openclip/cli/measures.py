@@ -14,7 +14,7 @@ from pyimgano import evaluation
 from scipy.stats import binomtest
 from sklearn.metrics import precision_recall_curve, roc_curve
 
-from ..arrays import Floats, Size
+from ..arrays import Floats, Scores, Size
 from ..images.areas import Inside
 from ..maps.regions import hot_pixels
 
@@ -56,9 +56,7 @@ class Share:
         }
 
 
-def image_measures(
-    scores: npt.NDArray[np.float64], truth: Labels, threshold: float
-) -> dict[str, Any]:
+def image_measures(scores: Scores, truth: Labels, threshold: float) -> dict[str, Any]:
     """Measure image scores.
 
     Args:
@@ -79,7 +77,7 @@ def image_measures(
     return {**_ranking(scores[read], truth[read]), "threshold": threshold, **shares}
 
 
-def _ranking(scores: npt.NDArray[np.float64], truth: Labels) -> dict[str, float]:
+def _ranking(scores: Scores, truth: Labels) -> dict[str, float]:
     if not _both(truth):
         return {}
     best, f1 = evaluation.find_optimal_threshold(truth, scores, metric="f1")
@@ -149,7 +147,7 @@ def _aupro(truth: Pixels, maps: Floats, inside: Inside, limit: float) -> float:
     return float(evaluation.compute_aupro(truth, maps, integration_limit=limit * share))
 
 
-def curves(scores: npt.NDArray[np.float64], truth: Labels) -> dict[str, list[tuple[float, float]]]:
+def curves(scores: Scores, truth: Labels) -> dict[str, list[tuple[float, float]]]:
     """The curves that are drawn: receiver operating characteristic, precision over recall."""
     read = ~np.isnan(scores)
     if not _both(truth[read]):

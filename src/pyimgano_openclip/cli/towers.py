@@ -75,7 +75,7 @@ def describe(name: str, sizes: Mapping[str, TowerSize]) -> dict[str, Any]:
     row |= {
         "family": family.name,
         "prompts": family.aligned,
-        "any_shape": family.any_shape,
+        "any_shape": family.any_canvas,
         "input": size.input,
         "grid": size.feature_grid,
         "prompt_grid": size.aligned_grid if family.aligned else None,

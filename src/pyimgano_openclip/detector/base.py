@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from pyimgano.models.base_detector import BaseDetector
 
-from ..arrays import Floats, Size
+from ..arrays import Floats, Scores, Size
 from ..checks import check_count, check_number, one_of
 from ..encoder.tokens import InjectedEmbedder
 from ..files.checkpoint import Checkpoint, read_checkpoint
@@ -36,7 +36,7 @@ from ..version import __version__
 from . import saving, showing, spans
 from .arguments import Arguments
 from .drift import Usual
-from .learnt import Calibration, Learnt, Lesson, Scores
+from .learnt import Calibration, Learnt, Lesson
 from .scoring import Scorer, Scoring, score_all
 from .suspects import Suspect, stand_out
 

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..arrays import Scores
 from ..images.look import Look
-from .learnt import Scores
 
 FEWEST, KNOWN = 20, 10  # images that passed and independent training images; fewer tell nothing
 # A test on a line is repeated, and training images are few: a difference has to be both beyond

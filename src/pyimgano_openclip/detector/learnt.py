@@ -7,13 +7,10 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
-from ..arrays import Indices, Size
+from ..arrays import Indices, Scores, Size
 from ..bank.whole import Whole
 from ..files.tensor_file import Arrays
-
-Scores = npt.NDArray[np.float64]
 
 
 class Calibration(NamedTuple):

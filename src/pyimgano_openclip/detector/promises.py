@@ -13,9 +13,10 @@ from decimal import ROUND_CEILING, Context, Decimal
 
 import numpy as np
 
+from ..arrays import Scores
 from ..checks import check_number
 from ..images.notices import callers_level
-from .learnt import Calibration, Scores
+from .learnt import Calibration
 
 LEAST = 0.5  # confidence
 USUAL = 0.95  # confidence of a bound where none is asked for

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..arrays import Size
+from ..arrays import Scores, Size
 from ..bank.whole import Whole
 from ..checks import check_count, check_number
 from ..encoder.tokens import InjectedEmbedder
@@ -29,7 +29,7 @@ from ..files.tensor_file import Arrays
 from ..images.roi import in_words, is_folder
 from ..images.unreadable import or_raise
 from ..version import __version__
-from .learnt import Calibration, Learnt, Scores
+from .learnt import Calibration, Learnt
 from .thresholds import HOSTS, QUANTILE
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .learnt import Scores
+from ..arrays import Scores
 from .thresholds import by_patches, outlier_threshold
 
 FEWEST = 5  # images, of which one can stand out

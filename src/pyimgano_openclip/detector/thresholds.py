@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .learnt import Calibration, Scores
+from ..arrays import Scores
+from .learnt import Calibration
 from .promises import upper_quantile
 
 NORMAL = 1.4826  # standard deviations of a normal distribution in its median deviation

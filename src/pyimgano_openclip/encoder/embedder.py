@@ -6,14 +6,12 @@ The boundary to torch: everything that it returns is NumPy.
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
-from typing import Any, Literal, NamedTuple, TypeAlias, TypeVar, cast, get_args
+from typing import Any, Literal, TypeAlias, TypeVar, cast, get_args
 
 import numpy as np
-import open_clip
 import torch
 from torch import Tensor, nn
 
@@ -23,17 +21,17 @@ from ..images.identity import Recall, Recalled, nothing_known
 from ..images.items import Item, as_items
 from ..images.look import shrunk
 from ..images.pixels import Pixels
-from ..images.read_ahead import ReadAhead
+from ..images.read_ahead import in_batches
 from ..images.reading import Frame, image_size, read_frame
 from ..images.roi import Roi
 from ..images.unreadable import UnreadableError, attempt, or_raise
 from ..memory import in_halves
 from . import text_cache, weights
 from .canvases import Canvases
-from .context import is_cut, warn_of_cut
 from .features import Projection, ProjectionKind, projected, tokens_by_kind
 from .fingerprint import fingerprint
-from .hardware import choose_device, choose_dtype, heed_fork
+from .hardware import choose_device, choose_dtype
+from .model import LazyModel, Loaded
 from .neutral import neutral
 from .settings import (
     check_image_size,
@@ -43,31 +41,17 @@ from .settings import (
     check_windows,
 )
 from .tokens import Attention, PatchTokens, Positions, Precision
-from .towers import Request, Tower, make_tower
+from .towers import Request, Tower
 from .towers.catalogue import EXAMPLES
 from .windows import Maps, WindowPlan, join, mosaic, one_by_one
 
 LARGEST_DEFECT = 1e6  # pixels; larger than any image
 BATCH_SIZE = {"cpu": 8, "cuda": 32}  # images
-AHEAD = 3  # batches: one that is encoded, two that are read meanwhile
-TEXT_BATCH = 64  # sentences
 
 T = TypeVar("T")
 Outcomes: TypeAlias = Generator[PatchTokens | UnreadableError, None, None]
 
 Tokens: TypeAlias = Literal["features", "aligned"]
-
-
-class Loaded(NamedTuple):
-    """A loaded image tower.
-
-    Attributes:
-        tower: The tower with what its family needs.
-        preprocessing: Mean, standard deviation and interpolation that it was trained with.
-    """
-
-    tower: Tower
-    preprocessing: dict[str, Any]
 
 
 @dataclass(eq=False, repr=False)
@@ -174,6 +158,7 @@ class OpenCLIPPatchEmbedder:
         self._source = weights.find_source(
             self.model_name, self.pretrained, download=self.download, seed=self.random_seed
         )
+        self._model = LazyModel(self._source, self.device, self.dtype)
         self._check_family()
         if self.smallest_defect is not None:
             check_number("smallest_defect", self.smallest_defect, above=0, most=LARGEST_DEFECT)
@@ -181,9 +166,6 @@ class OpenCLIPPatchEmbedder:
         self._projection = None if dimension is None else Projection(dimension)
         self._projection_of_overview = None if dimension is None else Projection(dimension)
         self._joined: Projection | None = None
-        self._loaded: Loaded | None = None
-        self._identity: str | None = None
-        self._loading = threading.RLock()
 
     def embed(self, image: Item) -> tuple[Floats, Size, Size]:
         """Compute the patch tokens of one image on a grid that fits its aspect ratio.
@@ -277,7 +259,7 @@ class OpenCLIPPatchEmbedder:
 
         Loads nothing: None as well before the model is loaded.
         """
-        return None if self._loaded is None else self.canvases.described(canvas, size, roi)
+        return self.canvases.described(canvas, size, roi) if self._model.is_loaded else None
 
     def stream(
         self, items: Iterable[Item], canvas: Size | None, *, with_features: bool = False
@@ -324,13 +306,11 @@ class OpenCLIPPatchEmbedder:
         run = partial(self._run, request=request)
         if plan is not None:
             run = partial(self._run_in_windows, plan=plan, request=request)
-        with ReadAhead(partial(attempt, read), items, size if lazily else AHEAD * size) as ahead:
-            while batch := ahead.batch(size):
-                frames = [frame for frame in batch if isinstance(frame, Frame)]
-                done = iter(in_halves(run, frames, what=_shown(frames[0])) if frames else ())
-                for frame in batch:
-                    yield next(done) if isinstance(frame, Frame) else frame
-                    ahead.handed_on()
+
+        def encode(frames: list[Frame]) -> list[PatchTokens]:
+            return in_halves(run, frames, what=_shown(frames[0]))
+
+        yield from in_batches(read, encode, items, size, lazily=lazily)
 
     def encode_text(self, sentences: Sequence[str]) -> Floats:
         """Encode sentences to unit-length vectors, shape (N, D), with the model's own tokenizer.
@@ -341,22 +321,8 @@ class OpenCLIPPatchEmbedder:
         Raises:
             ValueError: If there are none, or one is no string.
         """
-        return unit(self._encode(sentences)[0])
-
-    def _encode(self, sentences: Sequence[str]) -> tuple[Floats, set[str]]:
-        """The vectors of sentences as the tower gives them, and those sentences that were cut."""
         _check_sentences(sentences)
-        heed_fork()
-        vectors = []
-        with neutral(self.device), torch.inference_mode():
-            tokenizer = weights.get_tokenizer(self._source)
-            cut = [text for text in sentences if is_cut(tokenizer, text)]
-            text_tower = self._load().to(self.device)
-            for start in range(0, len(sentences), TEXT_BATCH):
-                ids = tokenizer(list(sentences[start : start + TEXT_BATCH])).to(self.device)
-                vectors.append(text_tower.encode_text(ids).float().cpu().numpy())
-        warn_of_cut(cut, tokenizer)
-        return np.concatenate(vectors), set(cut)
+        return unit(self._model.encode(sentences)[0])
 
     def encode_ensembles(
         self, ensembles: Sequence[Sequence[str]], *, scaled: bool = True
@@ -379,18 +345,7 @@ class OpenCLIPPatchEmbedder:
         """
         for texts in ensembles:
             _check_sentences(texts)
-        model = self.identity if scaled else f"{self.identity}, averaged unscaled"
-        found = {tuple(texts): text_cache.load_vector(model, texts) for texts in ensembles}
-        missing = [texts for texts, vector in found.items() if vector is None]
-        if missing:
-            encoded, cut = self._encode([text for texts in missing for text in texts])
-            ends = np.cumsum([len(texts) for texts in missing])[:-1]
-            for texts, vectors in zip(missing, np.split(encoded, ends), strict=True):
-                vectors = unit(vectors) if scaled else vectors
-                found[texts] = unit(vectors.mean(axis=0))
-                if cut.isdisjoint(texts):
-                    text_cache.save_vector(model, texts, cast(Floats, found[texts]))
-        return [cast(Floats, found[tuple(texts)]) for texts in ensembles]
+        return text_cache.ensembles(self.identity, ensembles, self._model.encode, scaled=scaled)
 
     @property
     def batch(self) -> int:
@@ -417,11 +372,7 @@ class OpenCLIPPatchEmbedder:
     @property
     def loaded(self) -> Loaded:
         """The image tower and its preprocessing, loaded on first use."""
-        heed_fork()
-        with self._loading:
-            if self._loaded is None:
-                self._load()
-            return cast(Loaded, self._loaded)
+        return self._model.loaded
 
     @property
     def fingerprint(self) -> str:
@@ -431,24 +382,7 @@ class OpenCLIPPatchEmbedder:
     @property
     def identity(self) -> str:
         """What changes with the model and its weights; loads those from the Hugging Face hub."""
-        with self._loading:
-            if self._identity is None:
-                if self._source.on_hub:
-                    _ = self.tower  # only loading fetches the revision that is used
-                self._identity = self._source.identity
-            return self._identity
-
-    def _load(self) -> Any:
-        """Load the model, keep its image tower unless there is one, and return the rest."""
-        # The host scores in inference_mode; a tower converted there could not be used outside.
-        with self._loading, neutral(self.device), torch.inference_mode(False):
-            model = cast(Any, weights.load_model(self._source))
-            if self._loaded is None:
-                preprocessing = open_clip.get_model_preprocess_cfg(model.visual)
-                tower = make_tower(model.visual.to(self.device, self.dtype))
-                self._loaded = Loaded(tower, preprocessing)
-            model.visual = None
-            return model
+        return self._model.identity
 
     def _check_family(self) -> None:
         """Refuse unsupported settings by the config, before anything is downloaded."""
@@ -534,11 +468,10 @@ class OpenCLIPPatchEmbedder:
         if "features" not in whole:
             return None
         width = whole["features"].shape[-1]
-        length = min(width, self.dimension or width)
-        with self._loading:
-            if self._joined is None or self._joined.dimension != length:
-                self._joined = Projection(length)
-            return self._joined
+        length, known = min(width, self.dimension or width), self._joined
+        if known is None or known.dimension != length:
+            self._joined = known = Projection(length)  # by its seed the same in all threads
+        return known
 
     def _maps(self, pixels: Pixels, request: Request) -> tuple[Floats | None, Maps]:
         """Embeddings of images of shape (B, height, width, 3), and their tokens by kind."""
@@ -572,13 +505,6 @@ class OpenCLIPPatchEmbedder:
         )
         return ((pixels.permute(0, 3, 1, 2).float() / 255 - mean) / std).to(self.dtype)
 
-    def __getstate__(self) -> dict[str, Any]:
-        # The model is loaded again after unpickling, which keeps the pickle small.
-        return {**self.__dict__, "_loaded": None, "_identity": None, "_loading": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state, _loading=threading.RLock())
-
 
 def _patch_tokens(
     frame: Frame, maps: Mapping[str | int, Floats], pooled: Floats | None
@@ -593,7 +519,7 @@ def _patch_tokens(
         windows={kind: tokens for kind, tokens in maps.items() if isinstance(kind, int)},
         pages=frame.pages,
         range_used=frame.range_used,
-        small=shrunk(frame.pixels if frame.whole is None else frame.whole),
+        small=shrunk(frame.at_once),
     )
 
 

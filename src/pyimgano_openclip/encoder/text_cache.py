@@ -9,13 +9,44 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
-from ..arrays import Floats
+from ..arrays import Floats, unit
 from ..files.atomic import replacing
+
+
+def ensembles(
+    model: str,
+    ensembles: Sequence[Sequence[str]],
+    encode: Callable[[Sequence[str]], tuple[Floats, set[str]]],
+    *,
+    scaled: bool,
+) -> list[Floats]:
+    """The normalised mean of the vectors of each ensemble of sentences, shape (D,).
+
+    Args:
+        model: Identity of the model and its weights.
+        ensembles: Lists of sentences with the same meaning.
+        encode: Gives the vectors of sentences, and those sentences that were cut; called once, if
+            at all. Their ensembles are not cached, so that each process warns of them.
+        scaled: Whether each vector is scaled to unit length before they are averaged.
+    """
+    model = model if scaled else f"{model}, averaged unscaled"
+    found = {tuple(texts): load_vector(model, texts) for texts in ensembles}
+    missing = [texts for texts, vector in found.items() if vector is None]
+    if missing:
+        encoded, cut = encode([text for texts in missing for text in texts])
+        ends = np.cumsum([len(texts) for texts in missing])[:-1]
+        for texts, vectors in zip(missing, np.split(encoded, ends), strict=True):
+            vectors = unit(vectors) if scaled else vectors
+            found[texts] = mean = unit(vectors.mean(axis=0))
+            if cut.isdisjoint(texts):
+                save_vector(model, texts, mean)
+    return [cast(Floats, found[tuple(texts)]) for texts in ensembles]
 
 
 def cache_directory() -> Path | None:

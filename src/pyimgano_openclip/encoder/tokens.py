@@ -34,7 +34,6 @@ Positions = Literal["bicubic", "bilinear"]  # interpolation of position embeddin
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
 
-
 T = TypeVar("T")
 
 

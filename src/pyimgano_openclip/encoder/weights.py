@@ -1,7 +1,7 @@
 """Finds and loads open_clip models and their weights.
 
-Detectors reach open_clip only through this file, ``embedder.py`` and ``towers/``; the commands
-``towers`` and ``download`` use it directly.
+Detectors reach open_clip only through this file, ``model.py``, ``hub.py`` and ``towers/``; the
+commands ``towers`` and ``download`` use it directly.
 """
 
 from __future__ import annotations

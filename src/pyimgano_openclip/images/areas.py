@@ -16,29 +16,13 @@ from ..arrays import Floats, Size
 from .views import View, map_back
 
 Inside: TypeAlias = npt.NDArray[np.bool_]  # of pixels (H, W) or of patches (rows, cols)
-
-
 Point: TypeAlias = tuple[float, float]  # x, y
-
-
 HALF = 0.5  # share of a patch that has to be inside for the patch to count
-
-
 ROUNDED = 1e-5  # by which sums of float32 may miss it
-
-
 AWRY = 1.0  # pixels of a mask by which its proportions may differ, since sides are rounded
-
-
 SAMPLES = 4  # points of a patch in each direction at which a turned or moved mask is looked up
-
-
 CHANNELS = (1, 2, 3, 4)  # that a mask may have
-
-
 NAMED = 3  # sizes in a message
-
-
 KEPT = 64  # grids of patches, of which an image can have 40 with its views
 
 

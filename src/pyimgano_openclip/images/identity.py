@@ -22,7 +22,6 @@ from .unreadable import UnreadableError
 
 DIGEST = 16  # bytes
 
-
 T = TypeVar("T")
 Recall: TypeAlias = Callable[[str | None], T | None]  # what is known of an image, if anything
 

@@ -3,13 +3,46 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Generic, TypeVar
 
-READERS = 2  # threads
+from .reading import Frame
+from .unreadable import UnreadableError, attempt
 
+READERS = 2  # threads
+AHEAD = 3  # batches: one that is processed, two that are read meanwhile
+
+R = TypeVar("R")
+S = TypeVar("S")
 T = TypeVar("T")
+
+
+def in_batches(
+    read: Callable[[Any], Frame | S],
+    run: Callable[[list[Frame]], Iterable[R]],
+    items: Iterable[Any],
+    size: int,
+    *,
+    lazily: bool,
+) -> Generator[R | S | UnreadableError, None, None]:
+    """Read images and process them in batches, in order; errors take the place of unreadable ones.
+
+    Args:
+        read: Reads an item: a frame, or what is known of it in place of a result.
+        run: Gives a result for each of some frames.
+        items: The items.
+        size: Maximum number of frames at once.
+        lazily: Whether to take at most one batch of items ahead of what has been yielded.
+    """
+    with ReadAhead(partial(attempt, read), items, size if lazily else AHEAD * size) as ahead:
+        while batch := ahead.batch(size):
+            frames = [frame for frame in batch if isinstance(frame, Frame)]
+            done = iter(run(frames) if frames else ())
+            for frame in batch:
+                yield next(done) if isinstance(frame, Frame) else frame
+                ahead.handed_on()
 
 
 class ReadAhead(Generic[T]):

@@ -30,7 +30,7 @@ from .identity import Recall, Recalled, nothing_known, of_files, of_pixels
 from .items import Item, as_array, describe
 from .once import Decoded, DecodedOnce
 from .opening import checked_size, count_pages, most_pixels, whole_files, why_refused
-from .pixels import DEEP_MODES, array_to_rgb, check_array, range_used, to_rgb
+from .pixels import DEEP_MODES, Pixels, array_to_rgb, check_array, range_used, to_rgb
 from .unreadable import UnreadableError
 from .within import Within
 
@@ -58,13 +58,18 @@ class Frame:
         area: What is shown of the image; None for all.
     """
 
-    pixels: npt.NDArray[np.uint8]
+    pixels: Pixels
     size: Size
     identity: str
     pages: int = 1
     range_used: float | None = None
-    whole: npt.NDArray[np.uint8] | None = None
+    whole: Pixels | None = None
     area: Area | None = None
+
+    @property
+    def at_once(self) -> npt.NDArray[np.uint8]:
+        """The pixels by which all of the image is seen at once."""
+        return self.pixels if self.whole is None else self.whole
 
 
 def read_frame(
@@ -119,7 +124,7 @@ def read_frame(
     return Frame(resized, (image.height, image.width), identity, pages, used, small, area)
 
 
-def read_pixels(item: Item) -> npt.NDArray[np.uint8]:
+def read_pixels(item: Item) -> Pixels:
     """Decode an image at its own size, blank where it is not :class:`~.within.Within` a region.
 
     Returns:

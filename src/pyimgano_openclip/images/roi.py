@@ -21,14 +21,8 @@ from .unreadable import UnreadableError
 from .within import Within
 
 SLIGHT = 1e-6  # by which shares of the sides may leave [0, 1]
-
-
 FEW = 2.0  # pixels from the corner, within which shares are meant that are no shares
-
-
 MOST_CORNERS, MOST_RUNS = 100_000, 2_000_000  # that a checkpoint's header has room for
-
-
 KEYS = ("size", "counts")  # of a mask as JSON
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,10 +14,9 @@ from PIL import Image
 from ..arrays import Floats
 from ..checks import check_number
 from ..images.items import Item, as_array
+from ..images.pixels import Pixels
 from ..images.reading import read_pixels
 from .regions import hot_pixels
-
-Pixels: TypeAlias = npt.NDArray[np.uint8]
 
 BAND = 2**15  # pixels that are drawn at once, few enough for the processor's cache
 OPACITY = 0.55  # of the hottest colour over the image

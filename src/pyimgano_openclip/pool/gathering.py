@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from typing import Any, NamedTuple
@@ -109,8 +108,7 @@ class Gathering(NamedTuple):
                 continue
             tokens = self.recipe.tokens_of(patches, self.parts)
             spool.write(tokens)
-            path = os.fspath(item) if isinstance(item, (str, os.PathLike)) else None
-            images.append(StoredImage(patches.grid, patches.size, path, patches.identity))
+            images.append(StoredImage.of(item, patches))
             places.append(patches.places)
             sketches.append(sketch_of(patches))
             if patches.look and patches.look.flat:

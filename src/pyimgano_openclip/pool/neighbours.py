@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from ..arrays import Floats
+from ..arrays import Floats, Scores
 
 COUNTS = (1, 2, 3)  # images that are averaged, the image itself included
-
-Scores = npt.NDArray[np.float64]
 
 
 def averaged(

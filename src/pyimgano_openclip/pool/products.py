@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..arrays import Floats, Indices
+from ..bank.blocks import product as numpy_product
+from ..bank.blocks import torch_product
+from ..encoder.tokens import InjectedEmbedder
 
 AT_ONCE = 2**24  # similarities; 64 MiB
 Product = Callable[[Floats, Floats], Any]  # similarities (P, Q), a NumPy array or a torch tensor
@@ -40,7 +44,12 @@ def product_on(device: str | None) -> Product:
     Args:
         device: A torch device; None for NumPy.
     """
-    return _numpy_product if device is None else _TorchProduct(device)
+    return numpy_product if device is None else partial(torch_product, device=device)
+
+
+def product_beside(embedder: Any) -> Product:
+    """How the tokens of an embedder are multiplied; see :func:`product_on`."""
+    return product_on(None if isinstance(embedder, InjectedEmbedder) else str(embedder.device))
 
 
 def nearest_between(one: Block, other: Block, product: Product) -> tuple[Floats, Floats]:
@@ -120,25 +129,3 @@ def _highest(similarity: Any, ends: Indices) -> Floats:
 def _distance(similarity: Floats) -> Floats:
     distance: Floats = np.clip(1 - similarity, 0, 2)
     return distance
-
-
-def _numpy_product(ours: Floats, theirs: Floats) -> Floats:
-    similarity: Floats = ours @ theirs.T
-    return similarity
-
-
-class _TorchProduct:
-    """A product with the threads, or on the device, of the tower."""
-
-    def __init__(self, device: str) -> None:
-        self.device = device
-
-    def __call__(self, ours: Floats, theirs: Floats) -> Any:
-        import torch
-
-        from ..encoder.neutral import neutral
-
-        with neutral(self.device), torch.inference_mode():
-            a, b = (torch.from_numpy(each).to(self.device) for each in (ours, theirs))
-            similarity = a @ b.T
-            return similarity.numpy() if self.device == "cpu" else similarity

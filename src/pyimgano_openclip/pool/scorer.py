@@ -9,10 +9,10 @@ from typing import cast
 
 import numpy as np
 
-from ..arrays import Floats, Size
+from ..arrays import Floats, Scores, Size
 from ..encoder.tokens import PatchTokens
 from ..maps.scores import Aggregation, ImageScores, image_score, raised
-from .neighbours import Scores, averaged
+from .neighbours import averaged
 from .products import Product, nearest_to
 from .recipes import Recipe, highest_of_map
 from .shares import SPAN

@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..arrays import Floats, Indices, Size
+from ..arrays import Floats, Indices, Scores, Size
 from ..bank.moved import PATCHES, MovedCopies
 from ..bank.spool import TokenSpool
 from ..maps.scores import image_score
 from .meetings import Meetings
 from .mutual import compare_all
-from .neighbours import Scores
 from .products import Product
 from .shares import FLOOR, lowest_share
 

@@ -157,7 +157,7 @@ class Pool:
         }
         if self.embeddings.size:
             arrays = {**arrays, "embeddings": self.embeddings}
-        images = [(*image.grid, *image.size, image.path, image.identity) for image in self.images]
+        images = [image.as_json() for image in self.images]
         facts = {"images": images, "numbers": self.numbers, "kept": self.kept}
         return arrays, {**facts, "flat": {str(number): why for number, why in self.flat.items()}}
 
@@ -183,7 +183,7 @@ def restored_pool(checkpoint: Checkpoint, *, with_embeddings: bool) -> Pool:
     embeddings = np.empty((len(images), 0), dtype=np.float32)
     if with_embeddings:
         embeddings = checkpoint.unit_vectors("embeddings", 2, "float32")
-    ends = np.cumsum([_patches(image) for image in images])
+    ends = np.cumsum([image.patches for image in images])
     grids = (image.grid for image in images)
     split = np.split(patches, ends[:-1])
     looked = [int(np.count_nonzero(~np.isnan(part))) for part in split]
@@ -207,7 +207,3 @@ def _indices(name: str, values: object, count: int) -> tuple[int, ...]:
     for number in found:
         check_count(name, number, least=0, most=count - 1)
     return found
-
-
-def _patches(image: StoredImage) -> int:
-    return image.grid[0] * image.grid[1]

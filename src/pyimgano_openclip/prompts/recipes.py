@@ -32,7 +32,7 @@ METHOD = (
 )
 OWN_SENTENCES = ("text_prompts", "text_features_normal", "text_features_anomaly", "defects")
 
-Compared: TypeAlias = References | Associations
+ReferenceImages: TypeAlias = References | Associations
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def text_vectors(
     return TextVectors(normal=checked["normal"], anomaly=damage, defects=kinds)
 
 
-class Compared(Protocol):
+class Normals(Protocol):
     """Normal images to compare with as well."""
 
     def distance(self, patches: PatchTokens) -> Floats:
@@ -94,7 +94,7 @@ class PromptScorer:
     mode: Mode
     aggregation: Aggregation
     topk: float | None
-    references: Compared | None = None
+    references: Normals | None = None
 
     smoothing: ClassVar[float] = SMOOTHING
 

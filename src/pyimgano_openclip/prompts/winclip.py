@@ -30,7 +30,7 @@ from ..encoder.tokens import PatchTokens
 from ..files.checkpoint import Checkpoint
 from ..files.tensor_file import Arrays
 from ..maps.scores import ImageScores
-from .scorer import PromptScorer, harmonic_mean, spread_windows
+from .scorer import PromptScorer, spread_windows
 
 NORMAL_STATES = (
     "{}",
@@ -86,10 +86,8 @@ class WinCLIPScorer(PromptScorer):
     def by_text(self, patches: PatchTokens) -> ImageScores:
         """The harmonic mean over windows and the whole image; the whole image alone."""
         whole = float(self.compare(self._whole(patches)))
-        scales = (self.compare(found) for found in patches.windows.values())
-        maps = [spread_windows(scores, patches.grid) for scores in scales]
-        whole_map = np.full(patches.grid, whole, dtype=np.float32)
-        return self._result(harmonic_mean([*maps, whole_map]), whole, patches.size)
+        scores = self._windowed(patches.windows, patches.grid, whole)
+        return self._result(scores, whole, patches.size)
 
 
 @dataclass(frozen=True, eq=False)

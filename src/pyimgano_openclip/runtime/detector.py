@@ -12,7 +12,7 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Floats, Size
+from ..arrays import Floats, Scores, Size
 from ..checks import check_choice, check_count, check_number
 from ..detector import spans
 from ..detector.scoring import Scoring, score_all
@@ -24,7 +24,6 @@ from ..maps.scores import ImageScores
 from ..recent import Recent
 from .network import LikenessInside, OnnxNetwork, ScoredInside
 
-Scores = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.int64]
 
 

@@ -18,14 +18,13 @@ from ..images.identity import Recall, Recalled, nothing_known
 from ..images.items import Item, describe
 from ..images.look import shrunk
 from ..images.pixels import Pixels
-from ..images.read_ahead import ReadAhead
+from ..images.read_ahead import in_batches
 from ..images.reading import Frame, read_frame
-from ..images.unreadable import UnreadableError, attempt
+from ..images.unreadable import UnreadableError
 from ..images.within import Within
 from ..maps.scores import ImageScores
 from .facts import ExportedFacts
 
-AHEAD = 3  # batches: one that is scored, two that are read meanwhile
 # Names of the network's inputs and outputs; some only if there is what they tell.
 IMAGES, WHOLE, SCORE, LABEL = "images", "whole", "score", "label"
 PATCHES, MAP = "patch_scores", "anomaly_map"
@@ -67,14 +66,7 @@ class OnnxNetwork:
     ) -> Generator[PatchTokens | UnreadableError | Recalled[T], None, None]:
         """Score images in order; see ``OpenCLIPPatchEmbedder.outcomes``."""
         read = partial(self._read, canvas=canvas, recall=recall)
-        most = self.batch if lazily else AHEAD * self.batch
-        with ReadAhead(partial(attempt, read), items, most) as ahead:
-            while batch := ahead.batch(self.batch):
-                frames = [frame for frame in batch if isinstance(frame, Frame)]
-                done = iter(self._run(frames) if frames else ())
-                for frame in batch:
-                    yield next(done) if isinstance(frame, Frame) else frame
-                    ahead.handed_on()
+        return in_batches(read, self._run, items, self.batch, lazily=lazily)
 
     def _read(self, item: Item, canvas: Size | None, recall: Recall[T]) -> Frame | Recalled[T]:
         facts = self.facts
@@ -109,7 +101,7 @@ class OnnxNetwork:
                 pooled=pooled[index],
                 pages=frame.pages,
                 range_used=frame.range_used,
-                small=shrunk(frame.pixels if frame.whole is None else frame.whole),
+                small=shrunk(frame.at_once),
                 area=self.facts.area,
             )
 

@@ -17,13 +17,13 @@ class Family:
         name: Name of the family.
         aligned: Whether patches can be compared with texts (``vision_openclip_promptscore``).
         side_path: Whether the aligned tokens come from value attention by default.
-        any_shape: Whether the tower takes images of any aspect ratio.
+        any_canvas: Whether the tower takes images of any size and aspect ratio.
     """
 
     name: str
     aligned: bool = True
     side_path: bool = False
-    any_shape: bool = True
+    any_canvas: bool = True
 
 
 OPEN_CLIP_VIT = Family("open_clip ViT", side_path=True)
@@ -33,12 +33,12 @@ TIMM = {
     "eva_giant": Family("EVA-01", side_path=True),
     "eva02": Family("EVA-02"),
     "vit_pe_core": Family("PE-Core"),
-    "vit_relpos": Family("relative-position ViT", aligned=False, any_shape=False),
+    "vit_relpos": Family("relative-position ViT", aligned=False, any_canvas=False),
     "vitamin": Family("ViTamin", side_path=True),
     "vit_": Family("timm ViT", side_path=True),
     "convnext": Family("ConvNeXt"),
-    "fastvit": Family("FastViT", aligned=False, any_shape=False),
-    "swin": Family("Swin", aligned=False, any_shape=False),
+    "fastvit": Family("FastViT", aligned=False, any_canvas=False),
+    "swin": Family("Swin", aligned=False, any_canvas=False),
 }
 
 
