@@ -255,9 +255,7 @@ class OpenCLIPPatchEmbedder:
     def resolution(self, canvas: Size, size: Size | None, roi: Roi | None) -> str | None:
         """How ``smallest_defect`` is met on a canvas for images of a usual size, and at what cost.
 
-        None without it.
-
-        Loads nothing: None as well before the model is loaded.
+        None without it, and before the model is loaded, which this does not do.
         """
         return self.canvases.described(canvas, size, roi) if self._model.is_loaded else None
 

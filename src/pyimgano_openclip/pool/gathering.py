@@ -17,8 +17,8 @@ from ..images.items import Item
 from ..images.notices import FlatFrames, Pages, Ranges
 from ..images.unreadable import UnreadableError
 from ..progress import bar
+from .comparing import compare_all
 from .meetings import Meetings
-from .mutual import compare_all
 from .products import Product, nearest_to
 from .recipes import Recipe
 from .state import Pool, judged_among

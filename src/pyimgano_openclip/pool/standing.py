@@ -10,8 +10,8 @@ from ..arrays import Floats, Indices, Scores, Size
 from ..bank.moved import PATCHES, MovedCopies
 from ..bank.spool import TokenSpool
 from ..maps.scores import image_score
+from .comparing import compare_all
 from .meetings import Meetings
-from .mutual import compare_all
 from .products import Product
 from .shares import FLOOR, lowest_share
 
