@@ -237,6 +237,7 @@ def test_references_travel_with_the_checkpoint(tmp_path):
     assert loaded.threshold_ == fitted.threshold_
 
 
+@pytest.mark.slow
 def test_weights_that_would_not_be_read_are_refused(tmp_path):
     pytest.importorskip("open_clip")
     path = on_bundled("patchknn").fit(IMAGES[:2]).save_checkpoint(tmp_path / "d.safetensors")
