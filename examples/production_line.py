@@ -294,6 +294,8 @@ def main(arguments: list[str] | None = None) -> None:
     if not options.folder.is_dir():
         raise SystemExit(f"{options.folder} is no folder.")
 
+    if options.detector.suffix == ".onnx":  # it knows no training scores, which tell drift
+        raise SystemExit(f"{options.detector} is exported; pass the file that was exported.")
     detector = load_detector(options.detector, device=options.device)
     if not hasattr(detector, "decision_scores_"):
         raise SystemExit(f"{options.detector} has no threshold: save it after fit().")

@@ -67,7 +67,7 @@ def test_without_normal_images_a_black_frame_is_anomalous_too(tmp_path, capsys):
         out = tmp_path / str(number)
         main(["score", str(folder), "--out", str(out), *words, *BUNDLED])
         told = capsys.readouterr().err
-        assert told.count("warning: Nothing can be seen on some images") == 1
+        assert told.count("warning: Nothing can be seen on 1 image, ") == 1
         black = next(line for line in lines_of(out) if "black" in line["image"])
         assert (black["label"], black["unlike"]) == (1, "nearly black")
 

@@ -338,3 +338,42 @@ def test_images_that_were_learnt_from_are_counted(tmp_path, capsys):
     told = "3 of the 4 normal images: their false alarms follow from contamination; use others"
     assert capsys.readouterr().out.count(f"  Learnt from: {told}\n") == 1
     assert told in (tmp_path / "out/report.html").read_text("utf-8")
+
+
+def test_an_evaluation_replaces_no_file_of_another_one(tmp_path, capsys):
+    good, bad = runs.leather(tmp_path / "good", 3), runs.leather(tmp_path / "bad", 2, first=50)
+    images = [red_image(48, 64, seed=seed) for seed in range(3)]
+    file = on_bundled("patchknn").fit(images).save_checkpoint(tmp_path / "d.safetensors")
+    command = ["evaluate", str(good), str(bad), "--detector", str(file), "--device", "cpu"]
+    for kind in ("evaluation.json", "report.html"):
+        out = tmp_path / kind
+        out.mkdir()
+        (out / kind).write_text("precious")
+        assert main([*command, "--out", str(out)]) == 1
+        told = capsys.readouterr().err
+        assert f"{out / kind} exists, and is not of an evaluation of d; choose" in told
+        assert (out / kind).read_text() == "precious"
+    assert main([*command, "--out", str(out), "--overwrite"]) == 0
+    assert main([*command, "--out", str(out)]) == 0
+    other = file.rename(tmp_path / "other.safetensors")
+    command[4] = str(other)
+    assert main([*command, "--out", str(out)]) == 1
+
+
+def test_unreadable_images_are_told_with_reasons_and_an_exit_code(tmp_path, capsys):
+    good, bad = runs.leather(tmp_path / "good", 3), tmp_path / "bad"
+    bad.mkdir()
+    for name in ("a.png", "b.png"):
+        (bad / name).write_bytes(b"")
+    images = [red_image(48, 64, seed=seed) for seed in range(3)]
+    file = on_bundled("patchknn").fit(images).save_checkpoint(tmp_path / "d.safetensors")
+    command = ["evaluate", str(good), str(bad), "--detector", str(file), "--device", "cpu"]
+    assert main(command) == 3
+    told = capsys.readouterr().out
+    assert "unreadable, counted as flagged: 0 normal, 2 anomalous: bad/a.png, bad/b.png" in told
+    assert told.count("cannot be opened as an image") == 1
+    assert "(and 1 other likewise)" in told
+    assert main([*command, "--json"]) == 3
+    (measured,) = json.loads(capsys.readouterr().out)["detectors"].values()
+    assert set(measured["reasons"]) == {"bad/a.png", "bad/b.png"}
+    assert measured["unread"] == {"normal": 0, "anomalous": 2}

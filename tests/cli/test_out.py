@@ -15,6 +15,7 @@ from pyimgano_openclip.cli import main
 from pyimgano_openclip.cli.places import KINDS, Places
 from pyimgano_openclip.cli.score import score_folder
 
+from helpers import runs
 from helpers.embedders import red_image, with_green
 from helpers.runs import find_images, fitted_detector, lines_of, lock, scored
 
@@ -289,3 +290,19 @@ def test_a_map_keeps_its_value_whatever_the_name(parts, tmp_path):
         with Image.open(done.results.place("maps", name, "png")) as grey:
             expected = fitted.get_anomaly_map(parts / name)
             np.testing.assert_allclose(np.asarray(grey) / 65535 * 2, expected, atol=2e-5)
+
+
+def test_results_of_other_images_are_not_discarded_unasked(tmp_path, capsys):
+    morning, evening = runs.leather(tmp_path / "a", 2), tmp_path / "b"
+    evening.mkdir()
+    for number, path in enumerate(sorted(runs.leather(tmp_path / "c", 2, first=9).iterdir())):
+        path.rename(evening / f"late{number}.png")
+    out = tmp_path / "out"
+    command = ["--class-name", "leather", "--model", "bundled", "--device", "cpu"]
+    assert main(["score", str(morning), "--out", str(out), *command]) == 0
+    kept = sorted(path.name for path in out.rglob("*"))
+    assert main(["score", str(evening), "--out", str(out), *command]) == 1
+    told = capsys.readouterr().err
+    assert f"{out} holds results of 2 images, none of which is among these. Choose another" in told
+    assert sorted(path.name for path in out.rglob("*")) == kept
+    assert main(["score", str(evening), "--out", str(out), *command, "--overwrite"]) == 0

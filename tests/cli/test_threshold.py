@@ -55,7 +55,7 @@ def test_it_is_shown_and_stored_and_loaded(saved, capsys):
 
 def test_a_threshold_that_no_patches_exceed_is_refused(saved, tmp_path, capsys):
     content = saved.read_bytes()
-    assert main(["threshold", str(saved), "2.5"]) == 1
+    assert main(["threshold", str(saved), "2.5"]) == 2
     assert "SCORE=2.5; it must be a number in (-inf, 2.0]" in capsys.readouterr().err
     exported = {
         "format": "pyimgano-openclip report", "folder": ".", "detector": saved.name,
@@ -223,7 +223,8 @@ def test_the_threshold_of_a_report_is_taken_from_its_file(saved, tmp_path, capsy
     file.write_text(json.dumps(exported))
     assert asked(capsys, saved, "--from-report", file)["threshold"] == 0.125
     for wrong, message in (
-        ({**exported, "detector": "other.safetensors"}, "about other.safetensors, not d.safe"),
+        ({**exported, "detector": "other.safetensors"}, "about other.safetensors, not about d"),
+        ({**exported, "detector": None}, "is of no saved detector, not about d.safetensors; pass"),
         ({**exported, "threshold": None}, "its threshold is None"),
         ({}, "was not exported from a report"),
     ):
@@ -250,7 +251,7 @@ def test_a_refused_image_is_never_let_pass(tmp_path, capsys):
     assert main(fit) == 0
     score = ["score", str(folder), "--detector", str(saved), "--out", str(tmp_path / "out")]
     for _ in range(2):  # afresh, and where only the labels may change
-        assert main([*score, "--threshold", "3"]) == 1
+        assert main([*score, "--threshold", "3"]) == 2
         assert "--threshold=3.0; it must be a number in (-inf, 2.0]" in capsys.readouterr().err
         assert main([*score, "--threshold", "2"]) == 0
 

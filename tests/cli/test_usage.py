@@ -7,6 +7,7 @@ import pytest
 from pyimgano_openclip.cli import main
 from pyimgano_openclip.cli.messages import listed
 
+from helpers import runs
 from helpers.processes import run_python
 
 LOADING = "Loading the model ...\n"
@@ -152,3 +153,23 @@ def test_help_shows_no_doubled_percent_sign(capsys):
         with pytest.raises(SystemExit):
             main([command, "--help"])
         assert "%%" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--contamination", "0.3", "--set", "contamination=0.2"],
+         "--contamination 0.3 and --set contamination=0.2 are both given; omit one"),
+        (["--smallest-defect", "20", "--set", "smallest_defect=4"],
+         "--smallest-defect 20.0 and --set smallest_defect=4 are both"),
+        (["--set", "max_patches=100", "--set", "max_patches=200"],
+         "--set max_patches=100 and --set max_patches=200 are both"),
+        (["--class-name", "nut", "--set", "class_name=screw"],
+         "--class-name nut and --set class_name=screw are both"),
+    ],
+)  # fmt: skip
+def test_an_argument_that_is_given_twice_is_refused(arguments, told, tmp_path, capsys):
+    images = str(runs.leather(tmp_path / "good", 3))
+    fit = ["fit", "--normal", images, "--out", str(tmp_path / "d.safetensors")]
+    assert main([*fit, "--model", "bundled", *arguments]) == 2
+    assert told in capsys.readouterr().err

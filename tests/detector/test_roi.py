@@ -142,6 +142,26 @@ def test_each_image_can_have_its_own_mask(kind, tmp_path):
         assert np.isnan(loaded.decision_function(paths[6:])).tolist() == [True, False]
 
 
+@KINDS
+def test_a_folder_of_masks_is_the_same_wherever_the_process_works(kind, tmp_path, monkeypatch):
+    paths = save_all(red_images(6), tmp_path)
+    masks = folder_of_masks(paths, tmp_path / "masks")
+    monkeypatch.chdir(tmp_path)
+    detector = build(kind, FileEmbedder(), roi="masks").fit(paths)
+    file = detector.save_checkpoint(tmp_path / "d.safetensors")
+    (tmp_path / "elsewhere/masks").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    expected = detector.decision_function(paths)
+    assert np.isfinite(expected).all()
+    loaded = load_detector(file, embedder=FileEmbedder())
+    np.testing.assert_array_equal(loaded.decision_function(paths), expected)
+    assert str(masks) in str(loaded.roi_)
+    masks.rename(tmp_path / "gone")
+    (tmp_path / "7.png").write_bytes(paths[0].read_bytes())
+    with pytest.raises(ValueError, match=r"there is no folder of masks .*masks"):
+        loaded.decision_function([tmp_path / "7.png"])
+
+
 def detector_scores(detector, masks, paths):
     """The scores of a detector whose masks have moved."""
     masks.rename(masks.parent / "masks")

@@ -16,7 +16,7 @@ from ..loading import load_saved, make_detector
 from ..mutual import VisionOpenCLIPMutual
 from ..patchknn import VisionOpenCLIPPatchKNN
 from ..promptscore import VisionOpenCLIPPromptScore
-from .messages import UsageError
+from .messages import WORDS, UsageError, as_usage
 from .usage import check_model_of_saved
 
 Detector = TypeVar("Detector", bound=OpenCLIPDetector)
@@ -28,14 +28,13 @@ def new_detector(options: argparse.Namespace, **more: Any) -> CalibratedDetector
     Raises:
         UsageError: If an option or a setting is invalid.
     """
-    arguments = {**_model(options), **_working(options), **_looking(options), **more}
-    arguments |= dict(options.settings)
+    arguments = {**_model(options), **_working(options), **_looking(options), **_given(more)}
     if options.class_name is None:
         if options.defects:
             raise UsageError("--defects needs --class-name.")
-        return _made(VisionOpenCLIPPatchKNN, arguments)
-    words = {"class_name": options.class_name, "defects": options.defects}
-    return _made(VisionOpenCLIPPromptScore, {**words, **arguments})
+        return _made(VisionOpenCLIPPatchKNN, _with_settings(arguments, options))
+    arguments |= _given({"class_name": options.class_name, "defects": options.defects})
+    return _made(VisionOpenCLIPPromptScore, _with_settings(arguments, options))
 
 
 def pool_detector(options: argparse.Namespace) -> VisionOpenCLIPMutual:
@@ -49,17 +48,37 @@ def pool_detector(options: argparse.Namespace) -> VisionOpenCLIPMutual:
     if options.defects:
         raise UsageError("--defects needs --class-name.")
     arguments = {**_model(options), **_working(options), **_looking(options)}
-    settings = dict(options.settings)
-    rule = "share" if "contamination" in settings else "outliers"
-    arguments |= {"threshold_rule": rule, **settings}
-    return _made(VisionOpenCLIPMutual, arguments)
+    arguments = _with_settings(arguments, options)
+    rule = "share" if "contamination" in arguments else "outliers"
+    return _made(VisionOpenCLIPMutual, {"threshold_rule": rule, **arguments})
+
+
+def _with_settings(arguments: Mapping[str, Any], options: argparse.Namespace) -> dict[str, Any]:
+    """Arguments with those of ``--set``.
+
+    Raises:
+        UsageError: If one is given twice.
+    """
+    given = {
+        name: f"{WORDS.get(name, '--' + name.replace('_', '-'))} {value}"
+        for name, value in _given(arguments).items()
+    }
+    for name, value in options.settings:
+        again = f"--set {name}={value}"
+        if name in given:
+            raise UsageError(f"{given[name]} and {again} are both given; omit one of them.")
+        given[name] = again
+    return {**arguments, **dict(options.settings)}
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Those that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def _made(kind: type[Detector], arguments: Mapping[str, Any]) -> Detector:
-    try:
+    with as_usage():  # constructors read no images and load no weights
         return make_detector(kind, arguments)
-    except ValueError as error:  # constructors read no images and load no weights
-        raise UsageError(str(error)) from error
 
 
 def saved_detector(options: argparse.Namespace) -> OpenCLIPDetector:
@@ -106,21 +125,17 @@ def _check_name(model: str) -> None:
         find_source,  # imports torch, which is not needed for correct options
     )
 
-    try:
+    with as_usage():
         find_source(model, None, download=False)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 def _working(options: argparse.Namespace) -> dict[str, Any]:
-    given = {name: getattr(options, name) for name in ("device", "precision", "batch_size")}
-    return {name: value for name, value in given.items() if value is not None}
+    return _given({name: getattr(options, name) for name in ("device", "precision", "batch_size")})
 
 
 def _looking(options: argparse.Namespace) -> dict[str, Any]:
     """Where to look, and how closely."""
-    given = {name: getattr(options, name) for name in ("smallest_defect", "roi")}
-    return {name: value for name, value in given.items() if value is not None}
+    return _given({name: getattr(options, name) for name in ("smallest_defect", "roi")})
 
 
 def settings_of(detector: OpenCLIPDetector) -> dict[str, Any]:

@@ -129,9 +129,9 @@ def _quiet_hub() -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        reason = str(error.__cause__).splitlines()[0]
+        reason = str(error.__cause__).splitlines()[0].rstrip(".")
         raise ConnectionError(
-            f"The weights could not be downloaded: {reason} This command needs network access; "
+            f"The weights could not be downloaded: {reason}. This command needs network access; "
             "run it on a machine that has it, and copy the folder."
         ) from error
     finally:

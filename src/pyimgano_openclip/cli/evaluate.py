@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -26,8 +27,8 @@ from .images import most_pixels
 from .judging import map_of
 from .masks import folder_of_masks
 from .measures import curves, image_measures, pixel_measures
-from .messages import counted, listed
-from .outcome import Run, section_of
+from .messages import counted, listed, of_each_kind
+from .outcome import SOME_UNREADABLE, Run, reasons_of, section_of
 from .places import REPORT
 from .reporting import write_report
 from .score import score_folder
@@ -54,6 +55,7 @@ def run(options: argparse.Namespace) -> Answer:
     with most_pixels(options.max_pixels), ExitStack() as stack:
         truth = read_truth(options)
         saved = [options.detector, *([] if options.compare is None else [options.compare])]
+        _check_unwritten(options, _titles(saved))
         looking = _looking_by_masks(saved) if options.roi is not None else []
         out = options.out or Path(stack.enter_context(TemporaryDirectory()))
         runs, measured = {}, {}
@@ -63,7 +65,7 @@ def run(options: argparse.Namespace) -> Answer:
             roi = options.roi if path in looking else None
             chosen = {**vars(options), "detector": path, "roi": roi, **elsewhere}
             detector = saved_detector(argparse.Namespace(**chosen))
-            runs[title] = _scored(detector, path, truth, out / title)
+            runs[title] = _scored(detector, path, truth, out / title, overwrite=options.overwrite)
             measured[title] = _measured(runs[title], truth) | _learnt_from(detector, truth)
         facts: dict[str, Any] = {
             "images": len(truth.images),
@@ -73,7 +75,31 @@ def run(options: argparse.Namespace) -> Answer:
         }
         if options.out is not None:
             facts |= _written(options.out, runs, measured, truth)
-    return Answer(_text(facts), facts)
+    unread = any(done.tally.unreadable for done in runs.values())
+    return Answer(_text(facts), facts, SOME_UNREADABLE if unread else 0)
+
+
+def _check_unwritten(options: argparse.Namespace, titles: Sequence[str]) -> None:
+    """Check that no file would be replaced but those of an evaluation of the same detectors."""
+    if options.out is None or options.overwrite:
+        return
+    numbers, report = options.out / EVALUATION, options.out / REPORT
+    if numbers.is_file() and _detectors_in(numbers) == {*titles}:
+        return
+    for path in (numbers, report):
+        if os.path.lexists(path):
+            raise ValueError(
+                f"{path} exists, and is not of an evaluation of {listed(titles)}; choose another "
+                "--out, or replace it with --overwrite."
+            )
+
+
+def _detectors_in(numbers: Path) -> set[str]:
+    """The detectors in ``evaluation.json``; none if it is something else."""
+    try:
+        return {*json.loads(numbers.read_bytes())}
+    except (ValueError, TypeError, RecursionError):
+        return set()
 
 
 def _looking_by_masks(saved: Sequence[Path]) -> Sequence[Path]:
@@ -88,9 +114,19 @@ def _titles(saved: Sequence[Path]) -> list[str]:
     return [f"{number}-{stem}" for number, stem in enumerate(stems, start=1)]
 
 
-def _scored(detector: OpenCLIPDetector, saved: Path, truth: Truth, out: Path) -> Run:
+def _scored(
+    detector: OpenCLIPDetector, saved: Path, truth: Truth, out: Path, *, overwrite: bool
+) -> Run:
     detector.on_error = "nan"
-    return score_folder(detector, truth.images, out, saved=saved, maps="none", overlays="none")
+    return score_folder(
+        detector,
+        truth.images,
+        out,
+        saved=saved,
+        maps="none",
+        overlays="none",
+        overwrite=overwrite,
+    )
 
 
 def _measured(done: Run, truth: Truth) -> dict[str, Any]:
@@ -99,6 +135,11 @@ def _measured(done: Run, truth: Truth) -> dict[str, Any]:
     read = ~np.isnan(scores)
     found = image_measures(scores, truth.labels, detector.label_threshold())
     found["unreadable"] = done.tally.unreadable
+    found["reasons"] = reasons_of(done)
+    found["unread"] = {
+        "normal": int((truth.labels[~read] == 0).sum()),
+        "anomalous": int(truth.labels[~read].sum()),
+    }
     found["curves"] = curves(scores, truth.labels)
     if all(mask is None for mask, known in zip(truth.masks, read, strict=True) if known):
         return found
@@ -179,7 +220,12 @@ def _text(facts: Mapping[str, Any]) -> str:
             lines.append(f"  pixel metrics need normal and anomalous pixels{where}")
         lines += [f"  {what}: {which}" for what, which in _of_learnt(measured, total - bad).items()]
         if measured["unreadable"]:
-            lines.append(f"  unreadable, counted as flagged: {listed(measured['unreadable'])}")
+            unread = measured["unread"]
+            lines.append(
+                f"  unreadable, counted as flagged: {unread['normal']} normal, "
+                f"{unread['anomalous']} anomalous: {listed(measured['unreadable'])}"
+            )
+            lines += [f"    {reason}" for reason in of_each_kind(measured["reasons"])]
     looking = ["looked_at" in measured for measured in facts["detectors"].values()]
     if any(looking) and len(looking) > 1:
         lines.append("\npixel metrics: each detector by the pixels that it looks at")

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..arrays import Scores
 from ..detector.base import OpenCLIPDetector
 from ..detector.showing import patch_facts
 from ..detector.suspects import Suspect
@@ -80,7 +81,7 @@ def _run(options: argparse.Namespace) -> Answer:
         **resolution,
         **looked,
         **({} if groups is None else {"parts": len(set(groups))}),
-        "suspects": suspect_facts(paths, suspects),
+        "suspects": suspect_facts(paths, suspects, detector.decision_scores_),
         "file": str(options.out),
         "bytes": options.out.stat().st_size,
     }
@@ -114,10 +115,17 @@ def _bank_line(facts: Mapping[str, Any]) -> str:
     )
 
 
-def suspect_facts(paths: Sequence[Path], suspects: Sequence[Suspect]) -> list[dict[str, Any]]:
-    """The images that stand out, as JSON values."""
+def suspect_facts(
+    paths: Sequence[Path], suspects: Sequence[Suspect], scores: Scores
+) -> list[dict[str, Any]]:
+    """The images that stand out, as JSON values, with their training scores beside."""
     return [
-        {"image": str(paths[found.image]), "score": found.score, "times": found.times}
+        {
+            "image": str(paths[found.image]),
+            "score": found.score,
+            "times": found.times,
+            "training_score": float(scores[found.image]),
+        }
         for found in suspects
     ]
 
@@ -128,7 +136,7 @@ def doubtful(paths: Sequence[Path], suspects: Sequence[Suspect]) -> list[str]:
     for found in suspects[:NAMED]:
         times = f"{found.times:.1f}"
         above = "" if times == "1.0" else f", {times} times the highest of the others"
-        lines.append(f"{paths[found.image]} {found.score:.3f}{above}: is it normal?")
+        lines.append(f"{paths[found.image]} stands out by {found.score:.3f}{above}: is it normal?")
     more = len(suspects) - NAMED
     return [*lines, f"and {counted(more, 'other image')}"] if more > 0 else lines
 

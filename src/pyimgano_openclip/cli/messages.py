@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 
 from ..images.unreadable import UnreadableError
 
@@ -25,6 +29,15 @@ SHOWN = 5  # names listed before "and 7 more"
 
 class UsageError(ValueError):
     """The command was called with invalid arguments."""
+
+
+@contextmanager
+def as_usage() -> Iterator[None]:
+    """Turn an error about a value into one about the arguments."""
+    try:
+        yield
+    except ValueError as error:
+        raise UsageError(str(error)) from error
 
 
 def printable(text: str) -> str:
@@ -61,6 +74,21 @@ def listed(names: Sequence[str]) -> str:
     """Join names with commas, shortening long lists."""
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def of_each_kind(reasons: Mapping[str, str]) -> list[str]:
+    """Lines of reasons by the names of images, of which those that are alike share one."""
+    kinds = defaultdict[str, list[str]](list)
+    for name, reason in reasons.items():
+        stem = re.escape(Path(name).stem)
+        unnamed = re.sub(f"(?<![0-9A-Za-z]){stem}(?![0-9A-Za-z])", "", reason.replace(name, ""))
+        kinds[unnamed].append(reason)
+    lines = [
+        found[0] + (f" (and {counted(len(found) - 1, 'other')} likewise)" if found[1:] else "")
+        for found in kinds.values()
+    ]
+    more = len(lines) - SHOWN
+    return [*lines[:SHOWN], f"and {counted(more, 'other reason')}"] if more > 0 else lines
 
 
 def counted(count: int, noun: str) -> str:

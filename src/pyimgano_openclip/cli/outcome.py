@@ -13,7 +13,7 @@ from .doubts import doubts
 from .drawing import Drawing
 from .images import Found, skipped, skipped_lines
 from .judging import Judge
-from .messages import SHOWN, counted, listed, printable
+from .messages import counted, listed, of_each_kind, printable
 from .places import REPORT, TABLE
 from .reporting import build_section, write_report
 from .results import Record, Results
@@ -92,11 +92,16 @@ def summary(run: Run) -> dict[str, Any]:
         "kept": run.tally.kept,
         "gone": run.tally.gone,
         "unreadable": run.tally.unreadable,
-        "reasons": {r["image"]: r["error"] for r in run.tally.records if "error" in r},
+        "reasons": reasons_of(run),
         "unlike": {r["image"]: r["unlike"] for r in run.tally.records if "unlike" in r},
         "doubts": doubts(run.detector, run.tally.records),
         "folder": str(run.results.folder),
     }
+
+
+def reasons_of(run: Run) -> dict[str, str]:
+    """Why images could not be read, by their names."""
+    return {r["image"]: r["error"] for r in run.tally.records if "error" in r}
 
 
 def _oddest(run: Run) -> list[str]:
@@ -133,7 +138,7 @@ def _text(facts: Mapping[str, Any]) -> str:
         lines.append(f"{facts['kept']} scored by an earlier run, {facts['scored']} by this one")
     if facts["unreadable"]:
         lines.append(f"unreadable, labelled 1: {listed(facts['unreadable'])}")
-        lines += [f"  {reason}" for reason in list(facts["reasons"].values())[:SHOWN]]
+        lines += [f"  {reason}" for reason in of_each_kind(facts["reasons"])]
     if facts["unlike"]:
         named = [f"{image} ({reason})" for image, reason in facts["unlike"].items()]
         lines.append(f"scored above all thresholds: {listed(named)}")

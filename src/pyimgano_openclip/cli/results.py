@@ -24,6 +24,7 @@ from ..arrays import Floats
 from ..files.atomic import naming, write_atomically
 from ..files.remote import digest_of
 from .images import ImageFile
+from .messages import counted
 from .places import (
     JOURNAL,
     OF_AN_IMAGE,
@@ -89,7 +90,8 @@ class Results:
 
     Raises:
         ValueError: If the folder is a file, or, without ``overwrite``, holds results of another
-            identity, a damaged ``run.json``, or files with the names of results without one.
+            identity or of none of the images, a damaged ``run.json``, or files with the names of
+            results without one.
     """
 
     def __init__(
@@ -104,6 +106,7 @@ class Results:
         self.canvas: tuple[int, int] | None = None
         self.records: dict[str, Record] = {}
         self._identity = dict(identity)
+        names = set(names)
         self._places = Places(folder, names)
         self._stream: io.FileIO | None = None
         self._overwrite = overwrite
@@ -123,6 +126,12 @@ class Results:
                 "'score'. Choose another folder with --out, or replace it with --overwrite."
             )
         self._earlier = set(self.records)
+        if self._earlier and names and not self._earlier & names:
+            raise ValueError(
+                f"{folder} holds results of {counted(len(self._earlier), 'image')}, none of which "
+                "is among these. Choose another folder with --out, or discard them with "
+                "--overwrite."
+            )
 
     def keep(self, source: ImageFile) -> bool:
         """Keep the record of an image if it is scored and its bytes have not changed since."""

@@ -31,6 +31,7 @@ from .drawing import draw_all, paint_here
 from .easel import Easel
 from .images import ImageFile, most_pixels
 from .judging import Stored, training_scores
+from .messages import as_usage
 from .outcome import Run, answer
 from .relabel import remember
 from .remote_images import search
@@ -51,7 +52,8 @@ def _run(options: argparse.Namespace) -> Answer:
     own = getattr(detector, "threshold_", None)
     if options.threshold is not None:
         most = detector._largest_score(detector._learnt)
-        detector.threshold_ = check_threshold("--threshold", options.threshold, most)
+        with as_usage():
+            detector.threshold_ = check_threshold("--threshold", options.threshold, most)
     with ExitStack() as stack:
         done = score_folder(
             detector,

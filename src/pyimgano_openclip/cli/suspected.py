@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from ..arrays import Scores
 from ..bank.whole import Whole
 from ..detector.suspects import Suspect
 from ..patchknn import Enrolled, VisionOpenCLIPPatchKNN
@@ -18,19 +19,22 @@ class Doubt(NamedTuple):
 
     Attributes:
         paths: All training images.
+        scores: Their training scores.
         suspects: Those that stand out; None if that is unknown, since the bank had been thinned.
         above: Those added whose score among all of them is above the threshold before, by path.
         unlike: Those added that were unlike all before as a whole, by path, with the reason.
     """
 
     paths: Sequence[Path]
+    scores: Scores
     suspects: Sequence[Suspect] | None
     above: dict[str, float]
     unlike: dict[str, str]
 
     def facts(self) -> dict[str, Any]:
         """As JSON values."""
-        known = None if self.suspects is None else suspect_facts(self.paths, self.suspects)
+        found = self.suspects
+        known = None if found is None else suspect_facts(self.paths, found, self.scores)
         return {"suspects": known, "above_before": self.above, "unlike": self.unlike}
 
     def lines(self) -> list[str]:
@@ -75,4 +79,5 @@ def doubt_about(
                 unlike[named[number]] = reason
     suspects = detector.suspects() if added and len(learnt.standing) else None
     paths = [Path(named[number]) for number in learnt.numbers]
-    return Doubt(paths, [] if not added else suspects, above, unlike)
+    scores = detector.decision_scores_
+    return Doubt(paths, scores, [] if not added else suspects, above, unlike)

@@ -29,7 +29,7 @@ from ..pool.shares import SPAN
 from .answer import Answer
 from .console import complain
 from .marks import read_marks
-from .messages import UsageError, counted
+from .messages import as_usage, counted
 from .promised import as_chosen, promise_facts, tell_doubt
 
 Header = Mapping[str, Any]
@@ -73,21 +73,21 @@ def _changed(options: argparse.Namespace, found: Checkpoint) -> Header:
     """The header with the threshold that is asked for."""
     threshold_chosen(found)  # raises if it is damaged
     if options.value is not None:
-        return _with_chosen(found, "SCORE", options.value)
+        with as_usage():
+            return _with_chosen(found, "SCORE", options.value)
     if options.from_report is not None:
         marks = read_marks(options.from_report)
-        if marks.detector not in (None, options.detector.name):
+        if marks.detector != options.detector.name:
+            about = "of no saved detector" if marks.detector is None else f"about {marks.detector}"
             raise ValueError(
-                f"{options.from_report} is about {marks.detector}, not {options.detector.name}; "
-                "pass the threshold itself if it shall hold for both."
+                f"{options.from_report} is {about}, not about {options.detector.name}; pass the "
+                f"threshold itself, {marks.threshold:g}, if it shall hold here too."
             )
         return _with_chosen(found, f"{options.from_report}: threshold", marks.threshold)
     if options.contamination is None:
         return found.header
-    try:
+    with as_usage():
         share = check_number("--contamination", options.contamination, above=0, most=0.5)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
     return _with_share(found, share)
 
 

@@ -52,8 +52,9 @@ class FlatFrames:
         if not self._count:
             return
         more = f"; and {self._count - NAMED} more" if self._count > NAMED else ""
+        images = f"{self._count} image{'' if self._count == 1 else 's'}"
         warnings.warn(
-            f"Nothing can be seen on some images, {self._fate}: {'; '.join(self._named)}{more}",
+            f"Nothing can be seen on {images}, {self._fate}: {'; '.join(self._named)}{more}",
             FlatFrameWarning,
             stacklevel=callers_level(),
         )

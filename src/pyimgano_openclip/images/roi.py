@@ -31,7 +31,7 @@ class MaskFolder:
     """A mask for each image, by its name.
 
     Attributes:
-        path: The folder.
+        path: The folder, absolute, so that another working directory has no other masks.
     """
 
     path: Path
@@ -44,6 +44,8 @@ class MaskFolder:
         """
         if not isinstance(item, (str, os.PathLike)):
             raise ValueError(f"roi={self.path} has masks by name, but this image has none.")
+        if not self.path.is_dir():
+            raise ValueError(_no_folder(self.path))
         image = Path(item)
         above = [name for name in image.parent.parts if name not in (image.anchor, "..")]
         for depth in range(len(above) + 1):
@@ -85,6 +87,8 @@ def roi_of(given: Any) -> Roi | None:
     if isinstance(given, (str, os.PathLike)):
         if not os.fspath(given).strip():
             raise ValueError(f"roi={given!r} is empty; expected the path of a mask or a folder.")
+        if not os.path.lexists(given):
+            raise ValueError(f"roi: there is no mask and no folder of masks {absolute(given)}.")
         return _in_folder(given) if Path(given).is_dir() else read_mask(Path(given))
     if isinstance(given, Mapping):
         return _in_folder(given["folder"]) if is_folder(given) else _run_lengths(given)
@@ -191,12 +195,19 @@ def identity_within(image: str, roi: Roi | None, area: Area | None) -> str:
 
 
 def _in_folder(given: Any) -> MaskFolder:
-    path = Path(given)
+    path = absolute(given)
     if not path.is_dir():
-        raise ValueError(
-            f"roi: there is no folder of masks {path}; pass the one that there is here: roi=DIR."
-        )
+        raise ValueError(f"roi: {_no_folder(path)}")
     return MaskFolder(path)
+
+
+def absolute(path: str | os.PathLike[str]) -> Path:
+    """A path that does not depend on the working directory."""
+    return Path(os.path.abspath(path))  # noqa: PTH100 - without "..", and links stay links
+
+
+def _no_folder(path: Path) -> str:
+    return f"there is no folder of masks {path}; pass the one that there is here: roi=DIR."
 
 
 def _same(mask: Path, image: Path) -> bool:
@@ -244,6 +255,11 @@ def _shapes(given: Sequence[Any]) -> Shapes:
     if len(numbers) > 2 * MOST_CORNERS:
         raise ValueError(f"roi has {len(numbers) // 2} corners; the maximum is {MOST_CORNERS}.")
     fractions = any(isinstance(number, (float, np.floating)) for number in numbers)
+    if not fractions and max(numbers) <= 1:
+        raise ValueError(
+            f"roi: {plain(corners[0])} is at most one pixel; shares of the sides are written with "
+            "a point, such as 1.0."
+        )
     shares = fractions and max(numbers) <= 1 and min(numbers) >= 0
     for shape in corners if fractions and not shares else ():
         if min(map(min, shape)) >= 0 and max(map(max, shape)) <= 1:

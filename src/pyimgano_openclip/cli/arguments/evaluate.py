@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .shared import AGAIN, Commands, share
+from .shared import AGAIN, Commands, overwriting, share
 
 
 def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
@@ -52,6 +52,9 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="folder for evaluation.json, a report with curves, and scores (default: none of them)",
+    )
+    overwriting(
+        parser, "replace evaluation.json and report.html in --out, and discard earlier scores there"
     )
     parser.add_argument("--ray", nargs="?", const="", help=argparse.SUPPRESS)  # to be refused
     share(parser, "weights", "masks", "working", "reading")

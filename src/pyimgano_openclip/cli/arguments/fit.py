@@ -33,7 +33,6 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--contamination",
         type=finite,
-        default=0.1,
         metavar="SHARE",
         help="accepted share of false alarms among normal images (default: 0.1)",
     )

@@ -17,8 +17,8 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         description="Score images with a saved detector, or zero-shot with --class-name, or with "
         "neither by comparing them with each other: then most of them should be normal. Writes "
         "scores.csv, scores.jsonl, maps, overlays and report.html. After an interruption, run the "
-        "same command again: images that are already scored and have not changed are skipped. "
-        "Files in --out that no earlier run has written are kept: without --overwrite, the command "
+        "same command again: images that are already scored and have not changed are skipped, and "
+        "results of images that are no longer given are removed. Files in --out that no earlier run has written are kept: without --overwrite, the command "
         "fails if they have the names of results.",
         epilog="example: pyimgano-openclip score new/ --detector screw.safetensors --out results/",
     )
