@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -140,9 +140,9 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             learnt from only, or in shares of the sides if all numbers are in [0, 1] and one is a
             float. A patch counts if half of it is inside; a part that holds half of none counts
             with all that it touches. The others count neither in what is learnt nor in scores and
-            regions; the map is 0 there. The tower sees one colour outside, whatever is there (but a
-            custom embedder sees whole images), and looks only through windows that show something
-            inside. None for everywhere.
+            regions; the map is 0 there, or as low as it gets if it has values below 0. The tower
+            sees one colour outside, whatever is there (but a custom embedder sees whole images),
+            and looks only through windows that show something inside. None for everywhere.
         recipe: ``"fused"`` compares the tokens of all depths and windows as one. ``"musc"`` is the
             published method: four depths and three windows compared apart, the mean distance to the
             nearest 30 % of the images, the maximum of the map as image score, averaged over images
@@ -358,14 +358,14 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
 
     def _score(
         self, items: Iterable[Item], *, at_first: int, with_tokens: bool = False
-    ) -> Iterator[ImageScores]:
+    ) -> Generator[ImageScores, None, None]:
         with self._lock:
             fitted = cast(Pooled, self._learnt).scorer is not None
         if fitted:
             return super()._score(items, at_first=at_first, with_tokens=with_tokens)
         return self._score_as_pool(list(items))
 
-    def _score_as_pool(self, items: Sequence[Item]) -> Iterator[ImageScores]:
+    def _score_as_pool(self, items: Sequence[Item]) -> Generator[ImageScores, None, None]:
         """Score images by each other; nothing is learnt from them.
 
         Raises:

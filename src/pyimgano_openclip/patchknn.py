@@ -61,6 +61,8 @@ class Enrolled(Learnt):
         scores: Scores of each image in the bank, none compared with itself or its near copies;
             fewer than images in a detector of version 0.1.0.
         standing: How much each image in the bank stands out among the others; empty if unknown.
+        alone: How many of the first images were learnt with no different one, whose patches the
+            bank no longer has: their scores are by the image itself, and set no threshold.
     """
 
     bank: MemoryBank | None = None
@@ -71,6 +73,7 @@ class Enrolled(Learnt):
     relatives: Relatives = INDEPENDENT
     overview: MemoryBank | None = None
     unit: float = 1.0
+    alone: int = 0
 
     @property
     def identities(self) -> frozenset[str]:
@@ -121,6 +124,7 @@ class Enrolled(Learnt):
             return arrays, facts
         patches = to_file(np.concatenate([scored.details.ravel() for scored in self.scores]))
         facts = {**facts, "numbers": self.numbers, "relatives": asdict(self.relatives)}
+        facts |= {"alone": self.alone}
         arrays = {**arrays, TRAINING_PATCHES: patches}
         if self.overview is not None:
             state, facts[OVERVIEW] = self.overview.state()
@@ -177,9 +181,9 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             learnt from only, or in shares of the sides if all numbers are in [0, 1] and one is a
             float. A patch counts if half of it is inside; a part that holds half of none counts
             with all that it touches. The others count neither in what is learnt nor in scores and
-            regions; the map is 0 there. The tower sees one colour outside, whatever is there (but a
-            custom embedder sees whole images), and looks only through windows that show something
-            inside. None for everywhere.
+            regions; the map is 0 there, or as low as it gets if it has values below 0. The tower
+            sees one colour outside, whatever is there (but a custom embedder sees whole images),
+            and looks only through windows that show something inside. None for everywhere.
         layers: Relative depths of the feature tokens, each in (0, 1]. The tower is not run deeper
             than the last one. With ``smallest_defect`` half the smallest of them is added, but not
             for the whole image beside windows, since small things are told best early in the tower.
@@ -329,7 +333,9 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
 
         Training scores of earlier images are updated while the bank keeps all patches. Once the
         bank has been thinned they stay unchanged, which makes the threshold slightly too high
-        rather than too low. Like the images of :meth:`fit`, an added image keeps its training score
+        rather than too low, the more the fewer images there were. The score of images that were
+        learnt with no different one, which was by the image itself, then sets no threshold any
+        more. Like the images of :meth:`fit`, an added image keeps its training score
         when it is scored again; new images that show the same get low scores. If anything fails or
         is interrupted, the detector is left unchanged.
 
@@ -444,6 +450,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             known = replace(learnt, numbers=(*learnt.numbers, *added.numbers))
             return Lesson(known, np.append(earlier, own), calibration=None)
         kept = len(bank.images) - len(added.distances)
+        alone = kept if len(distinct(learnt.near)) == 1 else min(kept, learnt.alone)
         before = [scored.by_scale for scored in learnt.scores[:kept]]
         every, unit = self._scored([*before, *added.distances], bank)
         by_patch = [found.patches for found in every]
@@ -457,6 +464,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             added.relatives,
             banks[1] if len(banks) > 1 else None,
             unit,
+            alone,
             whole=Whole.grown(
                 learnt.whole, added.portraits, added.near, by_patch, turned=self.rotations > 1
             ),
@@ -554,7 +562,11 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         near = tuple(relatives.left_out(near_images(bank, relatives), bank.sketches))
         standing = _standing_in(checkpoint, images)
         overview = others[0] if others else None
-        return Enrolled(canvas, bank, near, numbers, scores, standing, relatives, overview, unit)
+        alone = checkpoint.header["state"].get("alone", 0)
+        check_count("alone", alone, least=0, most=images)
+        return Enrolled(
+            canvas, bank, near, numbers, scores, standing, relatives, overview, unit, alone
+        )
 
     def _training_scores(self, checkpoint: Checkpoint) -> Scores:
         scores: Scores = checkpoint.numbers(TRAINING_SCORES, 1, "float64")  # with every bank
@@ -581,6 +593,8 @@ def _calibration(known: Enrolled, added: Added) -> Calibration:
     apart, parts = distinct(added.copies), added.relatives.parts(len(known.scores))
     if len(apart) > 1:
         added.relatives.tell()
+    if apart[-1] >= known.alone:
+        apart = apart[apart >= known.alone]
     one_each = _image_scores(known.scores)[apart]
     return Calibration.of(one_each, None if parts is None else parts[apart])
 

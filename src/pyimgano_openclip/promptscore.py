@@ -176,7 +176,8 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         references: A few normal images, paths or arrays, to compare with in addition to the texts;
             needs ``mode="probability"``. Without a recipe, a reference that is scored is compared
             with the other references only; it is recognised by what it shows, as a
-            file, a copy, an array or a Pillow image. See also :meth:`fit`.
+            file, a copy, an array or a Pillow image. See also :meth:`fit`. Those in a checkpoint
+            are no argument: ``clone()`` of a loaded detector has none.
         text_features_normal: Text vector of normal objects, shape (D,), instead of sentences; both
             are required with a custom embedder.
         text_features_anomaly: Text vector of anomalous objects, shape (D,), instead of sentences.
@@ -208,9 +209,9 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             learnt from only, or in shares of the sides if all numbers are in [0, 1] and one is a
             float. A patch counts if half of it is inside; a part that holds half of none counts
             with all that it touches. The others count neither in what is learnt nor in scores and
-            regions; the map is 0 there. The tower sees one colour outside, whatever is there (but a
-            custom embedder sees whole images), and looks only through windows that show something
-            inside. None for everywhere.
+            regions; the map is 0 there, or as low as it gets if it has values below 0. The tower
+            sees one colour outside, whatever is there (but a custom embedder sees whole images),
+            and looks only through windows that show something inside. None for everywhere.
         attention: Side path of the patch tokens: ``"vv"``, ``"qq"``, ``"kk"``, or ``"none"`` for
             the plain last tokens; ``"auto"`` is ``"vv"`` if the tower has a side path.
         stages: Number of depths at which the side path is read.
@@ -300,7 +301,8 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
 
         Texts that were already encoded and the thresholds of an earlier :meth:`fit`, or of the
         references in a checkpoint, are kept, while ``set_params(class_name=...)`` discards them.
-        Fit again, or set ``threshold_``, if the thresholds do not suit the new class.
+        Training scores are those of the former class, so that they are forgotten, and nothing is
+        promised of the thresholds until :meth:`fit`.
 
         Args:
             class_name: What the images show: ``"screw"``, ``"leather"``.
@@ -314,6 +316,8 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         with self._lock:
             if class_name != self.class_name:
                 self._forget_thresholds_of_references()
+                self._forget("decision_scores_", "labels_", "pot_info_")
+                self._learnt = replace(self._learnt, calibration=None, peaks=None)
             self._prompts = prompts
             self._put("class_name", class_name)
         return self

@@ -209,3 +209,13 @@ def test_a_flagged_image_has_a_region_where_differences_are_negative(family):
             assert regions
             assert regions[0].peak == pytest.approx(float(found.max()))
     assert flagged
+
+
+def test_the_hottest_spot_of_what_is_no_readable_result_is_refused():
+    detector = patchknn(on_error="nan").fit(red_images(6))
+    with pytest.raises(ValueError, match=r"hottest_spot\(\) was given .*; a result of score_iter"):
+        detector.hottest_spot(red_image())
+    with pytest.warns(RuntimeWarning):
+        (unreadable,) = detector.score_iter(["missing.png"])
+    with pytest.raises(ValueError, match=r"missing\.png.*of an image that can be read"):
+        detector.hottest_spot(unreadable)

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 
+from pyimgano_openclip import load_detector
+
 from helpers.detectors import BOTH, EACH, patchknn, promptscore
-from helpers.embedders import red_images, with_green
+from helpers.embedders import ColourEmbedder, red_image, red_images, with_green
 
 NORMAL = red_images(12)
 
@@ -143,3 +145,78 @@ def test_another_contamination_moves_both_thresholds_by_prompts(settings, tmp_pa
         found._process_decision_scores()
         assert found.label_threshold() == expected.label_threshold()
         assert found.region_threshold() == expected.region_threshold() < 1
+
+
+@EACH
+def test_labels_of_training_images_follow_a_threshold_that_is_set(build, tmp_path):
+    detector = build().fit(NORMAL)
+    scores = np.sort(detector.decision_scores_)
+    detector.threshold_ = float(scores[2])
+    expected = (detector.decision_scores_ > scores[2]).astype(int)
+    np.testing.assert_array_equal(detector.labels_, expected)
+    path = detector.save_checkpoint(tmp_path / "d.safetensors")
+    loaded = load_detector(path, embedder=ColourEmbedder())
+    np.testing.assert_array_equal(loaded.labels_, expected)
+
+
+@pytest.mark.parametrize("settings", [{}, {"references": NORMAL}])
+@pytest.mark.parametrize(("name", "value"), [("contamination", 0.3), ("confidence", 0.9)])
+@pytest.mark.filterwarnings("ignore::pyimgano_openclip.detector.promises.FewImagesWarning")
+def test_a_chosen_threshold_goes_with_another_share_before_fit_too(settings, name, value):
+    detector = promptscore(**settings)
+    if settings:
+        detector.read_references()
+    usual = detector.label_threshold()
+    detector.threshold_ = 0.6
+    assert detector.threshold_chosen_
+    setattr(detector, name, value)
+    assert not detector.threshold_chosen_
+    again = promptscore(**settings, **{name: value})
+    expected = again.read_references().label_threshold() if settings else usual
+    assert detector.label_threshold() == pytest.approx(expected)
+
+
+def test_of_another_class_nothing_is_promised_until_fit(tmp_path):
+    words = promptscore(class_name="leather").fit(NORMAL)
+    kept = words.label_threshold(), words.region_threshold()
+    words.set_class_name("leather").promise()
+    words.set_class_name("rust")
+    path = words.save_checkpoint(tmp_path / "d.safetensors")
+    for detector in (words, load_detector(path, embedder=ColourEmbedder())):
+        assert (detector.label_threshold(), detector.region_threshold()) == kept
+        for told in (detector.promise, detector.suspects, lambda d=detector: d.drift([])):
+            with pytest.raises(RuntimeError, match=r"call fit\(\) first"):
+                told()
+        with pytest.raises(RuntimeError, match=r"call fit\(\) first"):
+            detector.score_percentile([0.1])
+        assert detector.predict(NORMAL[:2]).shape == (2,)
+    words.fit(NORMAL).promise()
+
+
+def test_confidence_without_training_scores_is_refused_before_scoring():
+    detector = promptscore(embedder=ColourEmbedder())
+    with pytest.raises(RuntimeError, match=r"confidence of labels needs .* call fit\(\) first"):
+        detector.predict(NORMAL, return_confidence=True)
+    assert detector.embedder.calls == 0
+
+
+def test_an_image_learnt_alone_sets_no_threshold_once_there_are_others(tmp_path):
+    many = red_images(14, first=100)
+    first = with_green(red_image(seed=50), 10, 20)  # nothing in it is like that
+    settings = {"max_patches": 20, "jitter": 0.0, "embedder": ColourEmbedder(8, 8)}
+    grown = patchknn(**settings).fit([first])
+    grown.partial_fit(many[:6])
+    path = grown.save_checkpoint(tmp_path / "d.safetensors")
+    loaded = load_detector(path, embedder=ColourEmbedder(8, 8))
+    for detector in (grown, loaded):
+        detector.partial_fit(many[6:])
+        assert detector.threshold_ <= max(detector.decision_scores_[1:])
+        assert len(detector.decision_scores_) == 15
+        assert detector.decision_scores_[0] > 2 * detector.threshold_
+        assert detector.promise().count == 14
+
+
+@pytest.mark.parametrize("wrong", ["x", (96,), (96, 0), (96.5, 96)])
+def test_a_canvas_that_is_none_is_refused_by_name(wrong):
+    with pytest.raises(ValueError, match="canvas="):
+        patchknn().use_canvas(wrong)

@@ -78,3 +78,12 @@ def test_text_of_another_length_than_the_patches_is_reported():
 def test_streaming_a_single_path_is_refused():
     with pytest.raises(ValueError, match="single path"):
         next(promptscore().score_iter("part.png"))
+
+
+def test_a_custom_embedder_that_returns_something_else_is_told_what_is_expected():
+    class Pair:
+        def embed(self, image):
+            return np.ones((4, 3)), (2, 2)
+
+    with pytest.raises(ValueError, match=r"embed\(\) returned .*; expected \(patches \(N"):
+        patchknn(embedder=Pair()).fit(red_images(3))

@@ -93,3 +93,18 @@ def test_what_is_no_stream_is_refused_as_in_a_list(build, x, message):
 def test_a_stream_without_images_gives_no_scores():
     assert list(patchknn().fit(NORMAL).score_iter(iter([]))) == []
     assert list(promptscore().score_iter(iter([]))) == []
+
+
+@EACH
+def test_maps_of_a_stream_are_computed_as_its_images_come(build):
+    taken = []
+
+    def camera():
+        for number in range(30):
+            taken.append(number)
+            yield red_image(seed=100 + number)
+
+    maps = build().fit(red_images(6)).iter_anomaly_maps(camera())
+    assert next(maps).shape == red_image().shape[:2]
+    assert len(taken) <= 2
+    assert len(list(maps)) == 29

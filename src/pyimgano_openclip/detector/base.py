@@ -11,7 +11,8 @@ import math
 import os
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
@@ -21,7 +22,7 @@ import numpy.typing as npt
 from pyimgano.models.base_detector import BaseDetector
 
 from ..arrays import Floats, Scores, Size
-from ..checks import check_count, check_number, one_of
+from ..checks import check_count, check_number, check_sides, one_of
 from ..encoder.tokens import InjectedEmbedder
 from ..files.checkpoint import Checkpoint, read_checkpoint
 from ..images.areas import Area
@@ -115,11 +116,15 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
         if name == "threshold_":
             value = spans.check_threshold(name, value, self._largest_score(self._learnt))
             self._threshold_chosen = True  # unless who computes it says otherwise afterwards
+            if hasattr(self, "decision_scores_"):
+                self.labels_ = (np.asarray(self.decision_scores_) > value).astype(np.int64)
         super().__setattr__(name, value)
 
     def _thresholds_follow(self) -> None:
         if hasattr(self, "decision_scores_"):
             self._process_decision_scores()
+        elif self.threshold_chosen_:
+            self._forget("threshold_")
 
     def _shares(self) -> dict[str, Any]:
         """What a checkpoint keeps of the arguments that a threshold follows from."""
@@ -215,10 +220,9 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
         else:
             threshold, facts = self._threshold(calibration)
         threshold = min(threshold, self._largest_score(lesson.learnt))
-        labels = (lesson.scores > threshold).astype(np.int64)
         with self._lock:
             self._learnt = replace(lesson.learnt, calibration=calibration)
-            self.threshold_, self.labels_, self.decision_scores_ = threshold, labels, lesson.scores
+            self.decision_scores_, self.threshold_ = lesson.scores, threshold
             self._threshold_chosen = chosen
             if facts is not None:
                 self.pot_info_ = facts
@@ -228,7 +232,6 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
         """Set threshold and labels by the training scores again; the host calls it."""
         threshold, facts = self._computed_threshold()
         self.threshold_, self._threshold_chosen = threshold, False
-        self.labels_ = (np.asarray(self.decision_scores_) > threshold).astype(np.int64)
         if facts is not None:
             self.pot_info_ = facts
         return self
@@ -265,7 +268,7 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
 
     def _score(
         self, items: Iterable[Item], *, at_first: int, with_tokens: bool = False
-    ) -> Iterator[ImageScores]:
+    ) -> Generator[ImageScores, None, None]:
         """Score images in order; see :func:`~.scoring.score_all`."""
         return score_all(items, self._freeze, at_first=at_first, with_tokens=with_tokens)
 
@@ -320,6 +323,7 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
         Raises:
             ValueError: If the model never resizes images to it, or another one is in use.
         """
+        canvas = check_sides("canvas", canvas)
         with self._lock:
             if self._learnt.canvas == canvas:
                 return
@@ -352,7 +356,8 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
 
         A detector that has not chosen the aspect ratio to resize images to yet chooses it from the
         readable ones of the first 64 in a list, or of the first batch of a generator; see the
-        argument ``resize``.
+        argument ``resize``. A detector of unlabelled images without a pool compares all of ``x``
+        with each other, so it takes all at once, and its results carry no tokens.
 
         Args:
             x: Paths or arrays. Of a generator at most one batch of images is taken ahead of the
@@ -366,8 +371,8 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
             ``on_error="nan"`` the scores of an unreadable image are NaN, and ``error`` says why.
 
         Raises:
-            ValueError: If ``x`` is empty or a single image, or an image cannot be read; the message
-                names it. All images before it have been yielded.
+            ValueError: If ``x`` is an empty list or a single image, or an image cannot be read; the
+                message names it. All images before it have been yielded.
             Exception: What the generator raises, after all images before it have been yielded.
         """
         stream = as_stream(x)
@@ -412,10 +417,13 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
             Labels, shape (N,), int64; with ``return_confidence`` a tuple (labels, confidence).
 
         Raises:
-            RuntimeError: If there is no threshold yet.
+            RuntimeError: If there is no threshold yet, or no training scores that
+                ``return_confidence`` needs.
             ValueError: As for :meth:`decision_function`.
         """
         items = as_items(one_of(x, X))
+        if return_confidence and not hasattr(self, "decision_scores_"):
+            raise RuntimeError("The confidence of labels needs training scores; call fit() first.")
         with self._lock:  # a threshold and scores of the same fit
             scoring = self._freeze(items)
             threshold = self.label_threshold()
@@ -472,28 +480,28 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
         """
         items = as_items(one_of(x, X))
         scored, first = [], None
-        for place, (item, result) in enumerate(
-            zip(items, self._score(items, at_first=len(items)), strict=True)
-        ):
-            scored.append(result)
-            if result.error is not None:
-                continue
-            first = place if first is None else first
-            if result.size != scored[first].size:
-                raise ValueError(
-                    f"The images differ in size: {describe(items[first])} is "
-                    f"{_by(scored[first].size)}, {describe(item)} is {_by(result.size)} (height x "
-                    "width). One array cannot hold both maps; use iter_anomaly_maps(), or one "
-                    "image at a time."
-                )
+        with closing(self._score(items, at_first=len(items))) as results:
+            for place, (item, result) in enumerate(zip(items, results, strict=True)):
+                scored.append(result)
+                if result.error is not None:
+                    continue
+                first = place if first is None else first
+                if result.size != scored[first].size:
+                    raise ValueError(
+                        f"The images differ in size: {describe(items[first])} is "
+                        f"{_by(scored[first].size)}, {describe(item)} is {_by(result.size)} "
+                        "(height x width). One array cannot hold both maps; use "
+                        "iter_anomaly_maps(), or one image at a time."
+                    )
         size = scored[first or 0].size
         return np.stack([replace(result, size=size).anomaly_map() for result in scored])
 
     def iter_anomaly_maps(self, x: object) -> Iterator[Floats]:
-        """Compute anomaly maps one by one, for images of any sizes.
+        """Compute anomaly maps one by one, for images of any sizes, in constant memory.
 
         Args:
-            x: Paths or arrays, as for :meth:`decision_function`.
+            x: Paths or arrays, as for :meth:`decision_function`, or a generator of them, as for
+                :meth:`score_iter`.
 
         Yields:
             For each image, in order, a map of shape (H, W) of that image, float32. With
@@ -503,9 +511,14 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
         Raises:
             ValueError: As for :meth:`decision_function`.
         """
-        items = as_items(x)
-        for scored in self._score(items, at_first=len(items)):
-            yield scored.anomaly_map()
+        if isinstance(x, Iterator):
+            stream = self._score(x, at_first=self._embedder.batch)
+        else:
+            items = as_items(x)
+            stream = self._score(items, at_first=len(items))
+        with closing(stream) as results:
+            for scored in results:
+                yield scored.anomaly_map()
 
     def explain(
         self, image: Item | ImageScores, *, threshold: float | None = None, limit: int = 10
@@ -560,12 +573,22 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
 
         Returns:
             The patch around the map's highest value, with an area of 0.
+
+        Raises:
+            ValueError: If it is something else, of an unreadable image, or without tokens that are
+                needed.
         """
-        scorer = self._freeze([]).scorer
+        if not isinstance(scored, ImageScores) or scored.error is not None:
+            what = scored.error if isinstance(scored, ImageScores) else describe(scored)
+            raise ValueError(
+                f"hottest_spot() was given {what}; a result of score_iter() was expected, of an "
+                "image that can be read."
+            )
+        scoring = self._freeze([])
+        named = self._names(scoring.scorer)
+        scored = self._look(scored, scoring, with_tokens=named)
         spot = hottest_spot(scored.anomaly_map(), scored.grid, scored.inside)
-        if not self._names(scorer):
-            return spot
-        return self._name_regions([spot], scored.tokens, scorer)[0]
+        return self._name_regions([spot], scored.tokens, scoring.scorer)[0] if named else spot
 
     @property
     def roi_(self) -> Roi | None:
@@ -586,7 +609,9 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
         Raises:
             ValueError: If ``roi`` is a folder without a mask of this image.
         """
-        return area_of(self._roi, image)
+        with self._lock:
+            roi = for_sizes(self._roi, self._learnt.sizes)
+        return area_of(roi, image)
 
     def _look(
         self, image: Item | ImageScores, scoring: Scoring, *, with_tokens: bool
@@ -771,8 +796,9 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
         self.__dict__.update(state, _lock=threading.RLock())
 
 
-def _image_scores(scored: Iterator[ImageScores]) -> Scores:
-    return np.array([result.image for result in scored], dtype=np.float64)
+def _image_scores(scored: Generator[ImageScores, None, None]) -> Scores:
+    with closing(scored):  # an interruption leaves no threads, whoever keeps its traceback
+        return np.array([result.image for result in scored], dtype=np.float64)
 
 
 def items_of(image: Item | ImageScores) -> list[Item]:

@@ -5,6 +5,7 @@ NumPy only: a detector with a custom embedder needs neither torch nor open_clip.
 
 from __future__ import annotations
 
+import reprlib
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -273,8 +274,7 @@ class InjectedEmbedder:
 
     def _embed(self, item: Item, image: str | None) -> PatchTokens:
         try:
-            patches, grid, size = self._embedder.embed(item)
-            return _checked(np.asarray(patches, dtype=np.float32), grid, size, image)
+            return _checked(self._embedder.embed(item), image)
         except (MemoryError, RuntimeError, ImportError):  # not the image's fault
             raise
         except Exception as error:  # a custom embedder may raise anything
@@ -282,7 +282,14 @@ class InjectedEmbedder:
             raise UnreadableError(f"{describe(item)}: {reason}") from error
 
 
-def _checked(patches: Floats, grid: Size, size: Size, image: str | None) -> PatchTokens:
+def _checked(found: Any, image: str | None) -> PatchTokens:
+    """What an embedder returned for an image."""
+    if not isinstance(found, (tuple, list)) or len(found) != 3:
+        raise ValueError(
+            f"embed() returned {reprlib.repr(found)}; expected (patches (N, D), (rows, cols), "
+            "(height, width))."
+        )
+    patches, grid, size = np.asarray(found[0], dtype=np.float32), found[1], found[2]
     rows, cols = (int(side) for side in grid)
     height, width = (int(side) for side in size)
     if patches.ndim != 2:

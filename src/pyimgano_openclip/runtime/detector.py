@@ -178,8 +178,12 @@ class OnnxDetector:
         return found
 
     def iter_anomaly_maps(self, x: object) -> Iterator[Floats]:
-        """Compute anomaly maps one by one, each of shape (H, W) of its image, float32."""
-        for scored in self.score_iter(as_items(x)):
+        """Compute anomaly maps one by one, each of shape (H, W) of its image, float32.
+
+        Args:
+            x: Paths or arrays, or a generator of them, as for :meth:`score_iter`.
+        """
+        for scored in self.score_iter(x if isinstance(x, Iterator) else as_items(x)):
             yield scored.anomaly_map()
 
     def explain(

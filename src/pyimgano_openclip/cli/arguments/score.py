@@ -18,8 +18,9 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         "neither by comparing them with each other: then most of them should be normal. Writes "
         "scores.csv, scores.jsonl, maps, overlays and report.html. After an interruption, run the "
         "same command again: images that are already scored and have not changed are skipped, and "
-        "results of images that are no longer given are removed. Files in --out that no earlier run has written are kept: without --overwrite, the command "
-        "fails if they have the names of results.",
+        "results of images that are no longer given are removed. Files in --out that no earlier "
+        "run has written are kept: without --overwrite, the command fails if they have the names "
+        "of results.",
         epilog="example: pyimgano-openclip score new/ --detector screw.safetensors --out results/",
     )
     _inputs(parser)
