@@ -17,8 +17,7 @@ def unit(vectors: npt.ArrayLike) -> Floats:
     """Scale vectors along the last axis to length 1; zero vectors stay zero."""
     array = np.asarray(vectors, dtype=np.float32)
     length = np.linalg.norm(array, axis=-1, keepdims=True)
-    scaled: Floats = array / np.maximum(length, np.finfo(np.float32).tiny)
-    return scaled
+    return array / np.maximum(length, np.finfo(np.float32).tiny)
 
 
 def rounded(tokens: Floats, dtype: npt.DTypeLike) -> npt.NDArray[Any]:

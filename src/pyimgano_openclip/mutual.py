@@ -8,16 +8,14 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, cast, get_args
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
 from .arrays import Scores, Size
 from .bank.copies import tell_copies
 from .bank.matches import Match, as_given
 from .checks import check_choice, check_count, one_of
 from .detector.base import METADATA, TAGS, OpenCLIPDetector, items_of
-from .detector.learnt import Calibration, Learnt, Lesson
+from .detector.learnt import Calibration, Learnt, Lesson, image_scores
 from .detector.promises import FewImagesWarning
 from .detector.saving import TRAINING_SCORES
 from .detector.thresholds import OUTLIERS, pool_threshold
@@ -226,7 +224,7 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
                 "recipe='fused'."
             )
         super().__post_init__()
-        self._learnt = Pooled()
+        self._learnt: Pooled = Pooled()
 
     @property
     def pool_(self) -> Pool:
@@ -235,7 +233,7 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         Raises:
             RuntimeError: Before :meth:`fit`.
         """
-        return cast(Pooled, self._learnt).filled.pool
+        return self._learnt.filled.pool
 
     def nearest(self, image: Item | ImageScores, count: int = 5) -> list[Match]:
         """Find the images of the pool that an image resembles most and least.
@@ -258,7 +256,7 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         check_count("count", count)
         with self._lock:
             scoring = self._freeze(items_of(image))
-            scorer = cast(Pooled, self._learnt).filled
+            scorer = self._learnt.filled
         scored = self._look(image, scoring, with_tokens=True)
         if scored.tokens is None:
             return []
@@ -334,7 +332,7 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         places = [place for place in range(len(items)) if place not in met.missing]
         tell_copies([items[place] for place in places], met.pool.numbers, places=places)
         scorer = self._scorer_of(met.pool, canvas)
-        scores = np.array([scored.image for scored in scorer.training], dtype=np.float64)
+        scores = image_scores(scorer.training)
         own = scores[list(met.pool.numbers)]
         return Lesson(Pooled(canvas, scorer), own, Calibration.of(scores))
 
@@ -360,7 +358,7 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         self, items: Iterable[Item], *, at_first: int, with_tokens: bool = False
     ) -> Generator[ImageScores, None, None]:
         with self._lock:
-            fitted = cast(Pooled, self._learnt).scorer is not None
+            fitted = self._learnt.scorer is not None
         if fitted:
             return super()._score(items, at_first=at_first, with_tokens=with_tokens)
         return self._score_as_pool(list(items))
@@ -427,11 +425,10 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         return Pooled(canvas, self._scorer_of(pool, canvas))
 
     def _training_scores(self, checkpoint: Checkpoint) -> Scores:
-        scores: Scores = checkpoint.numbers(TRAINING_SCORES, 1, "float64")
-        return scores
+        return checkpoint.numbers(TRAINING_SCORES, 1, "float64")
 
     def _learnt_facts(self) -> dict[str, str]:
-        facts, scorer = super()._learnt_facts(), cast(Pooled, self._learnt).scorer
+        facts, scorer = super()._learnt_facts(), self._learnt.scorer
         if scorer is None:
             return facts
         pool = scorer.pool

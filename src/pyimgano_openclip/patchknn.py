@@ -3,137 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, ClassVar
 
 import numpy as np
 
-from .arrays import Floats, Indices, Scores, Size
+from .arrays import Floats, Scores, Size
 from .bank.copies import distinct
-from .bank.enrolment import Added, Enrolment, near_images
+from .bank.enrolment import Added, Enrolment
 from .bank.matches import Match, as_given, nearest_matches
-from .bank.memory_bank import MOST_SEEN, ROW_TYPES, MemoryBank, RowType
-from .bank.relatives import INDEPENDENT, Relatives, more_groups, told_groups
+from .bank.memory_bank import ROW_TYPES, MemoryBank, RowType
+from .bank.relatives import more_groups, told_groups
 from .bank.scorer import NearestScorer, scored_by
 from .bank.search import SearchBackend, check_backend
 from .bank.whole import Whole
-from .checks import as_list, check_choice, check_count, check_number, one_of
+from .checks import check_choice, check_count, check_number, one_of
 from .detector.base import METADATA, TAGS, items_of
 from .detector.calibrated import CalibratedDetector
-from .detector.learnt import Calibration, Learnt, Lesson
-from .detector.saving import TRAINING_SCORES
+from .detector.enrolled import Enrolled, restored, training_scores
+from .detector.learnt import Calibration, Lesson, image_scores
 from .detector.spans import DISTANCE
 from .encoder.settings import check_layers
 from .encoder.tokens import InjectedEmbedder
-from .files.checkpoint import Checkpoint, CheckpointError
+from .files.checkpoint import Checkpoint
 from .images.items import Item, as_items
 from .images.roi import for_sizes
 from .images.views import JITTER, View, views_of
 from .maps.overview import soft_maximum, unit_of
-from .maps.scores import ImageScores, from_file, image_score, to_file
+from .maps.scores import ImageScores, image_score
 from .pool.products import product_beside
 from .pool.standing import standing
 
-if TYPE_CHECKING:
-    from .files.tensor_file import Arrays
-
 MOST_JITTER = 0.25  # of the side
-STANDING = "standing"  # how much each image in the bank stands out
-TRAINING_PATCHES = "training_patches"  # scores of the patches of all images in the bank
-OVERVIEW = "overview_"  # before the names of what is known of images seen at once
-
-
-@dataclass(frozen=True)
-class Enrolled(Learnt):
-    """What a patch-kNN detector has learnt.
-
-    Attributes:
-        bank: The patch tokens of the training images; None before there are any.
-        near: For each image in the bank, those that it is not compared with: itself, its near
-            copies and its relatives.
-        overview: Their tokens seen at once, where ``bank`` has them seen through windows; None
-            otherwise.
-        unit: What scores by the overview are multiplied by; see :mod:`~.maps.overview`.
-        relatives: Which images in the bank are related.
-        numbers: Index in the bank of each training image, in the order of learning; copies share
-            one.
-        scores: Scores of each image in the bank, none compared with itself or its near copies;
-            fewer than images in a detector of version 0.1.0.
-        standing: How much each image in the bank stands out among the others; empty if unknown.
-        alone: How many of the first images were learnt with no different one, whose patches the
-            bank no longer has: their scores are by the image itself, and set no threshold.
-    """
-
-    bank: MemoryBank | None = None
-    near: tuple[Indices, ...] = ()
-    numbers: tuple[int, ...] = ()
-    scores: tuple[ImageScores, ...] = ()
-    standing: Scores = field(default_factory=lambda: np.empty(0))
-    relatives: Relatives = INDEPENDENT
-    overview: MemoryBank | None = None
-    unit: float = 1.0
-    alone: int = 0
-
-    @property
-    def identities(self) -> frozenset[str]:
-        """Those of the images in the bank."""
-        return frozenset() if self.bank is None else self.bank.identities
-
-    @property
-    def banks(self) -> list[MemoryBank]:
-        """One for each scale."""
-        return [bank for bank in (self.bank, self.overview) if bank is not None]
-
-    @property
-    def filled(self) -> MemoryBank:
-        """The bank.
-
-        Raises:
-            RuntimeError: Before there is one.
-        """
-        if self.bank is None:
-            raise RuntimeError("The memory bank is empty; call fit() with normal images first.")
-        return self.bank
-
-    def region_share(self, contamination: float) -> float:
-        """What the threshold of regions is as a multiple of that of images.
-
-        As many normal images have a map with a higher peak as have a higher score.
-        """
-        if not self.scores:  # of version 0.1.0
-            return 1.0
-        scores, peaks = (np.quantile(v, 1 - contamination, method="weibull") for v in self._highest)
-        return float(peaks / scores) if scores > 0 else 1.0
-
-    @cached_property
-    def _highest(self) -> tuple[Scores, Scores]:
-        """Scores of the images in the bank, and the peaks of their maps."""
-        peaks = [scored.peak for scored in self.scores]
-        return _image_scores(self.scores), np.array(peaks, dtype=np.float64)
-
-    def left_out_with(self, image: str | None) -> list[int]:
-        """Images in the bank that an image is not compared with, by its identity."""
-        number = self.filled.number_of(image)
-        return [] if number is None else self.near[number].tolist()
-
-    def stored(self) -> tuple[Arrays, dict[str, Any]]:
-        """What a checkpoint keeps: the bank, and the scores of its images."""
-        arrays, facts = self.filled.state()
-        if not self.scores:
-            return arrays, facts
-        patches = to_file(np.concatenate([scored.details.ravel() for scored in self.scores]))
-        facts = {**facts, "numbers": self.numbers, "relatives": asdict(self.relatives)}
-        facts |= {"alone": self.alone}
-        arrays = {**arrays, TRAINING_PATCHES: patches}
-        if self.overview is not None:
-            state, facts[OVERVIEW] = self.overview.state()
-            at_once = [scored.by_scale[1].ravel() for scored in self.scores]
-            more = {**state, TRAINING_PATCHES: to_file(np.concatenate(at_once))}
-            arrays = {**arrays, **{OVERVIEW + name: array for name, array in more.items()}}
-        if len(self.standing):
-            arrays = {**arrays, STANDING: self.standing}
-        return arrays, facts
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -275,7 +177,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             if getattr(self, name) is not None:
                 check_count(name, getattr(self, name))
         super().__post_init__()
-        self._learnt = Enrolled()
+        self._learnt: Enrolled = Enrolled()
 
     @property
     def memory_bank_(self) -> MemoryBank:
@@ -284,14 +186,12 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         Raises:
             RuntimeError: Before :meth:`fit`.
         """
-        bank: MemoryBank = self._learnt.filled
-        return bank
+        return self._learnt.filled
 
     @property
     def groups_(self) -> tuple[str, ...] | None:
         """The group of each image in the bank, as :meth:`fit` was told; None if it was not."""
-        told: tuple[str, ...] | None = self._learnt.relatives.groups
-        return told
+        return self._learnt.relatives.groups
 
     @property
     def covering_radius_(self) -> float:
@@ -353,7 +253,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
                 message names it.
         """
         with self._lock:
-            learnt = cast(Enrolled, self._learnt)
+            learnt = self._learnt
             earlier: Scores = getattr(self, "decision_scores_", np.empty(0))
         items = as_items(one_of(x, X))
         if learnt.bank is None:
@@ -384,7 +284,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         check_count("count", count)
         with self._lock:
             scoring = self._freeze(items_of(image))
-            learnt = cast(Enrolled, self._learnt)
+            learnt = self._learnt
         scored = self._look(image, scoring, with_tokens=True)
         if scored.tokens is None:
             return []
@@ -406,7 +306,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
 
     def region_share(self) -> float:
         """Tell what :meth:`region_threshold` is as a multiple of ``threshold_``."""
-        return cast(Enrolled, self._learnt).region_share(self.contamination)
+        return self._learnt.region_share(self.contamination)
 
     def _embedder_settings(self) -> dict[str, Any]:
         overview = layers = check_layers(self.layers)
@@ -470,11 +370,11 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             ),
         )
         if len(known.scores) < len(bank.images):  # of version 0.1.0, and thinned
-            new = np.concatenate([earlier, _image_scores(every)])[list(added.numbers)]
+            new = np.concatenate([earlier, image_scores(every)])[list(added.numbers)]
             scores = np.concatenate([earlier, new])
             return Lesson(replace(known, scores=()), scores, Calibration.of(scores))
         calibration = _calibration(known, added)
-        return Lesson(known, _image_scores(known.scores)[list(known.numbers)], calibration)
+        return Lesson(known, image_scores(known.scores)[list(known.numbers)], calibration)
 
     def _enrolment(self, learnt: Enrolled) -> Enrolment:
         return Enrolment(
@@ -505,7 +405,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         return views_of(self.rotations, usual if self.jitter is None else self.jitter)
 
     def _standing(self) -> Scores:
-        learnt = cast(Enrolled, self._learnt)
+        learnt = self._learnt
         if learnt.bank is None:
             return super()._standing()  # raises
         scores = learnt.standing
@@ -535,45 +435,17 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         return size if self.max_patches is None else min(size, self.max_patches)
 
     def _from_checkpoint(self, checkpoint: Checkpoint, canvas: Size | None) -> Enrolled:
-        bank, *others = self._new_banks(canvas)
-        bank.restore(checkpoint)
-        if bank.origins[:, 1].max() >= len(self._views()):
-            raise CheckpointError(f"{checkpoint.path} is damaged: it has views of another kind.")
-        images = len(bank.images)
-        if TRAINING_PATCHES not in checkpoint.arrays:  # of version 0.1.0
-            return Enrolled(canvas, bank, tuple(near_images(bank)), tuple(range(images)))
-        numbers = as_list("numbers", checkpoint.header["state"]["numbers"], MOST_SEEN)
-        for number in numbers:
-            check_count("numbers", number, least=0, most=images - 1)
-        if len(numbers) != len(self._training_scores(checkpoint)):
-            raise CheckpointError(f"{checkpoint.path} is damaged: not one score per image.")
-        scales = [_training_patches(checkpoint, bank)]
-        for other in others:
-            apart = checkpoint.under(OVERVIEW)
-            other.restore(apart)
-            scales.append(_training_patches(apart, other))
-            same = [image.size for image in other.images] == [image.size for image in bank.images]
-            if self.dimension is not None:
-                same = same and other.tokens.shape[1] == bank.tokens.shape[1]
-            if not same:
-                raise CheckpointError(f"{checkpoint.path} is damaged: its scales do not match.")
-        scores, unit = self._scored(list(zip(*scales, strict=True)), bank)
-        relatives = Relatives.restored(checkpoint.header["state"].get("relatives"), images)
-        near = tuple(relatives.left_out(near_images(bank, relatives), bank.sketches))
-        standing = _standing_in(checkpoint, images)
-        overview = others[0] if others else None
-        alone = checkpoint.header["state"].get("alone", 0)
-        check_count("alone", alone, least=0, most=images)
-        return Enrolled(
-            canvas, bank, near, numbers, scores, standing, relatives, overview, unit, alone
+        return restored(
+            checkpoint,
+            canvas,
+            self._new_banks(canvas),
+            len(self._views()),
+            self._scored,
+            one_length=self.dimension is not None,
         )
 
     def _training_scores(self, checkpoint: Checkpoint) -> Scores:
-        scores: Scores = checkpoint.numbers(TRAINING_SCORES, 1, "float64")  # with every bank
-        if TRAINING_PATCHES in checkpoint.arrays:
-            return scores
-        alone = len(checkpoint.header["state"]["images"]) == 1
-        return scores.max(keepdims=True) if alone else scores  # version 0.1.0 kept all its views
+        return training_scores(checkpoint)
 
     def _learnt_facts(self) -> dict[str, str]:
         facts, bank = super()._learnt_facts(), self._learnt.bank
@@ -595,29 +467,5 @@ def _calibration(known: Enrolled, added: Added) -> Calibration:
         added.relatives.tell()
     if apart[-1] >= known.alone:
         apart = apart[apart >= known.alone]
-    one_each = _image_scores(known.scores)[apart]
+    one_each = image_scores(known.scores)[apart]
     return Calibration.of(one_each, None if parts is None else parts[apart])
-
-
-def _image_scores(scored: Sequence[ImageScores]) -> Scores:
-    return np.array([found.image for found in scored], dtype=np.float64)
-
-
-def _training_patches(checkpoint: Checkpoint, bank: MemoryBank) -> list[Floats]:
-    """The scores of the patches of each image in a bank."""
-    patches = from_file(checkpoint.numbers(TRAINING_PATCHES, 1, "float32"))
-    ends = np.cumsum([image.patches for image in bank.images])
-    if ends[-1] != len(patches):
-        raise CheckpointError(f"{checkpoint.path} is damaged: not one score per image.")
-    each = zip(np.split(patches, ends[:-1]), bank.images, strict=True)
-    return [part.reshape(image.grid) for part, image in each]
-
-
-def _standing_in(checkpoint: Checkpoint, images: int) -> Scores:
-    """How much each image stands out; unknown in files of version 0.1.0."""
-    if STANDING not in checkpoint.arrays:
-        return np.empty(0)
-    scores: Scores = checkpoint.numbers(STANDING, 1, "float64")
-    if len(scores) != images or scores.min() < 0:
-        raise CheckpointError(f"{checkpoint.path} is damaged: not one score per image.")
-    return scores

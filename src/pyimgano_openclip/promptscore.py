@@ -22,7 +22,7 @@ from .bank.whole import Whole
 from .checks import check_choice, check_number, one_of
 from .detector.base import METADATA, TAGS
 from .detector.calibrated import CalibratedDetector
-from .detector.learnt import Calibration, Learnt, Lesson
+from .detector.learnt import Calibration, Learnt, Lesson, image_scores
 from .detector.promises import tell_few, upper_quantile
 from .detector.saving import BY_REFERENCES, FITTED_ON, PEAKS, THRESHOLDS, saved_peaks
 from .detector.spans import of_mode
@@ -292,7 +292,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         in_force = self._in_force
         self._wording = Wording(**{name: in_force[name] for name in Wording._fields})
         super().__post_init__()
-        self._learnt = Taught()
+        self._learnt: Taught = Taught()
         self._own_text = self._check_text_features()
         self.set_class_name(self.class_name)
 
@@ -338,7 +338,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
 
     def _thresholds_follow(self) -> None:
         super()._thresholds_follow()
-        learnt = cast(Taught, self._learnt)
+        learnt = self._learnt
         if learnt.by_references:
             self._learnt = self._following(learnt)
             tell_few(self._calibration(), self.contamination, self.confidence)
@@ -398,7 +398,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             ValueError: If one of them cannot be read.
         """
         with self._lock:
-            before, items = cast(Taught, self._learnt), self._reference_items
+            before, items = self._learnt, self._reference_items
             if not items or before.references is not None:
                 return self
             canvas = before.canvas
@@ -456,12 +456,11 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
     @property
     def mode_in_force(self) -> Mode:
         """``mode``, or that of the recipe."""
-        mode: Mode = self._in_force["mode"]
-        return mode
+        return self._in_force["mode"]
 
     def _settled(self) -> Thresholds | None:
         with self._lock:
-            learnt = cast(Taught, self._learnt)
+            learnt = self._learnt
             unread = learnt.references is None and len(self._reference_items) > 1
             if learnt.thresholds is None and unread:
                 raise RuntimeError(
@@ -493,7 +492,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         return text_vectors(normal, anomaly)
 
     def _calibration(self) -> Calibration:
-        learnt = cast(Taught, self._learnt)
+        learnt = self._learnt
         if learnt.by_references and learnt.calibration is not None:
             return learnt.calibration
         if not hasattr(self, "decision_scores_"):
@@ -659,7 +658,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             apart: Indices of images that are no near copies of each other.
             parts: The part that each image shows; None if each shows another.
         """
-        scores = np.array([found.image for found in scored], dtype=np.float64)
+        scores = image_scores(scored)
         peaks = np.array([found.anomaly_map().max() for found in scored], dtype=np.float64)
         known = Calibration.of(scores[apart], None if parts is None else parts[apart])
         thresholds = self._thresholds(known, peaks[apart])
@@ -675,7 +674,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
     def _process_decision_scores(self) -> Self:
         with self._lock:
             super()._process_decision_scores()
-            self._learnt = self._following(cast(Taught, self._learnt))
+            self._learnt = self._following(self._learnt)
         return self
 
     def _following(self, learnt: Taught) -> Taught:
@@ -751,5 +750,4 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
 
 
 def _text_vector(checkpoint: Checkpoint, name: str) -> Floats:
-    vector: Floats = checkpoint.unit_vectors(f"text_{name}", 1, "float32")
-    return vector
+    return checkpoint.unit_vectors(f"text_{name}", 1, "float32")

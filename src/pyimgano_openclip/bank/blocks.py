@@ -69,8 +69,7 @@ class Exact:
 
 def product(queries: Floats, rows: Floats) -> Floats:
     """Similarities by NumPy."""
-    similarity: Floats = queries @ rows.T
-    return similarity
+    return queries @ rows.T
 
 
 def torch_product(queries: Floats, rows: Floats, device: str = "cpu") -> Any:

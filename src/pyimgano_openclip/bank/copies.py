@@ -228,8 +228,7 @@ def _still(some: Floats, others: Floats) -> npt.NDArray[np.bool_]:
     product = a @ b.T
     alike = product / np.maximum(np.sqrt(most[0] * most[1]), SMALLEST)
     apart = (1 - alike**2) * np.minimum(*most)
-    still: npt.NDArray[np.bool_] = (alike > CORRELATED) & (apart < STILL**2)
-    return still
+    return (alike > CORRELATED) & (apart < STILL**2)
 
 
 def usual_distance(sketches: Floats) -> float:
@@ -245,5 +244,4 @@ def distances(some: Floats, others: Floats) -> npt.NDArray[np.float64]:
     # Images of even colour differ by a small part of their length, which float32 would lose.
     a, b = some.astype(np.float64), others.astype(np.float64)
     lengths = np.einsum("nd,nd->n", a, a)[:, None] + np.einsum("nd,nd->n", b, b)
-    squared: npt.NDArray[np.float64] = lengths - 2 * (a @ b.T)
-    return squared
+    return lengths - 2 * (a @ b.T)

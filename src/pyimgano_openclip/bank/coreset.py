@@ -64,8 +64,7 @@ def project(tokens: npt.NDArray[Any], seed: int) -> Floats:
 @lru_cache(maxsize=4)
 def _matrix(width: int, seed: int) -> Floats:
     matrix = np.random.default_rng(seed).standard_normal((width, DIMENSION))
-    scaled: Floats = (matrix / np.sqrt(DIMENSION)).astype(np.float32)
-    return scaled
+    return (matrix / np.sqrt(DIMENSION)).astype(np.float32)
 
 
 def k_center(points: Floats, size: int, seed: int) -> Coreset:
@@ -160,5 +159,4 @@ def _next_farthest(cover: _Cover, most: int) -> Indices:
 
 
 def _squared_length(points: Floats) -> Floats:
-    length: Floats = np.einsum("nd,nd->n", points, points)
-    return length
+    return np.einsum("nd,nd->n", points, points)

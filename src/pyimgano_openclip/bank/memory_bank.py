@@ -261,8 +261,7 @@ class MemoryBank:
         """Rows of one view of an image, usually of the image itself, shape (P, D), float32."""
         rows = self.rows_of(image)
         own = self.origins[rows.start : rows.stop, 1] == view
-        tokens: Floats = self.tokens[rows.start : rows.stop][own].astype(np.float32)
-        return tokens
+        return self.tokens[rows.start : rows.stop][own].astype(np.float32)
 
     def places_of(self, image: int) -> Indices:
         """Indices in the grid of the patches that :meth:`tokens_of` gives, shape (P,)."""
@@ -367,5 +366,4 @@ def _sketches(checkpoint: Checkpoint, count: int) -> list[Floats]:
 
 def mean_distance(similarity: Floats) -> Floats:
     """Convert the highest cosines, shape (P, K), to mean cosine distances, shape (P,)."""
-    distance: Floats = np.clip(1 - similarity.mean(axis=1, dtype=np.float32), 0, 2)
-    return distance
+    return np.clip(1 - similarity.mean(axis=1, dtype=np.float32), 0, 2)

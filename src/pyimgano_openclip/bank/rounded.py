@@ -124,5 +124,4 @@ def _lowered(similarity: Floats, doubt: Floats) -> Floats:
 
 
 def _length(vectors: Floats) -> Floats:
-    length: Floats = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))
-    return length
+    return np.sqrt(np.einsum("nd,nd->n", vectors, vectors))

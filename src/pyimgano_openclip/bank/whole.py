@@ -76,8 +76,7 @@ def quarters(plane: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
 
 def _mean(tokens: Floats, inside: Inside) -> Floats:
     """The mean of the tokens of patches looked at, shape (D,); 0 without any."""
-    total: Floats = tokens[inside].sum(axis=0) / max(1, np.count_nonzero(inside))
-    return total
+    return tokens[inside].sum(axis=0) / max(1, np.count_nonzero(inside))
 
 
 @dataclass(frozen=True, eq=False)
@@ -243,5 +242,4 @@ def _or_infinite(reach: Floats, usual: float) -> tuple[Floats, float]:
 
 def _distances(own: npt.NDArray[np.float16], others: npt.NDArray[np.float16]) -> Floats:
     """Distances of both sketches, shape (N, 2)."""
-    distances: Floats = np.linalg.norm(others.astype(np.float64) - own, axis=2)
-    return distances
+    return np.linalg.norm(others.astype(np.float64) - own, axis=2)

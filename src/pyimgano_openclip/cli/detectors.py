@@ -149,8 +149,7 @@ def settings_of(detector: OpenCLIPDetector) -> dict[str, Any]:
     }
     if detector.roi_ is not None:
         chosen["roi"] = str(detector.roi_)
-    facts: dict[str, Any] = plain({"detector": type(detector).__name__, **chosen})
-    return facts
+    return plain({"detector": type(detector).__name__, **chosen})
 
 
 def report_settings(detector: OpenCLIPDetector, saved: Path | None) -> dict[str, Any]:

@@ -100,8 +100,7 @@ class Stored:
 
     def facts(self) -> dict[str, Any]:
         """Its JSON values."""
-        facts: dict[str, Any] = plain(asdict(self))
-        return facts
+        return plain(asdict(self))
 
     def by(self, threshold: float | None) -> Stored | None:
         """The same with another threshold, None for its own; None if it cannot be in force."""
@@ -155,8 +154,7 @@ def short_name(judge: Judge) -> str:
 
 def training_scores(judge: Judge) -> Scores:
     """Scores of the training images, shape (N,); empty if there are none."""
-    scores: Scores = getattr(judge, "decision_scores_", np.empty(0))
-    return scores
+    return getattr(judge, "decision_scores_", np.empty(0))
 
 
 def map_of(
@@ -198,5 +196,4 @@ def labelled(results: Results, record: Record, judge: Judge) -> Record:
 
 def plain_region(region: Region) -> dict[str, Any]:
     """A region as JSON values."""
-    values: dict[str, Any] = plain(asdict(region))
-    return values
+    return plain(asdict(region))

@@ -325,8 +325,7 @@ def _record(journal: Path, number: int, line: bytes) -> Record:
             f"{journal}, line {number} is damaged ({problem}); remove the line to score its image "
             "again, or discard all results with --overwrite."
         )
-    checked: Record = record
-    return checked
+    return record
 
 
 def read_run(path: Path) -> dict[str, Any] | None:

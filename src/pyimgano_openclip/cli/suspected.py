@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from ..arrays import Scores
 from ..bank.whole import Whole
 from ..detector.suspects import Suspect
-from ..patchknn import Enrolled, VisionOpenCLIPPatchKNN
+from ..patchknn import VisionOpenCLIPPatchKNN
 from .fit import NAMED, doubtful, suspect_facts
 from .messages import counted
 
@@ -64,7 +64,7 @@ def doubt_about(
         whole: What these were as a whole, if that is known.
         threshold: Its threshold then.
     """
-    learnt = cast(Enrolled, detector._learnt)
+    learnt = detector._learnt
     images = learnt.filled.images
     named = [image.path or f"image {number}" for number, image in enumerate(images)]
     above, unlike = dict[str, float](), dict[str, str]()

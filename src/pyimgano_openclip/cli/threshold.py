@@ -118,8 +118,7 @@ def _with_chosen(found: Checkpoint, name: str, value: float) -> Header:
 def _in_force(header: Header) -> float | None:
     """The threshold of images; None if there is but the neutral score."""
     own = _by_references(header)
-    found: float | None = header["state"][THRESHOLDS]["label"] if own else header["threshold"]
-    return found
+    return header["state"][THRESHOLDS]["label"] if own else header["threshold"]
 
 
 def _by_references(header: Header) -> bool:

@@ -28,7 +28,7 @@ from ..files.checkpoint import Checkpoint, read_checkpoint
 from ..images.areas import Area
 from ..images.items import Item, as_items, as_stream, describe
 from ..images.roi import Roi, area_of, for_sizes, roi_of
-from ..maps.regions import Region, find_regions, hottest_spot
+from ..maps.regions import Region, explained, hottest_spot
 from ..maps.scores import ImageScores
 from ..maps.spread import SMOOTHING
 from ..memory import out_of_memory_explained
@@ -37,7 +37,7 @@ from ..version import __version__
 from . import saving, showing, spans
 from .arguments import Arguments
 from .drift import Usual
-from .learnt import Calibration, Learnt, Lesson
+from .learnt import Calibration, Learnt, Lesson, image_scores
 from .scoring import Scorer, Scoring, score_all
 from .suspects import Suspect, stand_out
 
@@ -141,8 +141,7 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
     @property
     def canvas_(self) -> Size | None:
         """(height, width) in pixels to which images are resized; None until it is chosen."""
-        canvas: Size | None = self._learnt.canvas
-        return canvas
+        return self._learnt.canvas
 
     @property
     def map_smoothing(self) -> float:
@@ -159,8 +158,7 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
 
         Loads a model from the Hugging Face hub, since only that tells its revision.
         """
-        identity: str | None = getattr(self._embedder, "identity", None)
-        return identity
+        return getattr(self._embedder, "identity", None)
 
     def _teach(
         self,
@@ -207,8 +205,7 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
         """How little each training image resembles normal ones, shape (N,)."""
         if not hasattr(self, "decision_scores_"):
             raise RuntimeError("There are no training images yet; call fit() first.")
-        scores: Scores = self.decision_scores_
-        return scores
+        return self.decision_scores_
 
     def _take_over(self, lesson: Lesson) -> None:
         """Put the result of learning in place, completely or not at all."""
@@ -349,7 +346,7 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
             ValueError: If there is no image, or one cannot be read; the message names it.
         """
         items = as_items(one_of(x, X))
-        return _image_scores(self._score(items, at_first=len(items)))
+        return image_scores(self._score(items, at_first=len(items)))
 
     def score_iter(self, x: Iterable[Item], *, with_tokens: bool = False) -> Iterator[ImageScores]:
         """Score images one by one, for folders and streams that do not fit into memory.
@@ -427,7 +424,7 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
         with self._lock:  # a threshold and scores of the same fit
             scoring = self._freeze(items)
             threshold = self.label_threshold()
-        scores = _image_scores(score_all(items, lambda _: scoring, at_first=1))
+        scores = image_scores(score_all(items, lambda _: scoring, at_first=1))
         labels = (~(scores <= threshold)).astype(np.int64)  # 1 for NaN
         if not return_confidence:
             return labels
@@ -556,11 +553,7 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
         scored = self._look(image, scoring, with_tokens=named)
         if scored.error is not None:
             return []
-        found = scored.anomaly_map()
-        with out_of_memory_explained(f"the regions of {_by(scored.size)} pixels"):
-            regions = find_regions(found, hot, limit)
-        if not regions and scored.image > flagged_above:
-            regions = [hottest_spot(found, scored.grid, scored.inside)]
+        regions = explained(scored, hot, flagged_above, limit)
         if not named:
             return regions
         return self._name_regions(regions, scored.tokens, scoring.scorer)
@@ -794,11 +787,6 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.RLock())
-
-
-def _image_scores(scored: Generator[ImageScores, None, None]) -> Scores:
-    with closing(scored):  # an interruption leaves no threads, whoever keeps its traceback
-        return np.array([result.image for result in scored], dtype=np.float64)
 
 
 def items_of(image: Item | ImageScores) -> list[Item]:

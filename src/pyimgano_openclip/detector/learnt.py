@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator, Iterable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -11,6 +13,7 @@ import numpy as np
 from ..arrays import Indices, Scores, Size
 from ..bank.whole import Whole
 from ..files.tensor_file import Arrays
+from ..maps.scores import ImageScores
 
 
 class Calibration(NamedTuple):
@@ -68,6 +71,15 @@ class Learnt:
     def stored(self) -> tuple[Arrays, dict[str, Any]]:
         """What a checkpoint keeps of it, as arrays and as JSON values."""
         return {}, {}
+
+
+def image_scores(scored: Iterable[ImageScores]) -> Scores:
+    """The image scores of results, shape (N,).
+
+    Generators are closed, so that an interruption leaves no threads, whoever keeps its traceback.
+    """
+    with closing(scored) if isinstance(scored, Generator) else nullcontext():
+        return np.array([one.image for one in scored], dtype=np.float64)
 
 
 class Lesson(NamedTuple):

@@ -51,6 +51,7 @@ LEARNING = {
     "threshold_rule", "random_seed", "channel_order",
 }  # fmt: skip
 TRAINING_SCORES = "training_scores"
+OVERVIEW = "overview_"  # before the names of what a bank of images seen at once keeps
 THRESHOLD_CHOSEN = "threshold_chosen"
 POT = "peaks_over_threshold"  # the host's numbers for it; absent with quantiles
 CALIBRATION, PARTS = "calibration_scores", "calibration_parts"

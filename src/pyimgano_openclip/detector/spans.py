@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..checks import check_number
+from .saving import OVERVIEW
 
 DISTANCE = 2.0  # the largest cosine distance
 DIFFERENCE = 2.0  # the largest difference of cosines
@@ -44,7 +45,7 @@ def of_saved(header: Mapping[str, Any]) -> float:
     if header["detector"] == PROMPTS:
         surgery = settings.get("recipe") == "clip-surgery"
         return of_mode("diff" if surgery else settings.get("mode", ""))
-    return math.inf if "overview_" in state else DISTANCE
+    return math.inf if OVERVIEW in state else DISTANCE
 
 
 def regions_apart(detector: str) -> bool:

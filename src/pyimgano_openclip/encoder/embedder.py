@@ -359,8 +359,7 @@ class OpenCLIPPatchEmbedder:
     @property
     def visual(self) -> nn.Module:
         """The image tower, loaded on first use, in evaluation mode."""
-        visual: nn.Module = self.tower.visual
-        return visual
+        return self.tower.visual
 
     @property
     def tower(self) -> Tower:

@@ -68,8 +68,7 @@ class Source:
         """The model's config; None if it would have to be downloaded."""
         if self.name.startswith(HUB):
             return None
-        config: dict[str, Any] = open_clip.get_model_config(self.name)
-        return config
+        return open_clip.get_model_config(self.name)
 
     @property
     def family(self) -> Family | None:
@@ -239,8 +238,7 @@ def load_model(source: Source) -> nn.Module:
                 raise
             # Torch's own message suggests running code from the file.
             raise ValueError(_no_weights(source)) from None
-    loaded: nn.Module = model.eval().requires_grad_(False)
-    return loaded
+    return model.eval().requires_grad_(False)
 
 
 def get_tokenizer(source: Source) -> Any:
@@ -301,8 +299,7 @@ def _tokenizer_from_hub(source: Source, repository: str) -> AbstractContextManag
 
 def _text_config(source: Source) -> dict[str, Any]:
     """The config of the text tower; empty if it would have to be downloaded."""
-    text: dict[str, Any] = (source.config or {}).get("text_cfg", {})
-    return text
+    return (source.config or {}).get("text_cfg", {})
 
 
 def _require_transformers(what: str) -> None:

@@ -65,8 +65,7 @@ class PromptScoring(nn.Module):  # type: ignore[misc]  # torch is untyped here
 
     def _of_distance(self, far: Tensor) -> Tensor:
         """Image scores by the distances of patches to the references."""
-        found: Tensor = self.aggregation(far)
-        return found
+        return self.aggregation(far)
 
     def _harmonic(self, seen: Seen, sides: Sequence[int], whole: Tensor) -> Tensor:
         """The harmonic mean over the sizes of windows and the whole image, shape (B, P)."""

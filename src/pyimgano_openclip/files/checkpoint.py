@@ -233,8 +233,7 @@ def _header(path: Path, metadata: Mapping[str, str]) -> Mapping[str, Any]:
             f"{path} has checkpoint format version {short(version)}; this package reads versions "
             f"up to {VERSION}. Update pyimgano-openclip."
         )
-    found: Mapping[str, Any] = header
-    return found
+    return header
 
 
 def digest_of(text: str, arrays: Arrays) -> str:

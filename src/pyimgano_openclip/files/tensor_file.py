@@ -40,8 +40,7 @@ def pack(arrays: Arrays, notes: Mapping[str, str]) -> bytes:
     if length > LARGEST_HEADER:
         raise ValueError(f"The header has {length} bytes; the maximum is {LARGEST_HEADER}.")
     _expect_memory(2 * sum(array.nbytes for array in arrays.values()))
-    packed: bytes = save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, dict(notes))
-    return packed
+    return save({name: np.ascontiguousarray(a) for name, a in arrays.items()}, dict(notes))
 
 
 def unpack(data: bytes) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:

@@ -163,5 +163,4 @@ def in_blocks(grey: Floats) -> Floats:
     if min(rows, cols) < 2:
         return grey
     blocks = grey[: rows * COARSE, : cols * COARSE].reshape(rows, COARSE, cols, COARSE)
-    means: Floats = blocks.mean(axis=(1, 3))
-    return means
+    return blocks.mean(axis=(1, 3))

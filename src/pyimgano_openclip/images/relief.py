@@ -43,5 +43,4 @@ def _around(blocks: Floats) -> Floats:
     """The sum of each block and those around it."""
     padded, (rows, cols) = np.pad(blocks, AROUND // 2), blocks.shape
     down = sum(padded[step : step + rows] for step in range(1, AROUND)) + padded[:rows]
-    total: Floats = sum(down[:, step : step + cols] for step in range(1, AROUND)) + down[:, :cols]
-    return total
+    return sum(down[:, step : step + cols] for step in range(1, AROUND)) + down[:, :cols]

@@ -34,8 +34,7 @@ def with_overview(details: Floats, overview: Floats) -> Floats:
     found, seen = spread_known(overview, details.shape)
     if not seen.all():
         found[~seen] = np.nanmean(overview)
-    both: Floats = (1 - OVERVIEW) * details + OVERVIEW * found.astype(np.float32)
-    return both
+    return (1 - OVERVIEW) * details + OVERVIEW * found.astype(np.float32)
 
 
 def soft_maximum(details: float, overview: float, unit: float) -> float:

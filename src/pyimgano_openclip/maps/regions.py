@@ -10,8 +10,10 @@ import numpy.typing as npt
 
 from ..arrays import Floats, Size
 from ..images.areas import Inside, around
+from ..memory import out_of_memory_explained
 from .boxes import Box, box_around
 from .components import Run, connected_runs
+from .scores import ImageScores
 
 OWN = 0.7  # of the way up to the peak of a region; weaker pixels surround what it is about
 
@@ -106,6 +108,24 @@ def hottest_spot(anomaly_map: Floats, grid: Size, inside: Inside | None = None) 
         ends = left + cols.start, top + rows.start, left + cols.stop, top + rows.stop
         box = Box(*map(int, ends))
     return Region(box, float(anomaly_map[row, col]), (col, row), area=0)
+
+
+def explained(scored: ImageScores, hot: float, flagged_above: float, limit: int) -> list[Region]:
+    """The regions of an image; of an anomalous one that has none, its :func:`hottest_spot`.
+
+    Args:
+        scored: Its scores.
+        hot: Map value that a hot pixel exceeds.
+        flagged_above: Image score above which it is anomalous; infinite to find nothing then.
+        limit: Maximum number of regions.
+    """
+    found = scored.anomaly_map()
+    height, width = scored.size
+    with out_of_memory_explained(f"the regions of {height} x {width} pixels"):
+        regions = find_regions(found, hot, limit)
+    if not regions and scored.image > flagged_above:
+        return [hottest_spot(found, scored.grid, scored.inside)]
+    return regions
 
 
 def _region(anomaly_map: Floats, runs: Sequence[Run]) -> Region:

@@ -35,5 +35,4 @@ def averaged(
     for count in counts:
         weight, score = weights[:, : count - 1], known[:, : count - 1]
         means.append((own + (weight * score).sum(axis=1)) / (1 + weight.sum(axis=1)))
-    mean: Scores = np.mean(means, axis=0)
-    return mean
+    return np.mean(means, axis=0)

@@ -127,5 +127,4 @@ def _highest(similarity: Any, ends: Indices) -> Floats:
 
 
 def _distance(similarity: Floats) -> Floats:
-    distance: Floats = np.clip(1 - similarity, 0, 2)
-    return distance
+    return np.clip(1 - similarity, 0, 2)

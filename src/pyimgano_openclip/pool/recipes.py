@@ -49,8 +49,7 @@ class Recipe:
 
     def patch_scores(self, distances: Floats) -> Floats:
         """Scores of patches, shape (P,), from their distances to K images, shape (L, P, K)."""
-        scores: Floats = self.share(distances).mean(axis=0)
-        return scores
+        return self.share(distances).mean(axis=0)
 
 
 KNOWN: dict[str, Recipe] = {

@@ -27,8 +27,7 @@ def harmonic(distances: Floats) -> Floats:
     Returns:
         Shape (...,), float32; higher is more anomalous.
     """
-    mean: Floats = 1 / (1 / np.maximum(distances, FLOOR)).mean(axis=-1)
-    return mean
+    return 1 / (1 / np.maximum(distances, FLOOR)).mean(axis=-1)
 
 
 def lowest_share(distances: Floats, share: float = LOWEST) -> Floats:
@@ -43,8 +42,7 @@ def lowest_share(distances: Floats, share: float = LOWEST) -> Floats:
     """
     count = lowest_count(distances.shape[-1], share)
     nearest = np.partition(distances, count - 1, axis=-1)[..., :count]
-    mean: Floats = np.sqrt(2 * nearest).mean(axis=-1)
-    return mean
+    return np.sqrt(2 * nearest).mean(axis=-1)
 
 
 def lowest_count(images: int, share: float = LOWEST) -> int:

@@ -155,8 +155,7 @@ class PromptScorer:
     def names_of(self, patches: PatchTokens) -> Floats:
         """Logits of the K named defects by the whole image, shape (K,)."""
         vectors = np.stack([*self.text.defects.values()], axis=-1)
-        logits: Floats = self._whole(patches) @ vectors / TEMPERATURE
-        return logits
+        return self._whole(patches) @ vectors / TEMPERATURE
 
     def compare(self, tokens: Floats) -> Floats:
         """Score tokens of shape (..., D) by the mode; higher is more anomalous.
@@ -212,8 +211,7 @@ def spread_windows(scores: Floats, grid: tuple[int, ...]) -> Floats:
 
 def harmonic_mean(maps: list[Floats]) -> Floats:
     """Elementwise harmonic mean of maps of one shape, all above 0."""
-    mean: Floats = (len(maps) / np.sum([1 / found for found in maps], axis=0)).astype(np.float32)
-    return mean
+    return (len(maps) / np.sum([1 / found for found in maps], axis=0)).astype(np.float32)
 
 
 def prompt_patch_scores(
@@ -269,5 +267,4 @@ def _in_mode(normal: Floats, anomaly: Floats, mode: Mode) -> Floats:
         similar = np.maximum(1 + anomaly, 0)
         total = similar + np.maximum(1 + normal, 0)
         return np.where(total > 0, similar / np.maximum(total, 1e-12), 0.5).astype(np.float32)
-    scores: Floats = 1 / (1 + np.exp(-difference / TEMPERATURE))
-    return scores
+    return 1 / (1 + np.exp(-difference / TEMPERATURE))

@@ -137,5 +137,4 @@ class SurgeryScorer(PromptScorer):
         normal, anomaly = weights
         similar = anomaly * (tokens @ self.text.anomaly)
         shared = (similar + normal * (tokens @ self.text.normal)) / 2
-        left: Floats = np.asarray(similar - shared, dtype=np.float32)
-        return left
+        return np.asarray(similar - shared, dtype=np.float32)

@@ -207,8 +207,7 @@ def _elsewhere(tokens: Floats) -> Floats:
 
 def _mean(grid: tuple[int, ...], distances: Mapping[int, Floats]) -> Floats:
     spread = [spread_windows(distance, grid) for distance in distances.values()]
-    mean: Floats = np.mean(spread, axis=0, dtype=np.float32)
-    return mean
+    return np.mean(spread, axis=0, dtype=np.float32)
 
 
 def _name(side: int) -> str:

@@ -15,11 +15,12 @@ import numpy.typing as npt
 from ..arrays import Floats, Scores, Size
 from ..checks import check_choice, check_count, check_number
 from ..detector import spans
+from ..detector.learnt import image_scores
 from ..detector.scoring import Scoring, score_all
 from ..images.items import ORDERS, ChannelOrder, Item, as_items, as_stream
 from ..maps.gaps import ON_ERROR, OnError
 from ..maps.names import named
-from ..maps.regions import Region, find_regions, hottest_spot
+from ..maps.regions import Region, explained
 from ..maps.scores import ImageScores
 from ..recent import Recent
 from .network import LikenessInside, OnnxNetwork, ScoredInside
@@ -155,7 +156,7 @@ class OnnxDetector:
         Raises:
             ValueError: If there is no image, or one cannot be read; the message names it.
         """
-        return np.array([found.image for found in self.score_iter(as_items(x))], dtype=np.float64)
+        return image_scores(self.score_iter(as_items(x)))
 
     def predict(self, x: object) -> Labels:
         """Label images: 1 if the score is above :attr:`threshold_` or unknown, else 0.
@@ -209,11 +210,9 @@ class OnnxDetector:
         (scored,) = self.score_iter([image], with_tokens=bool(names))
         if scored.error is not None:
             return []
-        found = scored.anomaly_map()
         hot = self.region_threshold() if threshold is None else threshold
-        regions = find_regions(found, hot, limit)
-        if not regions and threshold is None and scored.image > self.threshold_:
-            regions = [hottest_spot(found, scored.grid, scored.inside)]
+        flagged_above = self.threshold_ if threshold is None else math.inf
+        regions = explained(scored, hot, flagged_above, limit)
         if scored.tokens is None:
             return regions
         _, _, *logits = cast(Floats, scored.tokens.pooled)

@@ -13,8 +13,7 @@ from .texture import Floats, Grid, Rng, any_colour
 
 def circle(x: Floats, y: Floats, radius: float) -> Floats:
     """Disc around the origin."""
-    distance: Floats = np.hypot(x, y) - np.float32(radius)
-    return distance
+    return np.hypot(x, y) - np.float32(radius)
 
 
 def box(x: Floats, y: Floats, half_width: float, half_height: float, corner: float = 0.0) -> Floats:
@@ -23,8 +22,7 @@ def box(x: Floats, y: Floats, half_width: float, half_height: float, corner: flo
     qy = np.abs(y) - np.float32(half_height - corner)
     outside = np.hypot(np.maximum(qx, 0), np.maximum(qy, 0))
     inside = np.minimum(np.maximum(qx, qy), 0)
-    distance: Floats = outside + inside - np.float32(corner)
-    return distance
+    return outside + inside - np.float32(corner)
 
 
 def polygon(x: Floats, y: Floats, sides: int, radius: float) -> Floats:
@@ -32,8 +30,7 @@ def polygon(x: Floats, y: Floats, sides: int, radius: float) -> Floats:
     sector = 2 * np.pi / sides
     angle = np.arctan2(y, x)
     folded = angle - np.round(angle / np.float32(sector)) * np.float32(sector)
-    distance: Floats = np.hypot(x, y) * np.cos(folded) - np.float32(radius)
-    return distance
+    return np.hypot(x, y) * np.cos(folded) - np.float32(radius)
 
 
 def lobed(
@@ -42,8 +39,7 @@ def lobed(
     """Disc whose edge rises `lobes` times by `depth`, steeply where `square` is near 1."""
     ripple = np.cos(np.arctan2(y, x) * lobes)
     ripple = np.clip(ripple * np.float32(1 + 4 * square), -1, 1)
-    distance: Floats = np.hypot(x, y) - np.float32(radius) - np.float32(depth) * ripple
-    return distance
+    return np.hypot(x, y) - np.float32(radius) - np.float32(depth) * ripple
 
 
 def around(x: Floats, y: Floats, count: int, radius: float) -> tuple[Floats, Floats]:

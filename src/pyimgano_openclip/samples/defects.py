@@ -48,8 +48,7 @@ def _blob(
 
 def _cover(scene: Scene, distance: Floats, soft: float = 1.0) -> Floats:
     """Coverage in [0, 1] of a signed distance, its edge `soft` pixels wide."""
-    covered: Floats = np.clip(0.5 - distance / np.float32(soft * scene.grid.pixel), 0, 1)
-    return covered
+    return np.clip(0.5 - distance / np.float32(soft * scene.grid.pixel), 0, 1)
 
 
 def _stroke(scene: Scene, points: NDArray[np.floating], width: float) -> Floats:

@@ -52,8 +52,7 @@ def _metal(rng: Rng) -> Floats:
 
 def _round(y: Floats, half: float) -> Floats:
     """Relief of a lying cylinder of radius `half` about y = 0."""
-    relief: Floats = np.sqrt(np.clip(np.float32(half**2) - y * y, 0, None))
-    return relief
+    return np.sqrt(np.clip(np.float32(half**2) - y * y, 0, None))
 
 
 def nut(product: Rng, body: Body) -> float:

@@ -139,8 +139,7 @@ def cells(rng: Rng, grid: Grid, spacing: float) -> Cells:
 
 def wave(t: Floats) -> Floats:
     """Sine with period 1, in [-1, 1]."""
-    values: Floats = np.sin(t * np.float32(2 * np.pi))
-    return values
+    return np.sin(t * np.float32(2 * np.pi))
 
 
 def lines(t: Floats, width: float, pixel: float) -> Floats:
@@ -150,8 +149,7 @@ def lines(t: Floats, width: float, pixel: float) -> Floats:
     """
     distance = np.abs(t - np.round(t))
     edge = np.float32(max(pixel, 1e-4))
-    covered: Floats = np.clip((np.float32(width / 2) - distance) / edge + 0.5, 0, 1)
-    return covered
+    return np.clip((np.float32(width / 2) - distance) / edge + 0.5, 0, 1)
 
 
 def mix(low: Floats | float, high: Floats | float, t: Floats) -> Floats:

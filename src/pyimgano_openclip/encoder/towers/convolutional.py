@@ -75,8 +75,7 @@ class ModifiedResNetTower(ConvolutionalTower):
         side = round((len(learned) - 1) ** 0.5)
         grid = (plane.shape[-2], plane.shape[-1])
         positions = torch.cat([learned[:1], resample_positions(learned[1:], (side, side), grid)])
-        pooled: Tensor = functional_call(pool, {"positional_embedding": positions}, (plane,))
-        return pooled
+        return functional_call(pool, {"positional_embedding": positions}, (plane,))
 
 
 class FeatureMapTower(ConvolutionalTower):

@@ -63,8 +63,7 @@ class VisionTransformerTower(TransformerTower):
         return entered, grid, {}
 
     def _norm(self, tokens: Tensor) -> Tensor:
-        normed: Tensor = self.visual.ln_post(tokens)
-        return normed
+        return self.visual.ln_post(tokens)
 
     def _head(self, tokens: Tensor) -> Tensor:
         pooled: Tensor = self.visual._pool(tokens)[0]
@@ -74,6 +73,5 @@ class VisionTransformerTower(TransformerTower):
         visual = self.visual
         if visual.attn_pool is None and visual.proj is not None:
             # Equal to the general method for token and average pooling, at half the cost.
-            projected: Tensor = visual.ln_post(tokens) @ visual.proj
-            return projected
+            return visual.ln_post(tokens) @ visual.proj
         return super()._project(tokens)

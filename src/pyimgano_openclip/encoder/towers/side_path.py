@@ -64,8 +64,7 @@ class SidePath:
             Output of the block, shape (B, N, C).
         """
         if self._kind == "none" or (self._enters_at is not None and index < self._enters_at):
-            passed: Tensor = block(tokens, **keywords)
-            return passed
+            return block(tokens, **keywords)
         # Both share queries, keys and values: the side path adds one attention and projection.
         own, attended = attention_outputs(block, tokens, ("qk", self._kind))
         if index == self._enters_at:
@@ -163,5 +162,4 @@ def _gather(heads: dict[str, Tensor], kind: str) -> Tensor:
 def _in_two_products(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """The same of one image, (heads, N, head width), rounded as in the towers' own attention."""
     scale: float = queries.shape[-1] ** -0.5
-    attended: Tensor = ((queries * scale) @ keys.transpose(1, 2)).softmax(-1) @ values
-    return attended
+    return ((queries * scale) @ keys.transpose(1, 2)).softmax(-1) @ values

@@ -105,9 +105,7 @@ class TimmTransformerTower(TransformerTower):
         return {"rope": rope.get_embed()}
 
     def _norm(self, tokens: Tensor) -> Tensor:
-        normed: Tensor = self.trunk.norm(tokens)
-        return normed
+        return self.trunk.norm(tokens)
 
     def _head(self, tokens: Tensor) -> Tensor:
-        pooled: Tensor = self.visual.head(self.trunk.forward_head(self.trunk.norm(tokens)))
-        return pooled
+        return self.visual.head(self.trunk.forward_head(self.trunk.norm(tokens)))

@@ -75,8 +75,7 @@ class TransformerTower(Tower):
         """Pass each token through the tower's own head by itself: (B, N, C) -> (B, N, D)."""
         # Repeated, so that any kind of pooling sees only this token, whatever prefix it skips.
         alone = tokens.flatten(0, 1)[:, None].expand(-1, self._prefix + 1, -1)
-        projected: Tensor = self._head(alone).unflatten(0, tokens.shape[:2])
-        return projected
+        return self._head(alone).unflatten(0, tokens.shape[:2])
 
     def _embed_windows(self, tokens: Tensor, grid: Size, side: int) -> Tensor:
         """Embed each window of side x side patches as if it were the whole image.
@@ -122,8 +121,6 @@ def patch_planes(convolution: nn.Module, images: Tensor) -> Tensor:
         isinstance(convolution, nn.Conv2d) and images.shape[-1] < 2 * convolution.kernel_size[1]
     )
     if not narrow or images.dtype == torch.float32:
-        planes: Tensor = convolution(images)
-        return planes
+        return convolution(images)
     beside = F.pad(images, (0, images.shape[-1]))
-    single: Tensor = convolution(beside)[..., :1]
-    return single
+    return convolution(beside)[..., :1]
