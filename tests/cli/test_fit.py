@@ -6,11 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pyimgano_openclip.cli import main
 from pyimgano_openclip.cli.fit import doubtful
 from pyimgano_openclip.cli.groups import groups_of, parts_line
 from pyimgano_openclip.detector.suspects import stand_out
+from pyimgano_openclip.samples import make_sample
 
 from helpers.runs import leather, lines_of
 
@@ -156,3 +158,17 @@ def test_images_that_stand_out_are_told_as_multiples_of_those_that_do_not():
         "19.png stands out by 0.467, 4.6 times the highest of the others: is it normal?",
         "17.png stands out by 0.100: is it normal?",
     ]
+
+
+@pytest.mark.slow
+def test_frames_of_one_scene_are_said_to_count_once(tmp_path, capsys):
+    noise, folder = np.random.default_rng(0), tmp_path / "good"
+    folder.mkdir()
+    for number in range(12):
+        scene = make_sample("leather", seed=number % 10, size=(120, 160)).image
+        frame = np.clip(scene + noise.normal(0, 2, scene.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(frame).save(folder / f"{number:02}.png")
+    command = ["fit", "--normal", str(folder), "--model", "bundled", "--device", "cpu"]
+    assert main([*command, "--out", str(tmp_path / "d.safetensors")]) == 0
+    told = capsys.readouterr().out
+    assert "(10 images; 29 would bound 10 %)\n2 of these images are near copies of others" in told

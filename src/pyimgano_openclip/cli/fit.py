@@ -24,7 +24,7 @@ from .groups import groups_of, parts_line
 from .images import ImageFile, most_pixels, search_images, skipped, skipped_lines
 from .masks import places_of_masks
 from .messages import UsageError, counted, printable
-from .promised import promise_facts, tell_doubt
+from .promised import promise_facts, tell_copies, tell_doubt
 
 SUFFIX = ".safetensors"
 NAMED = 5  # maximum number of images that stand out, in the text
@@ -90,7 +90,15 @@ def _run(options: argparse.Namespace) -> Answer:
     seen = [f"resolution: {value}" for value in resolution.values()]
     seen += [f"{name}: {value}" for name, value in looked.items()]
     parts = [] if groups is None else [parts_line(paths, groups, options.group_by)]
-    notes = [*parts, f"{promise}", *seen, *doubtful(paths, suspects), *skipped_lines(facts)]
+    copies = tell_copies(len(paths), promise)
+    notes = [
+        *parts,
+        f"{promise}",
+        *copies,
+        *seen,
+        *doubtful(paths, suspects),
+        *skipped_lines(facts),
+    ]
     lines = [text + _bank_line(facts), *notes, f"saved:  {options.out}"]
     return Answer("\n".join(lines), facts)
 

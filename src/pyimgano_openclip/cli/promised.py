@@ -20,6 +20,16 @@ def promise_facts(promise: Promise) -> dict[str, Any]:
     }
 
 
+def tell_copies(images: int, promise: Promise) -> list[str]:
+    """That images count together, where they are copies or frames of one scene."""
+    more = 0 if promise.parts else images - promise.count
+    if more <= 0:
+        return []
+    if more == 1:
+        return ["1 of these images is a near copy of another, with which it counts"]
+    return [f"{more} of these images are near copies of others, with which they count"]
+
+
 def as_chosen(computed: float | None) -> str:
     """That a threshold is not the one that would follow from the training images, if any does."""
     by = "" if computed is None else f"; by the training images it would be {computed:.4g}"
