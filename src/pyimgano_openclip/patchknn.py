@@ -11,7 +11,7 @@ import numpy as np
 
 from .arrays import Floats, Scores, Size
 from .bank.copies import distinct
-from .bank.enrolment import Added, Enrolment
+from .bank.enrolment import Added, Enrolment, among_others
 from .bank.matches import Match, as_given, nearest_matches
 from .bank.memory_bank import ROW_TYPES, MemoryBank, RowType
 from .bank.relatives import more_groups, told_groups
@@ -233,11 +233,11 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
 
         Training scores of earlier images are updated while the bank keeps all patches. Once the
         bank has been thinned they stay unchanged, which makes the threshold slightly too high
-        rather than too low, the more the fewer images there were. The score of images that were
-        learnt with no different one, which was by the image itself, then sets no threshold any
-        more. Like the images of :meth:`fit`, an added image keeps its training score
-        when it is scored again; new images that show the same get low scores. If anything fails or
-        is interrupted, the detector is left unchanged.
+        rather than too low; only that of an image that was learnt alone, which was by its own
+        copies, is measured anew by the patches of it that the bank had. Like the images of
+        :meth:`fit`, an added image keeps its training score when it is scored again; new images
+        that show the same get low scores. If anything fails or is interrupted, the detector is left
+        unchanged.
 
         Args:
             x: Paths or arrays, as for :meth:`fit`; resized as chosen there.
@@ -350,8 +350,13 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             known = replace(learnt, numbers=(*learnt.numbers, *added.numbers))
             return Lesson(known, np.append(earlier, own), calibration=None)
         kept = len(bank.images) - len(added.distances)
-        alone = kept if len(distinct(learnt.near)) == 1 else min(kept, learnt.alone)
         before = [scored.by_scale for scored in learnt.scores[:kept]]
+        if before and len(distinct(learnt.near)) == 1 < len(distinct(added.copies)):
+            each = zip(before, added.near, strict=False)
+            before = [
+                among_others(learnt.banks, banks, number, near.tolist(), alone, self.n_neighbors)
+                for number, (alone, near) in enumerate(each)
+            ]
         every, unit = self._scored([*before, *added.distances], bank)
         by_patch = [found.patches for found in every]
         known = Enrolled(
@@ -364,7 +369,6 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             added.relatives,
             banks[1] if len(banks) > 1 else None,
             unit,
-            alone,
             whole=Whole.grown(
                 learnt.whole, added.portraits, added.near, by_patch, turned=self.rotations > 1
             ),
@@ -465,7 +469,5 @@ def _calibration(known: Enrolled, added: Added) -> Calibration:
     apart, parts = distinct(added.copies), added.relatives.parts(len(known.scores))
     if len(apart) > 1:
         added.relatives.tell()
-    if apart[-1] >= known.alone:
-        apart = apart[apart >= known.alone]
     one_each = image_scores(known.scores)[apart]
     return Calibration.of(one_each, None if parts is None else parts[apart])

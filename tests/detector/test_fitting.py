@@ -200,20 +200,21 @@ def test_confidence_without_training_scores_is_refused_before_scoring():
     assert detector.embedder.calls == 0
 
 
-def test_an_image_learnt_alone_sets_no_threshold_once_there_are_others(tmp_path):
-    many = red_images(14, first=100)
-    first = with_green(red_image(seed=50), 10, 20)  # nothing in it is like that
-    settings = {"max_patches": 20, "jitter": 0.0, "embedder": ColourEmbedder(8, 8)}
+def test_an_image_learnt_alone_is_measured_again_once_there_are_others(tmp_path):
+    spots = [(8 * (s // 5), 8 * (s % 5)) for s in range(25)]
+    first, *many = (with_green(red_image(seed=s), *spot) for s, spot in enumerate(spots))
+    settings = {"max_patches": 60, "jitter": 0.0, "embedder": ColourEmbedder(5, 5)}
     grown = patchknn(**settings).fit([first])
-    grown.partial_fit(many[:6])
+    alone = grown.threshold_
+    assert not patchknn(**settings).fit([first, *many[:2]]).memory_bank_.is_complete
+    grown.partial_fit(many[:2])
     path = grown.save_checkpoint(tmp_path / "d.safetensors")
-    loaded = load_detector(path, embedder=ColourEmbedder(8, 8))
-    for detector in (grown, loaded):
-        detector.partial_fit(many[6:])
-        assert detector.threshold_ <= max(detector.decision_scores_[1:])
-        assert len(detector.decision_scores_) == 15
-        assert detector.decision_scores_[0] > 2 * detector.threshold_
-        assert detector.promise().count == 14
+    together = patchknn(**settings).fit([first, *many])
+    assert together.threshold_ < 0.3 * alone
+    for detector in (grown, load_detector(path, embedder=ColourEmbedder(5, 5))):
+        detector.partial_fit(many[2:])
+        assert detector.promise().count == together.promise().count
+        assert detector.threshold_ < 0.5 * alone
 
 
 @pytest.mark.parametrize("wrong", ["x", (96,), (96, 0), (96.5, 96)])

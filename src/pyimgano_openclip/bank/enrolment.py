@@ -272,3 +272,37 @@ def related(
     if len(bank.sketches) < len(bank.images):  # of version 0.1.0, and thinned
         return Relatives(own)
     return Relatives.among(bank.sketches, [image.grid for image in bank.images], own)
+
+
+def among_others(
+    before: Sequence[MemoryBank],
+    banks: Sequence[MemoryBank],
+    number: int,
+    left_out: Sequence[int],
+    alone: Sequence[Floats],
+    n_neighbors: int,
+) -> tuple[Floats, ...]:
+    """Distances of an image that was learnt alone, in banks that were thinned, from the others.
+
+    Args:
+        before: The banks without the others, one for each scale.
+        banks: The banks with them.
+        number: Index of the image.
+        left_out: Images that it is not compared with.
+        alone: Its distances by itself, each of shape (rows, cols); NaN where it is not looked at.
+        n_neighbors: Number of stored tokens to average over.
+
+    Returns:
+        Of each scale, shape (rows, cols): of the patches that the bank had, and their median for
+        the rest; those by itself if it had none.
+    """
+    found = []
+    for old, new, known in zip(before, banks, alone, strict=True):
+        places, again = old.places_of(number), known.copy()
+        if len(places):
+            tokens = old.tokens_of(number)
+            distances = new.nearest_distance(tokens, n_neighbors, leave_out=left_out)
+            again[~np.isnan(again)] = np.median(distances)
+            again.flat[places] = distances
+        found.append(again)
+    return tuple(found)

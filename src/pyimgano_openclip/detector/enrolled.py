@@ -41,8 +41,6 @@ class Enrolled(Learnt):
         scores: Scores of each image in the bank, none compared with itself or its near copies;
             fewer than images in a detector of version 0.1.0.
         standing: How much each image in the bank stands out among the others; empty if unknown.
-        alone: How many of the first images were learnt with no different one, whose patches the
-            bank no longer has: their scores are by the image itself, and set no threshold.
     """
 
     bank: MemoryBank | None = None
@@ -53,7 +51,6 @@ class Enrolled(Learnt):
     relatives: Relatives = INDEPENDENT
     overview: MemoryBank | None = None
     unit: float = 1.0
-    alone: int = 0
 
     @property
     def identities(self) -> frozenset[str]:
@@ -104,7 +101,6 @@ class Enrolled(Learnt):
             return arrays, facts
         patches = to_file(np.concatenate([scored.details.ravel() for scored in self.scores]))
         facts = {**facts, "numbers": self.numbers, "relatives": asdict(self.relatives)}
-        facts |= {"alone": self.alone}
         arrays = {**arrays, TRAINING_PATCHES: patches}
         if self.overview is not None:
             state, facts[OVERVIEW] = self.overview.state()
@@ -168,9 +164,7 @@ def restored(
     relatives = Relatives.restored(state.get("relatives"), images)
     near = tuple(relatives.left_out(near_images(bank, relatives), bank.sketches))
     standing, overview = _standing_in(checkpoint, images), others[0] if others else None
-    alone = state.get("alone", 0)
-    check_count("alone", alone, least=0, most=images)
-    return Enrolled(canvas, bank, near, numbers, scores, standing, relatives, overview, unit, alone)
+    return Enrolled(canvas, bank, near, numbers, scores, standing, relatives, overview, unit)
 
 
 def training_scores(checkpoint: Checkpoint) -> Scores:
