@@ -46,6 +46,7 @@ def check_sides(name: str, value: Any, expected: str = "(height, width)") -> tup
     Raises:
         ValueError: Unless the value is a tuple or list of two whole numbers from 1.
     """
+    value = value.tolist() if isinstance(value, np.ndarray) else value
     if not isinstance(value, (tuple, list)) or len(value) != 2:
         raise ValueError(f"{name}={value!r}; it must be {expected}.")
     for side in value:

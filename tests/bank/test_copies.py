@@ -6,6 +6,8 @@ import pytest
 from pyimgano_openclip.arrays import unit
 from pyimgano_openclip.bank.copies import LENGTH, distinct, near_copies, sketch
 
+from helpers.detectors import on_bundled
+
 GRID = (12, 16)
 
 
@@ -68,3 +70,19 @@ def test_even_images_are_told_apart_though_their_tokens_differ_little():
     maps = [unit(even + 1e-3 * np.random.default_rng(s).normal(size=even.shape)) for s in range(6)]
     sketches = np.array([sketch(one) for one in maps])
     assert [len(one) for one in near_copies(sketches, [(4, 4)] * 6)] == [1] * 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("settings", [{"smallest_defect": 24}, {"roi": [[0.4, 0.4, 0.5, 0.5]]}])
+def test_parts_in_one_fixture_are_as_many_as_their_tokens_tell(settings):
+    pytest.importorskip("open_clip")
+    draw, images = np.random.default_rng(0), []
+    for _ in range(6):
+        image = np.full((480, 480, 3), 150.0)
+        image[40:80], image[:, 40:60] = 60, 200
+        image[80:400, 60:420] += draw.normal(0, 40, (320, 360, 1))
+        images.append(np.clip(image, 0, 255).round().astype(np.uint8))
+    bank = on_bundled("patchknn", **settings).fit(images).memory_bank_
+    every, grids = np.array(bank.sketches), [image.grid for image in bank.images]
+    by_tokens = near_copies(every[:, : LENGTH + 1], grids)
+    assert [n.tolist() for n in near_copies(every, grids)] == [n.tolist() for n in by_tokens]

@@ -76,3 +76,10 @@ def test_frames_on_which_nothing_can_be_seen_are_not_told():
 
 def test_images_smaller_than_two_blocks_have_a_relief_of_pixels():
     assert relief_of(np.zeros((3, 5, 3), np.uint8)).shape == (3, 5)
+
+
+def test_in_too_few_blocks_nothing_is_told():
+    inside = np.zeros(SIZE, bool)
+    inside[40:56, 60:80] = True
+    first, second = (np.where(inside[..., None], picture(seed=s), np.uint8(120)) for s in (1, 2))
+    assert told([first, second, first], inside) == [[0], [1], [2]]

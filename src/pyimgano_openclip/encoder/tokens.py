@@ -87,8 +87,14 @@ class PatchTokens:
 
     @property
     def relief(self) -> Floats | None:
-        """The relief of the image where it is looked at; None with a custom embedder."""
-        return None if self.small is None else relief_of(self.small, self._inside_of(self.small))
+        """The relief of the image where it is looked at.
+
+        None with a custom embedder, and of an image seen through windows: at the size of the
+        relief its details are no longer there.
+        """
+        if self.small is None or self.overview is not None:
+            return None
+        return relief_of(self.small, self._inside_of(self.small))
 
     def _inside_of(self, small: npt.NDArray[np.uint8]) -> Inside | None:
         """The pixels of the small image that are looked at; None for all."""

@@ -16,6 +16,7 @@ from .areas import Inside
 from .look import grey_of, in_blocks
 
 AROUND = 5  # blocks, a side of the surroundings
+FEWEST = 30  # blocks, of which fewer are alike by chance
 
 
 def relief_of(small: npt.NDArray[np.uint8], inside: Inside | None = None) -> Floats:
@@ -28,11 +29,13 @@ def relief_of(small: npt.NDArray[np.uint8], inside: Inside | None = None) -> Flo
     Returns:
         Of each block of 4 x 4 pixels its mean grey level less the mean of those around it, shape
         (H // 4, W // 4), scaled so that the sum of squares is the mean square over blocks that are
-        looked at. Others are 0.
+        looked at. Others are 0, and all if too few are looked at to tell anything.
     """
     grey = grey_of(small)
     blocks = in_blocks(grey if inside is None else np.where(inside, grey, np.float32(np.nan)))
     known = ~np.isnan(blocks)
+    if np.count_nonzero(known) < FEWEST:
+        return np.zeros_like(blocks)
     total = _around(np.where(known, blocks, np.float32(0)))
     count = _around(known.astype(np.float32))
     found: Floats = np.where(known, blocks - total / np.maximum(count, 1), np.float32(0))

@@ -88,7 +88,7 @@ def overlay(
         )
     for name, value in {"threshold": threshold, "low": low, "high": high}.items():
         if value is not None:
-            check_number(name, value, above=-math.inf, most=math.inf)
+            check_number(name, value, above=-math.inf, most=math.inf, itself=True)
     low, high = _ends(threshold, low, high)
     return Image.fromarray(heated(pixels, found, threshold, low=low, high=high))
 
