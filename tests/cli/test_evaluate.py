@@ -11,7 +11,7 @@ from PIL import Image
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 
 from pyimgano_openclip import load_detector
-from pyimgano_openclip.cli import main
+from pyimgano_openclip.cli import evaluate, main
 from pyimgano_openclip.cli.identities import identity_in
 from pyimgano_openclip.cli.measures import Share, image_measures, pixel_measures
 from pyimgano_openclip.cli.truth import read_truth
@@ -24,6 +24,11 @@ from helpers.detectors import on_bundled
 from helpers.embedders import red_image
 
 SIZE = (96, 128)
+
+
+def interrupt(*_, **__):
+    """Stand in for what a user interrupts."""
+    raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +81,7 @@ def test_a_folder_as_in_mvtec_ad_is_measured_and_two_detectors_stand_side_by_sid
     assert few["segmentation_f1"] == pytest.approx(f1_score(np.ravel(masks) > 0, regions.ravel()))
     page = (tmp_path / "out/report.html").read_text("utf-8")
     assert page.count("<polyline") == 4
-    assert main(command) == 0
+    assert main([*command, "--overwrite"]) == 0
     printed = capsys.readouterr().out
     assert "AUPRO up to 0.05" in printed
     assert "95 % interval" in printed
@@ -139,7 +144,7 @@ def test_pixels_outside_of_the_roi_do_not_count_and_it_is_said_which(leather, tm
     facts = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)  # no NaN
     assert facts["empty_masks"] == [str(mask) for mask in sorted(masks.iterdir())]
     assert "pixel_auroc" not in facts["detectors"]["roi"]
-    assert main(command) == 0
+    assert main([*command, "--overwrite"]) == 0
     printed = capsys.readouterr().out
     assert "nan" not in printed
     assert "pixel metrics need normal and anomalous pixels inside of the roi" in printed
@@ -340,24 +345,31 @@ def test_images_that_were_learnt_from_are_counted(tmp_path, capsys):
     assert told in (tmp_path / "out/report.html").read_text("utf-8")
 
 
-def test_an_evaluation_replaces_no_file_of_another_one(tmp_path, capsys):
+@pytest.mark.parametrize("kind", ["evaluation.json", "report.html"])
+def test_an_evaluation_replaces_no_file_unasked(kind, tmp_path, capsys, monkeypatch):
     good, bad = runs.leather(tmp_path / "good", 3), runs.leather(tmp_path / "bad", 2, first=50)
     images = [red_image(48, 64, seed=seed) for seed in range(3)]
     file = on_bundled("patchknn").fit(images).save_checkpoint(tmp_path / "d.safetensors")
+    out = tmp_path / "out"
     command = ["evaluate", str(good), str(bad), "--detector", str(file), "--device", "cpu"]
-    for kind in ("evaluation.json", "report.html"):
-        out = tmp_path / kind
-        out.mkdir()
-        (out / kind).write_text("precious")
-        assert main([*command, "--out", str(out)]) == 1
-        told = capsys.readouterr().err
-        assert f"{out / kind} exists, and is not of an evaluation of d; choose" in told
-        assert (out / kind).read_text() == "precious"
-    assert main([*command, "--out", str(out), "--overwrite"]) == 0
-    assert main([*command, "--out", str(out)]) == 0
-    other = file.rename(tmp_path / "other.safetensors")
-    command[4] = str(other)
-    assert main([*command, "--out", str(out)]) == 1
+    command += ["--out", str(out)]
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "write_atomically", interrupt)
+        assert main(command) == 130
+    assert main(command) == 0  # what was interrupted goes on
+    for path in out.iterdir():
+        if path.is_file() and path.name != kind:
+            path.unlink()
+    (out / kind).write_text("precious")
+    with monkeypatch.context() as patch:
+        patch.setattr(evaluate, "saved_detector", interrupt)  # would load the model
+        capsys.readouterr()
+        assert main(command) == 1
+    told = capsys.readouterr().err
+    assert f"{out / kind} exists. Choose another folder with --out, or replace it with" in told
+    assert (out / kind).read_text() == "precious"
+    assert main([*command, "--overwrite"]) == 0
+    assert (out / kind).read_text("utf-8") != "precious"
 
 
 def test_unreadable_images_are_told_with_reasons_and_an_exit_code(tmp_path, capsys):

@@ -53,9 +53,10 @@ ROWS = {
 def run(options: argparse.Namespace) -> Answer:
     """Score images of which the truth is known, and measure how well that goes."""
     with most_pixels(options.max_pixels), ExitStack() as stack:
+        if options.out is not None and not options.overwrite:
+            _check_unwritten(options.out)
         truth = read_truth(options)
         saved = [options.detector, *([] if options.compare is None else [options.compare])]
-        _check_unwritten(options, _titles(saved))
         looking = _looking_by_masks(saved) if options.roi is not None else []
         out = options.out or Path(stack.enter_context(TemporaryDirectory()))
         runs, measured = {}, {}
@@ -79,27 +80,13 @@ def run(options: argparse.Namespace) -> Answer:
     return Answer(_text(facts), facts, SOME_UNREADABLE if unread else 0)
 
 
-def _check_unwritten(options: argparse.Namespace, titles: Sequence[str]) -> None:
-    """Check that no file would be replaced but those of an evaluation of the same detectors."""
-    if options.out is None or options.overwrite:
-        return
-    numbers, report = options.out / EVALUATION, options.out / REPORT
-    if numbers.is_file() and _detectors_in(numbers) == {*titles}:
-        return
-    for path in (numbers, report):
+def _check_unwritten(out: Path) -> None:
+    """Check that no file would be replaced; an interrupted evaluation has not written any."""
+    for path in (out / EVALUATION, out / REPORT):
         if os.path.lexists(path):
             raise ValueError(
-                f"{path} exists, and is not of an evaluation of {listed(titles)}; choose another "
-                "--out, or replace it with --overwrite."
+                f"{path} exists. Choose another folder with --out, or replace it with --overwrite."
             )
-
-
-def _detectors_in(numbers: Path) -> set[str]:
-    """The detectors in ``evaluation.json``; none if it is something else."""
-    try:
-        return {*json.loads(numbers.read_bytes())}
-    except (ValueError, TypeError, RecursionError):
-        return set()
 
 
 def _looking_by_masks(saved: Sequence[Path]) -> Sequence[Path]:
