@@ -1,10 +1,12 @@
 """With a region of interest, what is outside of it is neither learnt nor judged."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.base import clone
 
 from pyimgano_openclip import (
     VisionOpenCLIPMutual,
@@ -12,6 +14,7 @@ from pyimgano_openclip import (
     VisionOpenCLIPPromptScore,
     load_detector,
 )
+from pyimgano_openclip.files.checkpoint import read_checkpoint, write_checkpoint
 
 from helpers.detectors import TEXT
 from helpers.embedders import (
@@ -156,10 +159,41 @@ def test_a_folder_of_masks_is_the_same_wherever_the_process_works(kind, tmp_path
     loaded = load_detector(file, embedder=FileEmbedder())
     np.testing.assert_array_equal(loaded.decision_function(paths), expected)
     assert str(masks) in str(loaded.roi_)
+    assert clone(detector).roi_.path == masks
     masks.rename(tmp_path / "gone")
     (tmp_path / "7.png").write_bytes(paths[0].read_bytes())
     with pytest.raises(ValueError, match=r"there is no folder of masks .*masks"):
         loaded.decision_function([tmp_path / "7.png"])
+
+
+@KINDS
+@pytest.mark.parametrize("given", [Path, str])
+def test_a_mask_is_the_same_wherever_a_clone_is_made(kind, given, tmp_path, monkeypatch):
+    for folder, side in ((tmp_path, slice(0, 20)), (tmp_path / "elsewhere", slice(20, 40))):
+        folder.mkdir(exist_ok=True)
+        mask = np.zeros((30, 40), np.uint8)
+        mask[:, side] = 255
+        Image.fromarray(mask).save(folder / "mask.png")
+    monkeypatch.chdir(tmp_path)
+    detector = build(kind, FileEmbedder(), roi=given("mask.png"))
+    monkeypatch.chdir("elsewhere")
+    assert clone(detector).roi_ == detector.roi_
+    assert build(kind, FileEmbedder(), roi=given("mask.png")).roi_ != detector.roi_
+
+
+def test_a_file_that_names_masks_by_a_relative_path_is_read(tmp_path, monkeypatch):
+    paths = save_all(red_images(6), tmp_path)
+    masks = folder_of_masks(paths, tmp_path / "masks")
+    detector = build("patchknn", FileEmbedder(), roi=masks).fit(paths)
+    file = detector.save_checkpoint(tmp_path / "d.safetensors")
+    saved = read_checkpoint(file)
+    settings = {**saved.header["settings"], "roi": {"folder": "masks"}}
+    write_checkpoint(file, {**saved.header, "settings": settings}, saved.arrays)
+    monkeypatch.chdir(tmp_path)
+    loaded = load_detector(file, embedder=FileEmbedder())
+    expected = detector.decision_function(paths)
+    np.testing.assert_array_equal(loaded.decision_function(paths), expected)
+    assert loaded.roi_.path == masks
 
 
 def detector_scores(detector, masks, paths):

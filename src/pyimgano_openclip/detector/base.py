@@ -27,7 +27,7 @@ from ..encoder.tokens import InjectedEmbedder
 from ..files.checkpoint import Checkpoint, read_checkpoint
 from ..images.areas import Area
 from ..images.items import Item, as_items, as_stream, describe
-from ..images.roi import Roi, area_of, for_sizes, roi_of
+from ..images.roi import Roi, anchored, area_of, for_sizes, roi_of
 from ..maps.regions import Region, explained, hottest_spot
 from ..maps.scores import ImageScores
 from ..maps.spread import SMOOTHING
@@ -85,6 +85,7 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
     def __post_init__(self) -> None:
         super().__post_init__()
         BaseDetector.__init__(self, contamination=self.contamination)
+        self._put("roi", anchored(self.roi))
         self._roi = roi_of(self.roi)
         self._learnt: Any = Learnt()
         self._cache: Recent[ImageScores] = Recent()

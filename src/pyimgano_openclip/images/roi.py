@@ -88,7 +88,8 @@ def roi_of(given: Any) -> Roi | None:
         if not os.fspath(given).strip():
             raise ValueError(f"roi={given!r} is empty; expected the path of a mask or a folder.")
         if not os.path.lexists(given):
-            raise ValueError(f"roi: there is no mask and no folder of masks {absolute(given)}.")
+            absent = Path(given).absolute()
+            raise ValueError(f"roi: there is no mask and no folder of masks {absent}.")
         return _in_folder(given) if Path(given).is_dir() else read_mask(Path(given))
     if isinstance(given, Mapping):
         return _in_folder(given["folder"]) if is_folder(given) else _run_lengths(given)
@@ -104,6 +105,18 @@ def roi_of(given: Any) -> Roi | None:
         f"roi={given!r}; expected a mask (a path or an array), a folder of masks, boxes (left, "
         "top, right, bottom) or polygons [(x, y), ...]."
     )
+
+
+def anchored(given: Any) -> Any:
+    """An argument ``roi`` of which a path means the same in any working directory."""
+    if is_folder(given):
+        return {"folder": anchored(given["folder"])}
+    if not isinstance(given, (str, os.PathLike)) or not os.fspath(given).strip():
+        return given
+    path = Path(given)
+    if path.is_absolute():
+        return given  # the same object, as clone() of scikit-learn demands
+    return os.fspath(path.absolute()) if isinstance(given, str) else path.absolute()
 
 
 def for_sizes(roi: Roi | None, sizes: frozenset[Size]) -> Roi | None:
@@ -195,15 +208,10 @@ def identity_within(image: str, roi: Roi | None, area: Area | None) -> str:
 
 
 def _in_folder(given: Any) -> MaskFolder:
-    path = absolute(given)
+    path = Path(given).absolute()
     if not path.is_dir():
         raise ValueError(f"roi: {_no_folder(path)}")
     return MaskFolder(path)
-
-
-def absolute(path: str | os.PathLike[str]) -> Path:
-    """A path that does not depend on the working directory."""
-    return Path(os.path.abspath(path))  # noqa: PTH100 - without "..", and links stay links
 
 
 def _no_folder(path: Path) -> str:
