@@ -218,6 +218,7 @@ def test_unreadable_images_count_as_flagged_and_not_in_the_ranking():
     found = image_measures(scores, truth, 0.5)
     assert (found["auroc"], found["f1_max"]) == (1.0, 1.0)
     assert (found["recall"]["images"], found["false_alarms"]["images"]) == (2, 1)
+    assert (found["recall"]["unreadable"], found["false_alarms"]["unreadable"]) == (1, 1)
 
 
 def test_with_images_of_one_kind_is_told_what_they_tell():
@@ -380,12 +381,15 @@ def test_unreadable_images_are_told_with_reasons_and_an_exit_code(tmp_path, caps
     images = [red_image(48, 64, seed=seed) for seed in range(3)]
     file = on_bundled("patchknn").fit(images).save_checkpoint(tmp_path / "d.safetensors")
     command = ["evaluate", str(good), str(bad), "--detector", str(file), "--device", "cpu"]
-    assert main(command) == 3
+    assert main([*command, "--out", str(tmp_path / "out")]) == 3
     told = capsys.readouterr().out
-    assert "unreadable, counted as flagged: 0 normal, 2 anomalous: bad/a.png, bad/b.png" in told
+    assert "unreadable, counted as flagged: bad/a.png, bad/b.png" in told
+    assert "100.0 % (2 of 2, 2 unreadable; 95 % interval" in told
+    assert "of 3; 95 % interval" in told
+    assert "(2 of 2, 2 unreadable; 95 %" in (tmp_path / "out/report.html").read_text("utf-8")
     assert told.count("cannot be opened as an image") == 1
     assert "(and 1 other likewise)" in told
     assert main([*command, "--json"]) == 3
     (measured,) = json.loads(capsys.readouterr().out)["detectors"].values()
     assert set(measured["reasons"]) == {"bad/a.png", "bad/b.png"}
-    assert measured["unread"] == {"normal": 0, "anomalous": 2}
+    assert (measured["recall"]["unreadable"], measured["false_alarms"]["unreadable"]) == (2, 0)

@@ -123,10 +123,6 @@ def _measured(done: Run, truth: Truth) -> dict[str, Any]:
     found = image_measures(scores, truth.labels, detector.label_threshold())
     found["unreadable"] = done.tally.unreadable
     found["reasons"] = reasons_of(done)
-    found["unread"] = {
-        "normal": int((truth.labels[~read] == 0).sum()),
-        "anomalous": int(truth.labels[~read].sum()),
-    }
     found["curves"] = curves(scores, truth.labels)
     if all(mask is None for mask, known in zip(truth.masks, read, strict=True) if known):
         return found
@@ -188,8 +184,9 @@ def _shown(value: Any) -> str:
     if isinstance(value, float):
         return f"{100 * value:.1f} %"
     low, high = value["interval"]
+    unread = f", {value['unreadable']} unreadable" if value["unreadable"] else ""
     return (
-        f"{100 * value['share']:.1f} % ({value['images']} of {value['of']}; 95 % interval "
+        f"{100 * value['share']:.1f} % ({value['images']} of {value['of']}{unread}; 95 % interval "
         f"{100 * low:.1f} to {100 * high:.1f} %)"
     )
 
@@ -207,11 +204,7 @@ def _text(facts: Mapping[str, Any]) -> str:
             lines.append(f"  pixel metrics need normal and anomalous pixels{where}")
         lines += [f"  {what}: {which}" for what, which in _of_learnt(measured, total - bad).items()]
         if measured["unreadable"]:
-            unread = measured["unread"]
-            lines.append(
-                f"  unreadable, counted as flagged: {unread['normal']} normal, "
-                f"{unread['anomalous']} anomalous: {listed(measured['unreadable'])}"
-            )
+            lines.append(f"  unreadable, counted as flagged: {listed(measured['unreadable'])}")
             lines += [f"    {reason}" for reason in of_each_kind(measured["reasons"])]
     looking = ["looked_at" in measured for measured in facts["detectors"].values()]
     if any(looking) and len(looking) > 1:

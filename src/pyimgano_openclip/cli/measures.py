@@ -69,11 +69,12 @@ def image_measures(scores: Scores, truth: Labels, threshold: float) -> dict[str,
         Numbers by name; those that need the images of a kind that is missing are left out.
     """
     flagged, read = ~(scores <= threshold), ~np.isnan(scores)
-    shares = {
-        name: Share(int(flagged[truth == kind].sum()), int((truth == kind).sum())).facts()
-        for name, kind in (("recall", 1), ("false_alarms", 0))
-        if (truth == kind).any()
-    }
+    shares = {}
+    for name, kind in (("recall", 1), ("false_alarms", 0)):
+        these = truth == kind
+        if these.any():
+            share = Share(int(flagged[these].sum()), int(these.sum()))
+            shares[name] = {**share.facts(), "unreadable": int((these & ~read).sum())}
     return {**_ranking(scores[read], truth[read]), "threshold": threshold, **shares}
 
 
