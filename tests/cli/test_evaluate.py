@@ -15,6 +15,7 @@ from pyimgano_openclip.cli import evaluate, main
 from pyimgano_openclip.cli.identities import identity_in
 from pyimgano_openclip.cli.measures import Share, image_measures, pixel_measures
 from pyimgano_openclip.cli.truth import read_truth
+from pyimgano_openclip.files.checkpoint import read_checkpoint
 from pyimgano_openclip.maps.regions import hot_pixels
 from pyimgano_openclip.maps.scores import anomaly_map
 from pyimgano_openclip.samples import make_sample
@@ -343,7 +344,10 @@ def test_images_that_were_learnt_from_are_counted(tmp_path, capsys):
     assert main(command) == 0
     told = "3 of the 4 normal images: their false alarms follow from contamination; use others"
     assert capsys.readouterr().out.count(f"  Learnt from: {told}\n") == 1
-    assert told in (tmp_path / "out/report.html").read_text("utf-8")
+    page = (tmp_path / "out/report.html").read_text("utf-8")
+    assert told in page
+    for saved in (file, others):  # by which `threshold --from-report` knows it again
+        assert f'"digest":"{read_checkpoint(saved).scoring_digest}"' in page
 
 
 @pytest.mark.parametrize("kind", ["evaluation.json", "report.html"])

@@ -233,6 +233,24 @@ def test_the_threshold_of_a_report_is_taken_from_its_file(saved, tmp_path, capsy
         assert message in capsys.readouterr().err
 
 
+def test_the_threshold_of_a_report_is_for_the_detector_that_scored(saved, tmp_path, capsys):
+    exported = {
+        "format": "pyimgano-openclip report", "detector": saved.name, "folder": "/parts",
+        "digest": read_checkpoint(saved).scoring_digest, "threshold": 0.125, "images": [],
+    }  # fmt: skip
+    file = tmp_path / "marks.json"
+    file.write_text(json.dumps(exported))
+    asked(capsys, saved, 0.25)  # another threshold makes no other detector
+    renamed = saved.rename(tmp_path / "renamed.safetensors")
+    assert asked(capsys, renamed, "--from-report", file)["threshold"] == 0.125
+    more = loaded(renamed).partial_fit(red_images(2, 30, 45, first=70))
+    content = more.save_checkpoint(saved).read_bytes()
+    assert main(["threshold", str(saved), "--from-report", str(file)]) == 1
+    message = "is about another d.safetensors, with other scores: it has learnt since or was fitted"
+    assert message in capsys.readouterr().err
+    assert saved.read_bytes() == content
+
+
 def test_what_cannot_be_stored_is_refused(saved, tmp_path, capsys):
     content = saved.read_bytes()
     assert main(["threshold", str(saved), "--contamination", "0.7"]) == 2

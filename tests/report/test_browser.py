@@ -295,7 +295,7 @@ def test_keys_lead_through_cards_that_are_not_on_the_page_yet(show):
 def test_marks_and_threshold_are_exported_for_the_command_line(show, tmp_path):
     for name in ("part-4.png", "part-5.png"):
         (tmp_path / name).touch()
-    page = show(replace(section(), folder=str(tmp_path), saved="few.safetensors"))
+    page = show(replace(section(), folder=str(tmp_path), saved="few.safetensors", digest="5ca1e"))
     page.locator(".card").first.click()
     page.keyboard.press("w")  # part-5.png is normal
     page.keyboard.press("ArrowRight")
@@ -311,7 +311,8 @@ def test_marks_and_threshold_are_exported_for_the_command_line(show, tmp_path):
         page.locator("#export").click()
     saving.value.save_as(tmp_path / "marks.json")
     marks = read_marks(tmp_path / "marks.json")
-    assert (marks.detector, marks.threshold) == ("few.safetensors", 0.75)
+    assert (marks.detector, marks.digest) == ("few.safetensors", "5ca1e")
+    assert marks.threshold == 0.75
     assert marks.false_alarms == marks.of_truth(0) == [tmp_path / "part-5.png"]
     assert marks.of_truth(1) == [tmp_path / "part-4.png"]
     assert len(marks.images) == 6

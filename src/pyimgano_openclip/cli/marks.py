@@ -37,6 +37,7 @@ class Marks:
         file: The exported file.
         folder: Folder of the images; a relative one is relative to that of the file.
         detector: Name of the saved detector's file; None if the report is not of one.
+        digest: Of what scores depend on in that file; None if the report does not tell.
         threshold: The chosen threshold.
         images: The images, in the order of the report.
     """
@@ -44,6 +45,7 @@ class Marks:
     file: Path
     folder: Path
     detector: str | None
+    digest: str | None
     threshold: float
     images: tuple[Marked, ...]
 
@@ -98,7 +100,8 @@ def _marks(path: Path, found: dict[str, Any]) -> Marks:
     if not isinstance(threshold, (int, float)) or not math.isfinite(threshold):
         raise ValueError(f"its threshold is {threshold!r}")
     images = tuple(_marked(folder, image, threshold) for image in found["images"])
-    return Marks(path, folder, found["detector"], float(threshold), images)
+    detector, digest = found["detector"], found.get("digest")  # older reports lack the digest
+    return Marks(path, folder, detector, digest, float(threshold), images)
 
 
 def _marked(folder: Path, image: dict[str, Any], threshold: float) -> Marked:

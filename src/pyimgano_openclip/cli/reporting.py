@@ -56,6 +56,7 @@ def build_section(
         settings=settings,
         folder=_folder_of(records),
         saved=settings.get("saved detector"),
+        digest=results.identity.get("saved"),
         scale=(drawing.low, drawing.high),
         region=detector.region_threshold(),
         follows=detector.region_share(),

@@ -85,6 +85,7 @@ class Results:
 
     Attributes:
         folder: Path of the folder.
+        identity: Everything that the results depend on.
         canvas: (height, width) in pixels to which the images are resized; None until known.
         records: Records by image name.
 
@@ -105,7 +106,7 @@ class Results:
         self.folder = folder
         self.canvas: tuple[int, int] | None = None
         self.records: dict[str, Record] = {}
-        self._identity = dict(identity)
+        self.identity = dict(identity)
         names = set(names)
         self._places = Places(folder, names)
         self._stream: io.FileIO | None = None
@@ -248,7 +249,7 @@ class Results:
         return self._places.path(kind, name, suffix)
 
     def _write_run(self, **more: Any) -> None:
-        run = {"identity": self._identity, "canvas": self.canvas, **more}
+        run = {"identity": self.identity, "canvas": self.canvas, **more}
         write_atomically(self.folder / RUN, (json.dumps(run, indent=2) + "\n").encode())
 
     def _check(self, earlier: Mapping[str, Any]) -> None:
@@ -256,8 +257,8 @@ class Results:
         changed = sorted(
             name
             # Until version 0.1.0 a threshold was among them; records are labelled by any.
-            for name in {*earlier, *self._identity} - {"threshold"}
-            if earlier.get(name) != self._identity.get(name)
+            for name in {*earlier, *self.identity} - {"threshold"}
+            if earlier.get(name) != self.identity.get(name)
         )
         if changed:
             remedy = "Choose another folder with --out, or discard them with --overwrite."

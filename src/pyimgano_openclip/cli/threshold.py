@@ -28,7 +28,7 @@ from ..files.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ..pool.shares import SPAN
 from .answer import Answer
 from .console import complain
-from .marks import read_marks
+from .marks import Marks, read_marks
 from .messages import as_usage, counted
 from .promised import as_chosen, promise_facts, tell_doubt
 
@@ -77,11 +77,10 @@ def _changed(options: argparse.Namespace, found: Checkpoint) -> Header:
             return _with_chosen(found, "SCORE", options.value)
     if options.from_report is not None:
         marks = read_marks(options.from_report)
-        if marks.detector != options.detector.name:
-            about = "of no saved detector" if marks.detector is None else f"about {marks.detector}"
+        if other := _other(marks, found):
             raise ValueError(
-                f"{options.from_report} is {about}, not about {options.detector.name}; pass the "
-                f"threshold itself, {marks.threshold:g}, if it shall hold here too."
+                f"{options.from_report} is {other}; pass the threshold itself, "
+                f"{marks.threshold:g}, if it shall hold here too."
             )
         return _with_chosen(found, f"{options.from_report}: threshold", marks.threshold)
     if options.contamination is None:
@@ -89,6 +88,22 @@ def _changed(options: argparse.Namespace, found: Checkpoint) -> Header:
     with as_usage():
         share = check_number("--contamination", options.contamination, above=0, most=0.5)
     return _with_share(found, share)
+
+
+def _other(marks: Marks, found: Checkpoint) -> str | None:
+    """What the marks are about if not this detector, in words."""
+    name = found.path.name
+    if marks.detector is None:
+        return f"of no saved detector, not about {name}"
+    if marks.digest is not None:  # a file that was renamed is the same detector
+        same = marks.digest == found.scoring_digest
+    else:
+        same = marks.detector == name
+    if same:
+        return None
+    if marks.detector == name:
+        return f"about another {name}, with other scores: it has learnt since or was fitted again"
+    return f"about {marks.detector}, not about {name}"
 
 
 def _with_share(found: Checkpoint, share: float) -> Header:

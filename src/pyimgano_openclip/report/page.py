@@ -96,6 +96,7 @@ class Section:
         settings: Settings that the scores depend on.
         folder: Folder that the names of the images are relative to.
         saved: Name of the file that the detector was loaded from, if any.
+        digest: Digest of what the scores depend on in that file.
         scale: Map values of the first and the last colour.
         region: Map value that a pixel has to exceed to be hot.
         follows: What the threshold of regions is as a multiple of that of images; then the slider
@@ -112,6 +113,7 @@ class Section:
     settings: Mapping[str, Any] = field(default_factory=dict)
     folder: str = ""
     saved: str | None = None
+    digest: str | None = None
     scale: tuple[float, float] = (0.0, 1.0)
     region: float = 0.0
     follows: float = 1.0
@@ -199,6 +201,7 @@ def _section(section: Section) -> dict[str, Any]:
         "unreadable": len(section.unreadable),
         "folder": section.folder,
         "saved": section.saved,
+        "digest": section.digest,
         "scale": section.scale,
         "region": section.region,
         "follows": section.follows,

@@ -21,9 +21,10 @@ function showMark(card, image) {
   else delete card.dataset.verdict;
 }
 function exported() {
-  const { title, saved, folder, images } = section();
+  const { title, saved, digest, folder, images } = section();
   return {
-    format: "pyimgano-openclip report", version: 1, title, detector: saved, folder, threshold: state.threshold,
+    format: "pyimgano-openclip report", version: 1, title, detector: saved, digest, folder,
+    threshold: state.threshold,
     images: images.map((image) => ({ image: image.name, score: image.score, label: labelOf(image), truth: truthOf(image) ?? null })),
   };
 }
