@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from pyimgano_openclip import load_detector
 from pyimgano_openclip.cli import main
 from pyimgano_openclip.cli.messages import listed
 
@@ -162,6 +163,13 @@ def test_help_shows_no_doubled_percent_sign(capsys):
          "--contamination 0.3 and --set contamination=0.2 are both given; omit one"),
         (["--smallest-defect", "20", "--set", "smallest_defect=4"],
          "--smallest-defect 20.0 and --set smallest_defect=4 are both"),
+        (["--roi", "[0, 0, 9, 9]", "--set", 'roi="masks"'],
+         "--roi [0, 0, 9, 9] and --set roi=masks are both"),
+        (["--device", "cpu", "--set", "device=cpu"], "--device cpu and --set device=cpu are both"),
+        (["--set", "openclip_model_name=bundled"],
+         "--model bundled and --set openclip_model_name=bundled are both"),
+        (["--class-name", "nut", "--defects", "cut", "--set", 'defects=["dent"]'],
+         '--defects ["cut"] and --set defects=["dent"] are both'),
         (["--set", "max_patches=100", "--set", "max_patches=200"],
          "--set max_patches=100 and --set max_patches=200 are both"),
         (["--class-name", "nut", "--set", "class_name=screw"],
@@ -173,3 +181,21 @@ def test_an_argument_that_is_given_twice_is_refused(arguments, told, tmp_path, c
     fit = ["fit", "--normal", images, "--out", str(tmp_path / "d.safetensors")]
     assert main([*fit, "--model", "bundled", *arguments]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_what_only_an_option_sets_is_refused_of_set(tmp_path, capsys):
+    score = ["score", str(tmp_path), "--out", str(tmp_path / "out"), "--class-name", "nut"]
+    assert main([*score, "--set", "on_error=raise"]) == 2
+    assert "--set on_error=raise: pass --on-error raise instead." in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_an_argument_that_has_a_default_is_given_by_set_alone(tmp_path, capsys):
+    images = str(runs.leather(tmp_path / "good", 10))
+    fit = ["fit", "--normal", images, "--out", str(tmp_path / "d.safetensors")]
+    given = ["device=cpu", "contamination=0.3", "batch_size=2"]
+    more = [part for setting in given for part in ("--set", setting)]
+    assert main([*fit, "--model", "bundled", *more]) == 0
+    assert load_detector(tmp_path / "d.safetensors").contamination == 0.3
+    assert main([*fit, "--model", "bundled", "--overwrite", "--set", "device=abacus"]) != 0
+    assert "abacus" in capsys.readouterr().err

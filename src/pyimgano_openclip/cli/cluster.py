@@ -123,8 +123,9 @@ def joined(options: argparse.Namespace) -> Iterator[Cluster]:
     with connected(options.ray or None, workers=options.workers):
         import ray
 
-        gpus = int(options.device in ("auto", "cuda") and ray.cluster_resources().get("GPU", 0) > 0)
-        device = options.device if options.device != "auto" else ("cpu", "cuda")[gpus]
+        wanted = options.device or "auto"
+        gpus = int(wanted in ("auto", "cuda") and ray.cluster_resources().get("GPU", 0) > 0)
+        device = wanted if wanted != "auto" else ("cpu", "cuda")[gpus]
         yield Cluster(
             workers=options.workers or most_workers(gpus),
             gpus=gpus,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,15 +61,20 @@ def _with_settings(arguments: Mapping[str, Any], options: argparse.Namespace) ->
         UsageError: If one is given twice.
     """
     given = {
-        name: f"{WORDS.get(name, '--' + name.replace('_', '-'))} {value}"
+        name: f"{WORDS.get(name, '--' + name.replace('_', '-'))} {_typed(value)}"
         for name, value in _given(arguments).items()
     }
     for name, value in options.settings:
-        again = f"--set {name}={value}"
+        again = f"--set {name}={_typed(value)}"
         if name in given:
             raise UsageError(f"{given[name]} and {again} are both given; omit one of them.")
         given[name] = again
     return {**arguments, **dict(options.settings)}
+
+
+def _typed(value: Any) -> str:
+    """A value as it is typed after an option."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _given(values: Mapping[str, Any]) -> dict[str, Any]:

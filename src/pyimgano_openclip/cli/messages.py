@@ -66,7 +66,7 @@ def missing() -> list[str]:
 def command_words(text: str) -> str:
     """Put the command line's names in place of the library's."""
     for name, word in WORDS.items():
-        text = text.replace(name, word)
+        text = re.sub(f"(?<!--set ){re.escape(name)}", word, text)
     return text
 
 

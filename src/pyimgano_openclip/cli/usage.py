@@ -31,6 +31,9 @@ def check(options: argparse.Namespace) -> None:
 def _check_score(options: argparse.Namespace) -> None:
     if options.detector is not None and options.class_name is not None:
         raise UsageError("Pass --detector FILE or --class-name WORD, not both.")
+    for name, value in options.settings:
+        if name == "on_error":  # which the option sets in any case
+            raise UsageError(f"--set on_error={value}: pass --on-error {value} instead.")
     if options.ray is None and (options.workers or options.column):
         raise UsageError("--workers and --column need --ray.")
     if options.ray is not None and options.detector is None and options.class_name is None:

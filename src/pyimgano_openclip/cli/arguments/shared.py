@@ -169,7 +169,7 @@ def _words(parser: argparse.ArgumentParser) -> None:
 
 
 def _working(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, ... (default: auto)")
+    parser.add_argument("--device", help="auto, cpu, cuda, ... (default: auto)")
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,
