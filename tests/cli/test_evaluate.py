@@ -327,6 +327,7 @@ def test_references_and_images_of_fit_are_known_from_a_file(recipe, tmp_path):
     assert known == [True, True, False, True, True, True, True, False]
 
 
+@pytest.mark.slow
 def test_images_that_were_learnt_from_are_counted(tmp_path, capsys):
     good, bad = runs.leather(tmp_path / "good", 4), runs.leather(tmp_path / "bad", 2)
     for path in bad.iterdir():
@@ -350,6 +351,7 @@ def test_images_that_were_learnt_from_are_counted(tmp_path, capsys):
         assert f'"digest":"{read_checkpoint(saved).scoring_digest}"' in page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["evaluation.json", "report.html"])
 def test_an_evaluation_replaces_no_file_unasked(kind, tmp_path, capsys, monkeypatch):
     good, bad = runs.leather(tmp_path / "good", 3), runs.leather(tmp_path / "bad", 2, first=50)
@@ -377,6 +379,7 @@ def test_an_evaluation_replaces_no_file_unasked(kind, tmp_path, capsys, monkeypa
     assert (out / kind).read_text("utf-8") != "precious"
 
 
+@pytest.mark.slow
 def test_unreadable_images_are_told_with_reasons_and_an_exit_code(tmp_path, capsys):
     good, bad = runs.leather(tmp_path / "good", 3), tmp_path / "bad"
     bad.mkdir()

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pyimgano_openclip import load_detector
 from pyimgano_openclip.cli import main
 from pyimgano_openclip.cli.fit import doubtful
 from pyimgano_openclip.cli.groups import groups_of, parts_line
 from pyimgano_openclip.detector.suspects import stand_out
 from pyimgano_openclip.samples import make_sample
 
+from helpers.embedders import red_image, with_green
 from helpers.runs import leather, lines_of
 
 
@@ -158,6 +160,21 @@ def test_images_that_stand_out_are_told_as_multiples_of_those_that_do_not():
         "19.png stands out by 0.467, 4.6 times the highest of the others: is it normal?",
         "17.png stands out by 0.100: is it normal?",
     ]
+
+
+@pytest.mark.slow
+def test_training_scores_of_images_that_stand_out_are_on_the_scale_of_the_threshold(
+    tmp_path, capsys
+):
+    normal, saved = leather(tmp_path / "normal", 10), tmp_path / "few.safetensors"
+    Image.fromarray(with_green(red_image(48, 64, seed=90), 10, 20)).save(normal / "004.png")
+    fit = ["fit", "--normal", str(normal), "--out", str(saved), "--model", "bundled", "--json"]
+    assert main(fit) == 0
+    (found,) = json.loads(capsys.readouterr().out)["suspects"]
+    scores = load_detector(saved).decision_scores_
+    assert found["image"] == str(normal / "004.png")
+    assert found["training_score"] == scores[4] == scores.max()
+    assert found["score"] != found["training_score"]
 
 
 @pytest.mark.slow

@@ -292,6 +292,7 @@ def test_a_map_keeps_its_value_whatever_the_name(parts, tmp_path):
             np.testing.assert_allclose(np.asarray(grey) / 65535 * 2, expected, atol=2e-5)
 
 
+@pytest.mark.slow
 def test_results_of_other_images_are_not_discarded_unasked(tmp_path, capsys):
     morning, evening = runs.leather(tmp_path / "a", 2), tmp_path / "b"
     evening.mkdir()
