@@ -14,6 +14,7 @@ from PIL import Image
 from pyimgano_openclip.cli import main
 from pyimgano_openclip.cli.places import KINDS, Places
 from pyimgano_openclip.cli.score import score_folder
+from pyimgano_openclip.detector.base import OpenCLIPDetector
 
 from helpers import runs
 from helpers.embedders import red_image, with_green
@@ -293,7 +294,10 @@ def test_a_map_keeps_its_value_whatever_the_name(parts, tmp_path):
 
 
 @pytest.mark.slow
-def test_results_of_other_images_are_not_discarded_unasked(tmp_path, capsys):
+def test_results_of_other_images_are_not_discarded_unasked(tmp_path, capsys, monkeypatch):
+    def fail(_):
+        pytest.fail("the model was loaded")
+
     morning, evening = runs.leather(tmp_path / "a", 2), tmp_path / "b"
     evening.mkdir()
     for number, path in enumerate(sorted(runs.leather(tmp_path / "c", 2, first=9).iterdir())):
@@ -302,8 +306,15 @@ def test_results_of_other_images_are_not_discarded_unasked(tmp_path, capsys):
     command = ["--class-name", "leather", "--model", "bundled", "--device", "cpu"]
     assert main(["score", str(morning), "--out", str(out), *command]) == 0
     kept = sorted(path.name for path in out.rglob("*"))
-    assert main(["score", str(evening), "--out", str(out), *command]) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(OpenCLIPDetector, "model_identity", property(fail))
+        assert main(["score", str(evening), "--out", str(out), *command]) == 1
+        assert main(["score", str(evening), "--out", str(out), *command[2:]]) == 1  # as a pool
     told = capsys.readouterr().err
-    assert f"{out} holds results of 2 images, none of which is among these. Choose another" in told
+    message = f"{out} holds results of 2 images, none of which is among these. Choose another"
+    assert told.count(message) == 2
     assert sorted(path.name for path in out.rglob("*")) == kept
-    assert main(["score", str(evening), "--out", str(out), *command, "--overwrite"]) == 0
+    (evening / "000.png").write_bytes((morning / "000.png").read_bytes())  # one is shared
+    assert main(["score", str(evening), "--out", str(out), *command]) == 0
+    assert "1 image of an earlier run not among these: results removed" in capsys.readouterr().out
+    assert main(["score", str(morning), "--out", str(out), *command, "--overwrite"]) == 0

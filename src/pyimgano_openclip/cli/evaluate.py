@@ -31,6 +31,7 @@ from .messages import counted, listed, of_each_kind
 from .outcome import SOME_UNREADABLE, Run, reasons_of, section_of
 from .places import REPORT
 from .reporting import write_report
+from .results import check_shared
 from .score import score_folder
 from .truth import Truth, read_truth
 
@@ -53,10 +54,10 @@ ROWS = {
 def run(options: argparse.Namespace) -> Answer:
     """Score images of which the truth is known, and measure how well that goes."""
     with most_pixels(options.max_pixels), ExitStack() as stack:
-        if options.out is not None and not options.overwrite:
-            _check_unwritten(options.out)
         truth = read_truth(options)
         saved = [options.detector, *([] if options.compare is None else [options.compare])]
+        if options.out is not None and not options.overwrite:
+            _check_unwritten(options.out, _titles(saved), truth)
         looking = _looking_by_masks(saved) if options.roi is not None else []
         out = options.out or Path(stack.enter_context(TemporaryDirectory()))
         runs, measured = {}, {}
@@ -80,13 +81,18 @@ def run(options: argparse.Namespace) -> Answer:
     return Answer(_text(facts), facts, SOME_UNREADABLE if unread else 0)
 
 
-def _check_unwritten(out: Path) -> None:
-    """Check that no file would be replaced; an interrupted evaluation has not written any."""
+def _check_unwritten(out: Path, titles: Sequence[str], truth: Truth) -> None:
+    """Check that nothing of others would be replaced or removed.
+
+    An interrupted evaluation has scored some of these images, and has written no other file.
+    """
     for path in (out / EVALUATION, out / REPORT):
         if os.path.lexists(path):
             raise ValueError(
                 f"{path} exists. Choose another folder with --out, or replace it with --overwrite."
             )
+    for title in titles:
+        check_shared(out / title, [image.name for image in truth.images])
 
 
 def _looking_by_masks(saved: Sequence[Path]) -> Sequence[Path]:

@@ -91,8 +91,7 @@ class Results:
 
     Raises:
         ValueError: If the folder is a file, or, without ``overwrite``, holds results of another
-            identity or of none of the images, a damaged ``run.json``, or files with the names of
-            results without one.
+            identity, a damaged ``run.json``, or files with the names of results without one.
     """
 
     def __init__(
@@ -107,7 +106,6 @@ class Results:
         self.canvas: tuple[int, int] | None = None
         self.records: dict[str, Record] = {}
         self.identity = dict(identity)
-        names = set(names)
         self._places = Places(folder, names)
         self._stream: io.FileIO | None = None
         self._overwrite = overwrite
@@ -127,12 +125,6 @@ class Results:
                 "'score'. Choose another folder with --out, or replace it with --overwrite."
             )
         self._earlier = set(self.records)
-        if self._earlier and names and not self._earlier & names:
-            raise ValueError(
-                f"{folder} holds results of {counted(len(self._earlier), 'image')}, none of which "
-                "is among these. Choose another folder with --out, or discard them with "
-                "--overwrite."
-            )
 
     def keep(self, source: ImageFile) -> bool:
         """Keep the record of an image if it is scored and its bytes have not changed since."""
@@ -283,6 +275,28 @@ class Results:
             remove(Places(self.folder, names).files_about(names))
         for name in (RUN, JOURNAL, TABLE, REPORT, PICTURE_SETTINGS):
             (self.folder / name).unlink(missing_ok=True)
+
+
+def check_shared(folder: Path, names: Iterable[str]) -> None:
+    """Check that results in a folder, which would be removed, are of some of these images.
+
+    Needs neither a detector nor its model.
+
+    Args:
+        folder: Path of the folder.
+        names: Names of all images of the run.
+
+    Raises:
+        ValueError: If there are results, and of other images only.
+    """
+    if not holds_results(folder):
+        return
+    earlier = {record["image"] for record in _read_journal(folder / JOURNAL, strict=False)}
+    if earlier and earlier.isdisjoint(names):
+        raise ValueError(
+            f"{folder} holds results of {counted(len(earlier), 'image')}, none of which is among "
+            "these. Choose another folder with --out, or discard them with --overwrite."
+        )
 
 
 def _as_passed(changed: Sequence[str]) -> list[str]:

@@ -35,7 +35,7 @@ from .messages import as_usage
 from .outcome import Run, answer
 from .relabel import remember
 from .remote_images import search
-from .results import Results
+from .results import Results, check_shared
 from .scoring import score_into
 
 
@@ -47,6 +47,8 @@ def run(options: argparse.Namespace) -> Answer:
 
 def _run(options: argparse.Namespace) -> Answer:
     found = search(options)
+    if not options.overwrite:
+        check_shared(options.out, [image.name for image in found.images])
     detector, seconds = _detector(options, found.images)
     detector.on_error = options.on_error
     own = getattr(detector, "threshold_", None)

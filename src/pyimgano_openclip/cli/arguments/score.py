@@ -17,10 +17,9 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         description="Score images with a saved detector, or zero-shot with --class-name, or with "
         "neither by comparing them with each other: then most of them should be normal. Writes "
         "scores.csv, scores.jsonl, maps, overlays and report.html. After an interruption, run the "
-        "same command again: images that are already scored and have not changed are skipped, and "
-        "results of images that are no longer given are removed. Files in --out that no earlier "
-        "run has written are kept: without --overwrite, the command fails if they have the names "
-        "of results.",
+        "same command again: images that are already scored and have not changed are skipped. "
+        "Files in --out that no earlier run has written are kept: without --overwrite, the command "
+        "fails if they have the names of results.",
         epilog="example: pyimgano-openclip score new/ --detector screw.safetensors --out results/",
     )
     _inputs(parser)
@@ -45,7 +44,14 @@ def _inputs(parser: argparse.ArgumentParser) -> None:
         "earlier runs have drawn; links are followed, hidden files skipped. With --ray also "
         "Parquet files and URIs such as s3://bucket/folder",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for the results; of an earlier run there, results of images that are not "
+        "among these are removed, unless none is, which is refused",
+    )
     parser.add_argument("--detector", type=Path, metavar="FILE", help="file saved by 'fit'")
 
 
