@@ -395,7 +395,7 @@ def test_unreadable_images_are_told_with_reasons_and_an_exit_code(tmp_path, caps
     assert "of 3; 95 % interval" in told
     assert "(2 of 2, 2 unreadable; 95 %" in (tmp_path / "out/report.html").read_text("utf-8")
     assert told.count("cannot be opened as an image") == 1
-    assert "(and 1 other likewise)" in told
+    assert "    2 images, such as bad/a.png and bad/b.png: cannot be opened as an image" in told
     assert main([*command, "--json"]) == 3
     (measured,) = json.loads(capsys.readouterr().out)["detectors"].values()
     assert set(measured["reasons"]) == {"bad/a.png", "bad/b.png"}

@@ -229,3 +229,24 @@ def test_images_compared_with_each_other_are_looked_at_where_and_as_closely_as_a
     assert (found[:, 48:] == 0).all()
     assert found.any()
     capsys.readouterr()
+
+
+@pytest.mark.slow
+def test_all_images_without_a_mask_are_told_of_those_that_are_not_learnt_or_scored(
+    moved, tmp_path, capsys
+):
+    images, _, masks = moved
+    more = leather(tmp_path / "more", 3, first=50)
+    for number, path in enumerate(sorted(more.iterdir())):
+        path.rename(more / f"late{number}.png")
+    (more / "late3.png").write_bytes(b"")
+    by_mask = ["--model", "bundled", "--roi", str(masks), "--out"]
+    fit = ["fit", "--normal", str(images), str(more)]
+    assert main([*fit, *by_mask, str(tmp_path / "d.safetensors")]) == 1
+    told = capsys.readouterr().err
+    assert "4 images cannot be read; what a detector learns from must be complete" in told
+    assert told.count(f"there is no mask of it in {masks}:") == 3
+    assert main(["score", str(more), "--class-name", "nut", *by_mask, str(tmp_path / "out")]) == 3
+    told = capsys.readouterr().out
+    assert f"3 images, such as late0.png and late1.png: there is no mask of it in {masks}" in told
+    assert "late3.png cannot be opened as an image" in told

@@ -6,7 +6,7 @@ import pytest
 
 from pyimgano_openclip import load_detector
 from pyimgano_openclip.cli import main
-from pyimgano_openclip.cli.messages import listed
+from pyimgano_openclip.cli.messages import listed, of_each_kind
 
 from helpers import runs
 from helpers.processes import run_python
@@ -136,6 +136,24 @@ for command in " demo fit score evaluate add threshold export towers doctor down
 heavy = ["torch", "open_clip", "cv2", "numpy", "PIL", "jinja2", "tqdm", "pyimgano"]
 print("loaded:", *(name for name in heavy if name in sys.modules))"""
     assert run_python(code).stdout.endswith("loaded:\n")
+
+
+def test_every_kind_of_reason_is_told_once_with_images_that_it_is_of():
+    names = ["mask", *(f"part_{letter}" for letter in "abcdefghijklmnopqrst")]
+    reasons = {
+        f"x/{name}.png": f"/x/{name}.png: there is no mask: expected {name}.png or {name}_mask.png"
+        for name in names
+    }
+    broken = {f"{n}.png": f"/new/{n}.png cannot be decoded ({n} bytes are left)" for n in (7, 12)}
+    others = {f"{kind}.png": f"/new/{kind}.png is {kind}" for kind in "abcdef"}
+    late = {"late/": "/new/late cannot be searched: Permission denied"}
+    assert of_each_kind({**reasons, **broken, **others, **late}) == [
+        "21 images, such as x/mask.png and x/part_a.png: there is no mask: expected *.png or "
+        "*_mask.png",
+        "2 images, such as 7.png and 12.png: cannot be decoded (7 bytes are left)",
+        *others.values(),
+        *late.values(),
+    ]
 
 
 @pytest.mark.parametrize("command", ["add", "evaluate", "export"])

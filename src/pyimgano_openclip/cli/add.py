@@ -53,7 +53,7 @@ def _run(options: argparse.Namespace) -> Answer:
             "images. Fit it again with all of them."
         )
     before, whole = _state(detector), detector._learnt.whole
-    with all_unreadable(paths):
+    with all_unreadable(detector, paths):
         sorted_out = _sorted_out(detector, paths)
         _learn(detector, sorted_out.new, options, digest)
     promise = detector.promise()

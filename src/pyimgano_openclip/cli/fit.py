@@ -59,7 +59,7 @@ def _run(options: argparse.Namespace) -> Answer:
         options, contamination=options.contamination, confidence=options.confidence
     )
     groups = groups_of(paths, options.group_by)
-    with all_unreadable(paths):
+    with all_unreadable(detector, paths):
         if isinstance(detector, VisionOpenCLIPPromptScore):
             detector.fit(paths, groups=groups, use_as_references=options.as_references)
         else:
@@ -158,8 +158,8 @@ def complete(sources: Sequence[ImageFile]) -> list[Path]:
 
 
 @contextmanager
-def all_unreadable(paths: Sequence[Path]) -> Iterator[None]:
-    """Name all images that cannot be read, each with the reason, when learning stops at the first.
+def all_unreadable(detector: OpenCLIPDetector, paths: Sequence[Path]) -> Iterator[None]:
+    """Name all images that cannot be read or have no mask when learning stops at the first.
 
     Raises:
         ValueError: In place of the error about the first one.
@@ -167,7 +167,7 @@ def all_unreadable(paths: Sequence[Path]) -> Iterator[None]:
     try:
         yield
     except UnreadableError:
-        reasons = [reason for path in paths if (reason := _reason_unreadable(path))]
+        reasons = [reason for path in paths if (reason := _why_unreadable(detector, path))]
         if len(reasons) < 2:
             raise
         raise ValueError(
@@ -176,9 +176,10 @@ def all_unreadable(paths: Sequence[Path]) -> Iterator[None]:
         ) from None
 
 
-def _reason_unreadable(path: Path) -> str | None:
+def _why_unreadable(detector: OpenCLIPDetector, path: Path) -> str | None:
     try:
         read_pixels(path)
+        detector.area_of(path)
     except UnreadableError as error:
         return str(error)
     return None

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
-from pathlib import Path
+from pathlib import PurePosixPath
 
 from ..images.unreadable import UnreadableError
 
@@ -25,6 +25,7 @@ WORDS = {
 FULL = ("pyimgano", "torch", "open_clip", "timm", "cv2", "safetensors", "tqdm", "jinja2")
 FULL_INSTALL = "need the full install: pip install pyimgano-openclip"
 SHOWN = 5  # names listed before "and 7 more"
+NUMBER = re.compile(r"\d+")
 
 
 class UsageError(ValueError):
@@ -77,18 +78,28 @@ def listed(names: Sequence[str]) -> str:
 
 
 def of_each_kind(reasons: Mapping[str, str]) -> list[str]:
-    """Lines of reasons by the names of images, of which those that are alike share one."""
+    """A line for every kind of reason; those that differ but in the image and numbers are one.
+
+    Args:
+        reasons: Reasons that begin with the path of an image, by the image's name.
+    """
     kinds = defaultdict[str, list[str]](list)
     for name, reason in reasons.items():
-        stem = re.escape(Path(name).stem)
-        unnamed = re.sub(f"(?<![0-9A-Za-z]){stem}(?![0-9A-Za-z])", "", reason.replace(name, ""))
-        kinds[unnamed].append(reason)
-    lines = [
-        found[0] + (f" (and {counted(len(found) - 1, 'other')} likewise)" if found[1:] else "")
-        for found in kinds.values()
+        kinds[NUMBER.sub("", _of_any(name, reason))].append(name)
+    return [
+        f"{len(names)} images, such as {names[0]} and {names[1]}: "
+        f"{_of_any(names[0], reasons[names[0]])}"
+        if len(names) > 1
+        else reasons[names[0]]
+        for names in kinds.values()
     ]
-    more = len(lines) - SHOWN
-    return [*lines[:SHOWN], f"and {counted(more, 'other reason')}"] if more > 0 else lines
+
+
+def _of_any(name: str, reason: str) -> str:
+    """A reason without the path of its image, and with ``*`` for the names of its files."""
+    path, found, rest = reason.partition(name.rstrip("/"))
+    stem = re.escape(PurePosixPath(name).stem)
+    return re.sub(rf"(?<!\w){stem}(?=[._])", "*", rest.lstrip(": ") if found else path)
 
 
 def counted(count: int, noun: str) -> str:
