@@ -401,7 +401,8 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             self._embedder, self._roi, in_order, canvas, with_features=published
         )
         missing: dict[int, UnreadableError] = {}
-        with closing(readable(outcomes, items, missing, skip=skip_unreadable)) as read:
+        told = readable(outcomes, items, missing, skip=skip_unreadable, roi=self._roi)
+        with closing(told) as read:
             first, pool = next(read, None), None
             try:
                 if first is not None:

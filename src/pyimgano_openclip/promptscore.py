@@ -638,7 +638,8 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         outcomes = outcomes_within(
             self._embedder, self._roi, in_order, canvas, with_features=with_features
         )
-        with closing(outcomes), closing(noticed(or_raise(outcomes, argument), items)) as stream:
+        in_turn = noticed(or_raise(outcomes, argument), items, self._roi)
+        with closing(outcomes), closing(in_turn) as stream:
             yield from bar("encoding", "image", total=len(items), items=stream)
 
     def _lesson(

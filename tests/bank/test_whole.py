@@ -1,6 +1,7 @@
 """Images that are nothing like the training images as a whole, on generated products."""
 
 import warnings
+from contextlib import suppress
 
 import cv2
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from pyimgano_openclip import samples
 from pyimgano_openclip.images.notices import FlatFrameWarning
+from pyimgano_openclip.pool.gathering import TooFewError
 
 from helpers.detectors import on_bundled, patchknn
 from helpers.embedders import red_images
@@ -142,6 +144,25 @@ def test_a_frame_that_shows_nothing_is_not_learnt_without_a_word(kind):
     normal = product("capsule", 3, size=(80, 100))
     with pytest.warns(FlatFrameWarning, match="learnt as normal; .* is nearly black"):
         on_bundled(kind).fit([*normal, np.zeros_like(normal[0])])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["patchknn", "promptscore", "mutual"])
+def test_a_region_in_which_nothing_can_be_seen_on_all_images_is_named(kind):
+    normal = [image.copy() for image in product("capsule", 5, size=(80, 100))]
+    for image in normal:
+        image[:, :50] = 120
+    fate = "scored above all thresholds" if kind == "mutual" else "learnt as normal"
+    told = rf"within roi \(.*0\.4.* in shares of the sides\) on all 5 images, which are {fate}; "
+    few = suppress(TooFewError)  # of a pool, which needs two images that show something
+    with pytest.warns(FlatFrameWarning, match=told) as caught, few:
+        on_bundled(kind, roi=[0.0, 0.0, 0.4, 1.0]).fit(normal)
+    (warning,) = [found for found in caught if found.category is FlatFrameWarning]
+    assert "choose another roi" in str(warning.message)
+    assert "leave them out" not in str(warning.message)
+    normal[0][:, :50] = product("carpet", 1, size=(80, 50))[0]
+    with pytest.warns(FlatFrameWarning, match=r"Nothing can be seen on 4 images, which are"), few:
+        on_bundled(kind, roi=[0.0, 0.0, 0.4, 1.0]).fit(normal)
 
 
 @pytest.mark.slow

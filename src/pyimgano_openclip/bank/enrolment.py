@@ -149,7 +149,8 @@ class Enrolment(NamedTuple):
         copies = self._with_copies(items, plan)
         count, numbers, portraits = len(plan), list[int](), list[Portrait]()
         outcomes, area = self._looked_at(self.embedder.outcomes(copies, self.canvas), whole), None
-        read_in_turn = noticed(or_raise(outcomes, places=[index for index, _ in plan]), whole)
+        in_turn = or_raise(outcomes, places=[index for index, _ in plan])
+        read_in_turn = noticed(in_turn, whole, self.roi)
         with closing(outcomes), closing(read_in_turn) as stream:
             read, fresh = bar("encoding", "image", total=count, items=stream), True
             for done, ((index, view), patches) in enumerate(zip(plan, read, strict=True)):

@@ -139,11 +139,11 @@ def score_all(
         UnreadableError: If an image cannot be read and ``on_error`` is ``"raise"``.
         Exception: What the iterator raises, after all that it gave before have been scored.
     """
-    notices, source = Notices(Gaps(), Pages(), FlatFrames()), iter(items)
+    scoring, source = freeze([]), iter(items)
+    notices = Notices(Gaps(), Pages(), FlatFrames(scoring.roi))
     each = partial(_each, notices=notices, with_tokens=with_tokens)
     lazily = not isinstance(items, Sequence)
     try:
-        scoring = freeze([])
         while not scoring.settled:
             first, failure = _take(source, at_first)
             if first:
@@ -196,8 +196,7 @@ def _each(
             item = taken.popleft()
             if not isinstance(outcome, UnreadableError):
                 notices.pages.add(item, outcome.pages)
-                if outcome.unlike is not None and scoring.whole is None:
-                    notices.flat.add(item, outcome.unlike)
+                notices.flat.add(item, outcome.unlike if scoring.whole is None else None)
                 yield outcome
             elif scoring.on_error == "nan":
                 gaps.add(outcome.at(gaps.seen))

@@ -14,7 +14,6 @@ from .items import Item, describe
 NAMED = 3  # maximum number of images that a warning names
 HARDLY = 1 / 4  # of the range, up to which it counts as hardly used: 14 bits of 16
 BITS = 16  # of the range
-LEARNT = "which are learnt as normal; unless parts look like that, leave them out"
 
 
 class SeveralPagesWarning(UserWarning):
@@ -33,16 +32,21 @@ class FlatFrames:
     """Counts the images of one call on which nothing can be seen.
 
     Args:
-        fate: What becomes of them.
+        roi: Where in them was looked; None for everywhere.
+        learnt: Whether they are learnt from, which may be a mistake.
     """
 
-    def __init__(self, fate: str = "which are scored above all thresholds") -> None:
-        self._fate = fate
-        self._count = 0
+    def __init__(self, roi: object | None = None, *, learnt: bool = False) -> None:
+        self._roi = roi
+        self._learnt = learnt
+        self._seen = self._count = 0
         self._named: list[str] = []
 
-    def add(self, item: Item, reason: str) -> None:
-        """Record an image by what it is instead."""
+    def add(self, item: Item, reason: str | None) -> None:
+        """Record an image by what it is instead; None if something can be seen on it."""
+        self._seen += 1
+        if reason is None:
+            return
         self._count += 1
         if len(self._named) < NAMED:
             self._named.append(f"{describe(item)} is {reason}")
@@ -52,12 +56,21 @@ class FlatFrames:
         if not self._count:
             return
         more = f"; and {self._count - NAMED} more" if self._count > NAMED else ""
-        images = f"{self._count} image{'' if self._count == 1 else 's'}"
         warnings.warn(
-            f"Nothing can be seen on {images}, {self._fate}: {'; '.join(self._named)}{more}",
+            f"Nothing can be seen {self._where()}: {'; '.join(self._named)}{more}",
             FlatFrameWarning,
             stacklevel=callers_level(),
         )
+
+    def _where(self) -> str:
+        one, every = self._count == 1, self._count == self._seen > 1
+        images = f"{'all ' if every else ''}{self._count} image{'' if one else 's'}"
+        fate = "learnt as normal" if self._learnt else "scored above all thresholds"
+        told = f"on {images}, which {'is' if one else 'are'} {fate}"
+        if every and self._roi is not None:
+            told = f"within roi ({self._roi}) {told}"
+            return f"{told}; unless parts look like that there, choose another roi"
+        return f"{told}; unless parts look like that, leave them out" if self._learnt else told
 
 
 class Pages:
@@ -117,22 +130,22 @@ class Ranges:
 
 
 def noticed(
-    outcomes: Generator[Any, None, None], items: Iterable[Item | None]
+    outcomes: Generator[Any, None, None], items: Iterable[Item | None], roi: object | None = None
 ) -> Generator[Any, None, None]:
     """Pass on the tokens of images that are learnt from; warn of these images at the end.
 
     Args:
         outcomes: The tokens of images, and of copies that were made from their pixels.
         items: The images; None for each copy.
+        roi: Where in the images is looked; None for everywhere.
     """
-    pages, ranges, flat = Pages(), Ranges(), FlatFrames(LEARNT)
+    pages, ranges, flat = Pages(), Ranges(), FlatFrames(roi, learnt=True)
     with closing(outcomes):
         for item, patches in zip(items, outcomes, strict=True):
             if item is not None:
                 pages.add(item, patches.pages)
                 ranges.add(patches.range_used)
-                if patches.look and patches.look.flat:
-                    flat.add(item, patches.look.flat)
+                flat.add(item, patches.look and patches.look.flat)
             yield patches
     for notice in (pages, ranges, flat):
         notice.warn()

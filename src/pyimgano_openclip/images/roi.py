@@ -263,17 +263,18 @@ def _shapes(given: Sequence[Any]) -> Shapes:
     if len(numbers) > 2 * MOST_CORNERS:
         raise ValueError(f"roi has {len(numbers) // 2} corners; the maximum is {MOST_CORNERS}.")
     fractions = any(isinstance(number, (float, np.floating)) for number in numbers)
-    if not fractions and max(numbers) <= 1:
-        raise ValueError(
-            f"roi: {plain(corners[0])} is at most one pixel; shares of the sides are written with "
-            "a point, such as 1.0."
-        )
     shares = fractions and max(numbers) <= 1 and min(numbers) >= 0
     for shape in corners if fractions and not shares else ():
         if min(map(min, shape)) >= 0 and max(map(max, shape)) <= 1:
             raise ValueError(
                 f"roi: {plain(shape)} is in shares of the sides and others are in pixels; give "
                 "all in shares, each from 0 to 1, or all in pixels."
+            )
+    for shape in () if shares else corners:
+        if max(max(side) - min(side) for side in zip(*shape, strict=True)) <= 1:
+            raise ValueError(
+                f"roi: {plain(shape)} is at most one pixel; shares of the sides are written with "
+                "a point, such as 1.0."
             )
     return Shapes(corners, shares)
 

@@ -155,6 +155,7 @@ def readable(
     missing: dict[int, UnreadableError],
     *,
     skip: bool,
+    roi: object | None = None,
 ) -> Generator[tuple[Item, PatchTokens], None, None]:
     """Pass on the images that can be read, with their tokens; warn of doubtful ones at the end.
 
@@ -163,11 +164,12 @@ def readable(
         items: The images.
         missing: Takes the error of each image that cannot be read, by its index.
         skip: Whether to go on without those.
+        roi: Where in the images is looked; None for everywhere.
 
     Raises:
         UnreadableError: If an image cannot be read, unless they are skipped.
     """
-    pages, ranges, flat = Pages(), Ranges(), FlatFrames()
+    pages, ranges, flat = Pages(), Ranges(), FlatFrames(roi)
     with closing(outcomes):
         for place, (item, outcome) in enumerate(zip(items, outcomes, strict=True)):
             if isinstance(outcome, UnreadableError):
@@ -177,8 +179,7 @@ def readable(
                 continue
             pages.add(item, outcome.pages)
             ranges.add(outcome.range_used)
-            if outcome.look and outcome.look.flat:
-                flat.add(item, outcome.look.flat)
+            flat.add(item, outcome.look and outcome.look.flat)
             yield item, outcome
     for notice in (pages, ranges, flat):
         notice.warn()
