@@ -295,7 +295,9 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(f"{options.folder} is no folder.")
 
     if options.detector.suffix == ".onnx":  # it knows no training scores, which tell drift
-        raise SystemExit(f"{options.detector} is exported; pass the file that was exported.")
+        raise SystemExit(
+            f"{options.detector} is an exported detector; pass the file that it was exported from."
+        )
     detector = load_detector(options.detector, device=options.device)
     if not hasattr(detector, "decision_scores_"):
         raise SystemExit(f"{options.detector} has no threshold: save it after fit().")

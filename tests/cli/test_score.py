@@ -66,6 +66,11 @@ def test_maps_of_16_bits_are_the_maps_of_the_detector(parts, tmp_path):
     scored(parts, tmp_path / "out", fitted, maps="npy", overlays="none")
     found = np.load(tmp_path / "out/maps/late/bad.png.npy")
     np.testing.assert_array_equal(found, expected)
+    for kind in ("npy", "png", "npy"):  # those of another format do not stay
+        scored(parts, tmp_path / "out", fitted, maps=kind)
+        maps = [path for path in (tmp_path / "out/maps").rglob("*") if path.is_file()]
+        assert {path.suffix for path in maps} == {f".{kind}"}
+        assert len(maps) == len(find_images([parts]))
 
 
 def test_only_what_is_asked_for_is_drawn(parts, tmp_path):

@@ -468,3 +468,9 @@ def test_a_folder_that_is_missing_is_named(saved, tmp_path):
         load("production_line").main(
             [str(tmp_path / "incoming"), "--detector", str(saved), "--out", str(tmp_path / "l")]
         )
+
+
+def test_an_exported_detector_is_refused_in_a_sentence(tmp_path):
+    arguments = [str(tmp_path), "--detector", "tile.onnx", "--out", str(tmp_path / "lines.jsonl")]
+    with pytest.raises(SystemExit, match=r"tile\.onnx is an exported detector; pass the file that"):
+        load("production_line").main(arguments)

@@ -25,7 +25,7 @@ from ..images.reading import read_pixels
 from ..maps.pictures import colour_range, heated, jpeg, map_to_16_bits, mark_inside, thumbnail
 from ..maps.scores import anomaly_map
 from .judging import Judge, short_name
-from .places import MAPS, OVERLAYS, PICTURE_SETTINGS, THUMBNAILS
+from .places import FORMATS, MAPS, OVERLAYS, PICTURE_SETTINGS, THUMBNAILS
 from .results import Record, Results
 
 SCALES = {"probability": (0.0, 1.0), "diff": (-2.0, 2.0), "ratio": (0.0, 1.0)}
@@ -269,6 +269,8 @@ def job_of(results: Results, detector: Judge, drawing: Drawing, record: Record) 
     wanted: dict[str, Path] = {"thumbnail": results.place(THUMBNAILS, name, "jpg")}
     if drawing.maps != "none":
         wanted["map"] = results.place(MAPS, name, drawing.maps)
+        for other in FORMATS - {drawing.maps}:  # of an earlier run
+            results.place(MAPS, name, other).unlink(missing_ok=True)
     if drawing.overlays == "all" or (drawing.overlays == "flagged" and record["label"]):
         wanted["overlay"] = results.place(OVERLAYS, name, "jpg")
     else:  # it may have been flagged by another threshold

@@ -15,8 +15,9 @@ JOURNAL, TABLE, RUN, REPORT = "scores.jsonl", "scores.csv", "run.json", "report.
 PICTURE_SETTINGS = "pictures.json"
 PATCHES, MAPS, OVERLAYS, THUMBNAILS = KINDS = ("patches", "maps", "overlays", "thumbnails")
 FILES = (JOURNAL, TABLE, RUN, REPORT, PICTURE_SETTINGS)
+FORMATS = frozenset({"png", "npy"})  # of maps
 # Files drawn from an image and its patch scores.
-PICTURES = ((MAPS, "png"), (MAPS, "npy"), (OVERLAYS, "jpg"), (THUMBNAILS, "jpg"))
+PICTURES = (*((MAPS, suffix) for suffix in FORMATS), (OVERLAYS, "jpg"), (THUMBNAILS, "jpg"))
 OF_AN_IMAGE = ((PATCHES, "npy"), *PICTURES)
 LONGEST_NAME = 250  # bytes of a name; most file systems allow 255 with the suffix
 
