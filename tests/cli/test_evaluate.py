@@ -299,6 +299,7 @@ def test_a_map_that_is_its_mask_is_perfect_whatever_sizes_the_images_have():
     assert found["segmentation_f1"] > 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "more"),
     [
@@ -316,6 +317,7 @@ def test_what_a_detector_learnt_from_is_known_from_its_file(kind, more, tmp_path
     assert known == [True] * 5 + [False]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", [None, "winclip"])
 def test_references_and_images_of_fit_are_known_from_a_file(recipe, tmp_path):
     paths = sorted(runs.leather(tmp_path / "good", 8).iterdir())
