@@ -232,9 +232,10 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         A ``threshold_`` that the caller has set stays; see :meth:`computed_threshold`.
 
         Training scores of earlier images are updated while the bank keeps all patches. Once the
-        bank has been thinned they stay unchanged, which makes the threshold slightly too high
-        rather than too low; only that of an image that was learnt alone, which was by its own
-        copies, is measured anew by the patches of it that the bank had. Like the images of
+        bank has been thinned they stay unchanged, and the threshold is mostly too high, the more so
+        the fewer images there were at first, above all with windows: better fit on all images at
+        once if you have them. Only the score of an image that was learnt alone, which was by its
+        own copies, is measured anew by the patches of it that the bank had. Like the images of
         :meth:`fit`, an added image keeps its training score when it is scored again; new images
         that show the same get low scores. If anything fails or is interrupted, the detector is left
         unchanged.
