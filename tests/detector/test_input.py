@@ -80,10 +80,21 @@ def test_streaming_a_single_path_is_refused():
         next(promptscore().score_iter("part.png"))
 
 
-def test_a_custom_embedder_that_returns_something_else_is_told_what_is_expected():
-    class Pair:
+@pytest.mark.parametrize(
+    "result",
+    [
+        (np.ones((4, 3)), (2, 2)),
+        None,
+        (np.ones((4, 3)), 2, (8, 8)),
+        (np.ones((4, 3)), (2, 2), 8),
+        (np.ones((4, 3)), "ab", (8, 8)),
+        ("tokens", (2, 2), (8, 8)),
+    ],
+)
+def test_a_custom_embedder_that_returns_something_else_is_told_what_is_expected(result):
+    class Other:
         def embed(self, image):
-            return np.ones((4, 3)), (2, 2)
+            return result
 
     with pytest.raises(ValueError, match=r"embed\(\) returned .*; expected \(patches \(N"):
-        patchknn(embedder=Pair()).fit(red_images(3))
+        patchknn(embedder=Other()).fit(red_images(3))

@@ -290,14 +290,15 @@ class InjectedEmbedder:
 
 def _checked(found: Any, image: str | None) -> PatchTokens:
     """What an embedder returned for an image."""
-    if not isinstance(found, (tuple, list)) or len(found) != 3:
+    try:
+        tokens, (rows, cols), (height, width) = found
+        patches = np.asarray(tokens, dtype=np.float32)
+        rows, cols, height, width = map(int, (rows, cols, height, width))
+    except (TypeError, ValueError) as error:
         raise ValueError(
             f"embed() returned {reprlib.repr(found)}; expected (patches (N, D), (rows, cols), "
             "(height, width))."
-        )
-    patches, grid, size = np.asarray(found[0], dtype=np.float32), found[1], found[2]
-    rows, cols = (int(side) for side in grid)
-    height, width = (int(side) for side in size)
+        ) from error
     if patches.ndim != 2:
         raise ValueError(f"the embedder returned patches of shape {patches.shape}, not (N, D).")
     if rows < 1 or cols < 1 or len(patches) != rows * cols:
@@ -306,7 +307,7 @@ def _checked(found: Any, image: str | None) -> PatchTokens:
         )
     if height < 1 or width < 1:
         raise ValueError(
-            f"the embedder returned the image size {size}; both sides must be positive."
+            f"the embedder returned the image size {(height, width)}; both sides must be positive."
         )
     if not np.isfinite(patches).all():
         raise ValueError("the embedder returned patches that are not finite.")
