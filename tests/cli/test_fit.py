@@ -188,4 +188,4 @@ def test_frames_of_one_scene_are_said_to_count_once(tmp_path, capsys):
     command = ["fit", "--normal", str(folder), "--model", "bundled", "--device", "cpu"]
     assert main([*command, "--out", str(tmp_path / "d.safetensors")]) == 0
     told = capsys.readouterr().out
-    assert "(10 images; 29 would bound 10 %)\n2 of these images are near copies of others" in told
+    assert "(10 images; 29 would bound 10 %)\n2 of these images are copies or near copies" in told

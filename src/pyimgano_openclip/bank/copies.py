@@ -81,8 +81,8 @@ def sketch(
     sums = signed_sums(every.reshape(-1))
     spread = 1 - np.square(tokens.mean(axis=0, dtype=np.float64)).sum()
     surface = np.zeros(RELIEF) if relief is None else signed_sums(relief.ravel(), RELIEF)
-    every = np.concatenate([sums / (2 * len(tokens)) ** 0.5, [spread], surface])
-    return every.astype(np.float32)
+    parts = [sums / (2 * len(tokens)) ** 0.5, [spread], surface]
+    return np.concatenate(parts).astype(np.float32)
 
 
 def stored_sketches(sketches: Sequence[Floats] | Floats) -> Floats:
@@ -224,10 +224,9 @@ def _close(
 def _still(some: Floats, others: Floats) -> npt.NDArray[np.bool_]:
     """Whether reliefs, by their sketches, differ by noise and by how bright the light is."""
     a, b = some.astype(np.float64), others.astype(np.float64)
-    most = np.einsum("nd,nd->n", a, a)[:, None], np.einsum("nd,nd->n", b, b)
-    product = a @ b.T
-    alike = product / np.maximum(np.sqrt(most[0] * most[1]), SMALLEST)
-    apart = (1 - alike**2) * np.minimum(*most)
+    squares = np.square(a).sum(axis=1)[:, None], np.square(b).sum(axis=1)
+    alike = a @ b.T / np.maximum(np.sqrt(squares[0] * squares[1]), SMALLEST)
+    apart = (1 - alike**2) * np.minimum(*squares)
     return (alike > CORRELATED) & (apart < STILL**2)
 
 

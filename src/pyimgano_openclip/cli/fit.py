@@ -11,6 +11,7 @@ from typing import Any
 
 from ..arrays import Scores
 from ..detector.base import OpenCLIPDetector
+from ..detector.calibrated import CalibratedDetector
 from ..detector.showing import patch_facts
 from ..detector.suspects import Suspect
 from ..files.atomic import check_writable
@@ -24,7 +25,7 @@ from .groups import groups_of, parts_line
 from .images import ImageFile, most_pixels, search_images, skipped, skipped_lines
 from .masks import places_of_masks
 from .messages import UsageError, counted, printable
-from .promised import promise_facts, tell_copies, tell_doubt
+from .promised import copies_lines, promise_facts, tell_doubt
 
 SUFFIX = ".safetensors"
 NAMED = 5  # maximum number of images that stand out, in the text
@@ -59,11 +60,7 @@ def _run(options: argparse.Namespace) -> Answer:
         options, contamination=options.contamination, confidence=options.confidence
     )
     groups = groups_of(paths, options.group_by)
-    with all_unreadable(detector, paths):
-        if isinstance(detector, VisionOpenCLIPPromptScore):
-            detector.fit(paths, groups=groups, use_as_references=options.as_references)
-        else:
-            detector.fit(paths, groups=groups)
+    _learn(detector, paths, groups, as_references=options.as_references)
     detector.save_checkpoint(options.out)
     promise = detector.promise()
     tell_doubt(promise, detector.confidence)
@@ -90,17 +87,25 @@ def _run(options: argparse.Namespace) -> Answer:
     seen = [f"resolution: {value}" for value in resolution.values()]
     seen += [f"{name}: {value}" for name, value in looked.items()]
     parts = [] if groups is None else [parts_line(paths, groups, options.group_by)]
-    copies = tell_copies(len(paths), promise)
-    notes = [
-        *parts,
-        f"{promise}",
-        *copies,
-        *seen,
-        *doubtful(paths, suspects),
-        *skipped_lines(facts),
-    ]
+    promised = [f"{promise}", *copies_lines(len(paths), promise)]
+    notes = [*parts, *promised, *seen, *doubtful(paths, suspects), *skipped_lines(facts)]
     lines = [text + _bank_line(facts), *notes, f"saved:  {options.out}"]
     return Answer("\n".join(lines), facts)
+
+
+def _learn(
+    detector: CalibratedDetector,
+    paths: Sequence[Path],
+    groups: Sequence[str] | None,
+    *,
+    as_references: bool,
+) -> None:
+    """Fit, and name all images that cannot be read if one cannot."""
+    with all_unreadable(detector, paths):
+        if isinstance(detector, VisionOpenCLIPPromptScore):
+            detector.fit(paths, groups=groups, use_as_references=as_references)
+        else:
+            detector.fit(paths, groups=groups)
 
 
 def _bank_facts(detector: OpenCLIPDetector) -> dict[str, Any]:

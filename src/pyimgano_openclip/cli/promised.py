@@ -20,14 +20,14 @@ def promise_facts(promise: Promise) -> dict[str, Any]:
     }
 
 
-def tell_copies(images: int, promise: Promise) -> list[str]:
+def copies_lines(images: int, promise: Promise) -> list[str]:
     """That images count together, where they are copies or frames of one scene."""
     more = 0 if promise.parts else images - promise.count
     if more <= 0:
         return []
     if more == 1:
-        return ["1 of these images is a near copy of another, with which it counts"]
-    return [f"{more} of these images are near copies of others, with which they count"]
+        return ["1 of these images is a copy or near copy of another, with which it counts"]
+    return [f"{more} of these images are copies or near copies of others, with which they count"]
 
 
 def as_chosen(computed: float | None) -> str:

@@ -34,12 +34,13 @@ def relief_of(small: npt.NDArray[np.uint8], inside: Inside | None = None) -> Flo
     grey = grey_of(small)
     blocks = in_blocks(grey if inside is None else np.where(inside, grey, np.float32(np.nan)))
     known = ~np.isnan(blocks)
-    if np.count_nonzero(known) < FEWEST:
+    count = int(np.count_nonzero(known))
+    if count < FEWEST:
         return np.zeros_like(blocks)
     total = _around(np.where(known, blocks, np.float32(0)))
-    count = _around(known.astype(np.float32))
-    found: Floats = np.where(known, blocks - total / np.maximum(count, 1), np.float32(0))
-    return found / np.float32(math.sqrt(max(1, int(np.count_nonzero(known)))))
+    beside = np.maximum(_around(known.astype(np.float32)), 1)
+    found: Floats = np.where(known, blocks - total / beside, np.float32(0))
+    return found / np.float32(math.sqrt(count))
 
 
 def _around(blocks: Floats) -> Floats:
