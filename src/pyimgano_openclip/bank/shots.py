@@ -17,10 +17,10 @@ from ..arrays import Floats, Indices
 from .copies import BLOCK, LENGTH, distances
 
 FEWEST = 20  # images
-# Dimension among the nearest, and further out as a multiple of it. With the bundled tower: two to
-# five shots of leather, carpet, screws, textile and solar cells 0.9 to 2.8 and 1.9 to 16; 50 or
-# more images of different parts 2.8 to 44 and 0.7 to 2.4, the lowest of monocrystalline cells.
-FLAT, KINK = 2.6, 1.8
+# Dimension further out as a multiple of that among the nearest, and share of images in groups. With
+# the bundled tower and 75 images or more: six shots of magnetic tiles 2.4 to 4.1 and 0.75 to 1; images
+# of different parts of 25 sets 0.6 to 3.1 and 0 to 0.93, both at once in none with 100 or more.
+KINK, GROUPED = 2.0, 0.5
 NEAREST = 10  # images among which the first dimension is measured
 MEASURED = 500  # images at which it is
 LINKED = 20  # nearest images of each that linkage looks at
@@ -43,9 +43,11 @@ def shots_of_parts(sketches: Floats) -> Indices | None:
         return None
     places = sketches[:, :LENGTH]
     near, far = _dimensions(places)
-    if near >= FLAT or far < KINK * near:
+    if far < KINK * near:
         return None
-    return _groups(places)
+    parts = _groups(places)
+    in_groups = np.bincount(parts)[parts] > 1
+    return parts if in_groups.mean() >= GROUPED else None
 
 
 def _dimensions(places: Floats) -> tuple[float, float]:
