@@ -114,7 +114,11 @@ class Relatives:
             each = np.array(parts)
             own = [np.flatnonzero(np.isin(each, each[near])) for near in copies]
         if self.in_order:
-            own = [_beside(number, near, sketches) for number, near in enumerate(own)]
+            numbers = np.arange(len(sketches))
+            near_in_order = (np.flatnonzero(abs(numbers - one) <= BESIDE) for one in numbers)
+            own = [np.union1d(*pair) for pair in zip(own, near_in_order, strict=True)]
+        if self.in_order or self.shots is not None:
+            own = _with_nearest(own, sketches)
         pairs = zip(own, copies, strict=True)  # something has to remain to compare with
         return [mine if len(mine) < len(copies) else near for mine, near in pairs]
 
@@ -134,14 +138,14 @@ class Relatives:
         """
         if self.in_order:
             found = "Images that follow each other are alike, like shots of one part"
-            without = f"the {BESIDE} before and after it and the {NEAREST} most like it"
+            without = f"the {BESIDE} before and after it"
         elif self.shots is not None:
             count, parts = len(self.shots), len(set(self.shots))
             found = f"Images are alike in groups, like {count} shots of {parts} parts"
-            without = "those of its group"
+            without = "the others of its group"
         else:
             return
-        done = f"Each is compared without {without}, and the"
+        done = f"Each is compared without {without} and the {NEAREST} most like it, and the"
         if not compared:
             done = "Those of one part count as one, and the"
         warnings.warn(
@@ -266,10 +270,11 @@ def _one_each(groups: Sequence[str]) -> bool:
     return len(set(groups)) == len(groups)
 
 
-def _beside(number: int, near: Indices, sketches: Sequence[Floats]) -> Indices:
-    """An image, its copies, those before and after it, and of the others those most like it."""
-    places, numbers = np.array(sketches)[:, :LENGTH], np.arange(len(sketches))
-    own = np.union1d(near, numbers[abs(numbers - number) <= BESIDE])
-    far = distances(places[[number]], places)[0]
-    far[own] = np.inf
-    return np.union1d(own, np.argsort(far)[:NEAREST])
+def _with_nearest(own: Sequence[Indices], sketches: Sequence[Floats]) -> list[Indices]:
+    """For each image, its relatives, and of the others those most like it."""
+    places, found = np.array(sketches)[:, :LENGTH], list[Indices]()
+    for number, related in enumerate(own):
+        far = distances(places[[number]], places)[0]
+        far[related] = np.inf
+        found.append(np.union1d(related, np.argsort(far)[:NEAREST]))
+    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -17,16 +18,17 @@ from ..arrays import Floats, Indices
 from .copies import BLOCK, LENGTH, distances
 
 FEWEST = 20  # images
-# Dimension further out as a multiple of that among the nearest, and share of images in groups. With
-# the bundled tower and 75 images or more: six shots of magnetic tiles 2.4 to 4.1 and 0.75 to 1; images
-# of different parts of 25 sets 0.6 to 3.1 and 0 to 0.93, both at once in none with 100 or more.
-KINK, GROUPED = 2.0, 0.5
+# Dimension further out as a multiple of that among the nearest, and share of images in groups: one
+# of these pairs has to be reached. With the bundled tower: six shots of magnetic tiles 2.4 to 4.1
+# and 0.75 to 1, five of solar cells 1.8 and 0.99; 75 images or more of different parts of 24 sets
+# 0.6 to 3.1 and 0 to 0.97, but both at once in 1 of 20 draws of monocrystalline cells only.
+KINKS = ((2.0, 0.6), (1.7, 0.95))
 NEAREST = 10  # images among which the first dimension is measured
 MEASURED = 500  # images at which it is
 LINKED = 20  # nearest images of each that linkage looks at
-# A group is one if the next image is farther than its links by this factor of squared distances,
-# and it has no more than a third of all images.
-ISOLATED, MOST = 1.3, 3
+# A group is one if the next image is farther than its links by this factor of squared distances; it
+# is not so much wider than the most isolated ones, and has no more than a third of all images.
+ISOLATED, WIDER, MOST = 1.2, 3.0, 3
 TINY = 1e-12  # squared distance
 
 
@@ -43,11 +45,12 @@ def shots_of_parts(sketches: Floats) -> Indices | None:
         return None
     places = sketches[:, :LENGTH]
     near, far = _dimensions(places)
-    if far < KINK * near:
+    kink = far / near
+    if kink < min(least for least, _ in KINKS):
         return None
     parts = _groups(places)
-    in_groups = np.bincount(parts)[parts] > 1
-    return parts if in_groups.mean() >= GROUPED else None
+    grouped = (np.bincount(parts)[parts] > 1).mean()
+    return parts if any(kink >= least and grouped >= share for least, share in KINKS) else None
 
 
 def _dimensions(places: Floats) -> tuple[float, float]:
@@ -68,25 +71,46 @@ def _dimension(ranked: npt.NDArray[np.float64], inner: int, outer: int) -> float
 
 def _groups(places: Floats) -> Indices:
     """Groups of images by single linkage, each as large as it can be; see ``ISOLATED``."""
+    groups = [found for found in _clusters(places) if found.isolation > ISOLATED]
+    most, width = np.zeros(len(places)), np.zeros(len(places))
+    for members, widest, isolation in groups:
+        more = [image for image in members if isolation >= most[image]]
+        most[more], width[more] = isolation, widest
+    usual = np.median(width[width > 0]) if groups else 0.0
+    parts = np.arange(len(places))
+    for members, widest, _ in groups:
+        if widest <= WIDER * usual:
+            parts[members] = members[0]
+    return np.unique(parts, return_inverse=True)[1]
+
+
+class _Cluster(NamedTuple):
+    """Images that links join, none longer than ``widest``; out of it leads a longer one.
+
+    ``isolation`` is its length as a multiple of ``widest``, both squared.
+    """
+
+    members: list[int]
+    widest: float
+    isolation: float
+
+
+def _clusters(places: Floats) -> Iterator[_Cluster]:
+    """All clusters of single linkage with at most a third of the images, smaller ones first."""
     count = len(places)
     members, widest = {n: [n] for n in range(count)}, dict.fromkeys(range(count), 0.0)
-    root, parts = np.arange(count), np.arange(count)
-
-    def close(group: int, gap: float) -> None:
-        within = members[group]
-        if 1 < len(within) <= count // MOST and gap > ISOLATED * widest[group]:
-            parts[within] = within[0]
-
+    root = np.arange(count)
     for gap, one, other in _links(places):
         large, small = sorted((root[one], root[other]), key=lambda n: -len(members[n]))
-        close(large, gap)
-        close(small, gap)
+        for group in (large, small):
+            if 1 < len(members[group]) <= count // MOST:
+                yield _Cluster(list(members[group]), widest[group], gap / widest[group])
         root[members[small]] = large
         members[large] += members.pop(small)
         widest[large] = gap
-    for group in members:  # what nothing links to the others
-        close(group, math.inf)
-    return np.unique(parts, return_inverse=True)[1]
+    for group, within in members.items():  # what nothing links to the others
+        if 1 < len(within) <= count // MOST:
+            yield _Cluster(within, widest[group], math.inf)
 
 
 def _links(places: Floats) -> Iterator[tuple[float, int, int]]:
