@@ -7,12 +7,11 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .files.exported import is_exported
 from .runtime.detector import OnnxDetector
 
 if TYPE_CHECKING:
     from .detector.base import OpenCLIPDetector
-
-EXPORTED = ".onnx"  # suffix of exported detectors
 
 
 def load_detector(
@@ -47,12 +46,15 @@ def load_detector(
             missing.
     """
     path = Path(path)
-    if path.suffix != EXPORTED:
+    path.stat()  # raises if it is not there
+    if not is_exported(path):
         # It imports pyimgano, without which exported detectors do.
         from .loading import load_saved
 
         return load_saved(path, **overrides)
-    unknown = sorted(set(overrides) - set(signature(OnnxDetector).parameters))
-    if unknown:
-        raise ValueError(f"An exported detector has no argument {', '.join(unknown)}.")
+    _, *known = signature(OnnxDetector).parameters
+    if unknown := sorted(set(overrides) - set(known)):
+        raise ValueError(
+            f"An exported detector has no argument {', '.join(unknown)}; it has {', '.join(known)}."
+        )
     return OnnxDetector(path, **overrides)

@@ -3,6 +3,7 @@
 
 import copy
 import importlib.util
+import shutil
 from dataclasses import replace
 from functools import cache
 
@@ -252,8 +253,15 @@ def test_load_detector_reads_an_exported_file(oblong):
     detector = load_detector(oblong.path, on_error="nan", threads=1)
     with pytest.warns(RuntimeWarning, match="could not be read"):
         assert detector.predict(["nowhere.png"]).tolist() == [1]
-    with pytest.raises(ValueError, match="no argument device"):
+    with pytest.raises(ValueError, match="no argument device; it has batch_size, threads, channel"):
         load_detector(oblong.path, device="cpu")
+
+
+def test_a_suffix_in_capitals_is_one_of_exported_files_too(oblong, tmp_path):
+    shutil.copy(oblong.path, file := tmp_path / "D.ONNX")
+    images = oblong.images[:2]
+    expected = OnnxDetector(oblong.path).decision_function(images)
+    np.testing.assert_array_equal(load_detector(file).decision_function(images), expected)
 
 
 def test_images_that_were_learnt_from_are_scored_as_new(oblong):

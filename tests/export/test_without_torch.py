@@ -138,7 +138,7 @@ def test_a_damaged_file_is_refused_by_name(oblong, tmp_path, damage):
 
     file = tmp_path / "damaged.onnx"
     file.write_bytes(damage(oblong.path.read_bytes()))
-    with pytest.raises(ValueError, match=r"damaged\.onnx cannot be used"):
+    with pytest.raises(ValueError, match=r"damaged\.onnx cannot be used.*[^.]\.$"):
         OnnxDetector(file)
     with pytest.raises(FileNotFoundError):
         OnnxDetector(tmp_path / "none.onnx")

@@ -177,7 +177,7 @@ def _open(path: Path, threads: int | None) -> tuple[Any, ExportedFacts]:
         )
         facts = ExportedFacts.of_metadata(session.get_modelmeta().custom_metadata_map)
     except Exception as error:  # onnxruntime's errors have no type in common
-        raise ValueError(f"{path} cannot be used: {error}.") from error
+        raise ValueError(f"{path} cannot be used: {str(error).rstrip('.')}.") from error
     found = {given.name: given.shape[1:] for given in session.get_inputs()}
     expected = {name: [*size, 3] for name, size in inputs_of(facts).items()}
     if found != expected:
