@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .files.exported import is_exported
+from .full_install import full_install
 from .runtime.detector import OnnxDetector
 
 if TYPE_CHECKING:
@@ -42,14 +43,15 @@ def load_detector(
         ValueError: If the file is damaged or not a checkpoint, an argument is unknown or would
             change scores, or the weights are not the ones the detector was fitted with.
         OSError: If the file cannot be opened.
-        ImportError: If open_clip, onnxruntime, or the library of ``knn_backend``, is needed and
-            missing.
+        ImportError: If the full install, onnxruntime, or the library of ``knn_backend``, is needed
+            and missing.
     """
     path = Path(path)
     path.stat()  # raises if it is not there
     if not is_exported(path):
         # It imports pyimgano, without which exported detectors do.
-        from .loading import load_saved
+        with full_install():
+            from .loading import load_saved
 
         return load_saved(path, **overrides)
     _, *known = signature(OnnxDetector).parameters

@@ -15,10 +15,11 @@ from typing import Any
 from _pyimgano_openclip_autoload import SWITCH, WATCH
 
 from ..encoder.text_cache import cache_directory
+from ..full_install import ELSE_NEEDED, missing
 from ..plugin import DETECTORS
 from ..version import __version__
 from .answer import Answer
-from .messages import FULL_INSTALL, missing
+
 from .versions import installed, versions
 
 UNHEALTHY = 1  # exit code
@@ -43,9 +44,7 @@ def run(options: argparse.Namespace) -> Answer:  # noqa: ARG001 - all commands s
     problems: list[str] = []
     absent = missing()
     if absent:
-        problems.append(
-            f"{', '.join(absent)}: not installed; all but exported files {FULL_INSTALL}"
-        )
+        problems.append(f"{', '.join(absent)}: not installed; {ELSE_NEEDED}")
     facts: dict[str, dict[str, Any]] = {
         "versions": {"pyimgano-openclip": __version__, **versions(), **dict.fromkeys(absent)},
         "optional": {name: installed(name) for name in OPTIONAL},

@@ -1,0 +1,45 @@
+"""What needs the full install says so where there is only what exported files need."""
+
+import pytest
+
+from helpers.processes import LIGHT, run_python
+
+NEEDS_IT = {
+    "load_detector({file!r})": "pyimgano",
+    "pyimgano_openclip.overlay": "cv2",
+    "pyimgano_openclip.export_onnx": "torch",
+    "pyimgano_openclip.VisionOpenCLIPMutual": "pyimgano",
+    "exec('from pyimgano_openclip import *')": "torch",
+    "exec('from pyimgano_openclip.pictures import overlay')": "cv2",
+    "exec('from pyimgano_openclip.samples import make_sample')": "cv2",
+}
+PROGRAM = f"""{LIGHT}
+import pyimgano_openclip
+from pyimgano_openclip import load_detector
+try:
+    {{code}}
+except {{kind}} as error:
+    print(error)"""
+
+
+@pytest.mark.parametrize(("code", "name"), NEEDS_IT.items())
+def test_what_is_missing_and_what_to_install_is_said(code, name, tmp_path):
+    (file := tmp_path / "d.safetensors").touch()
+    program = PROGRAM.format(code=code.format(file=str(file)), kind="ImportError")
+    expected = f"{name} is not installed: all but exported files need the full install: pip install"
+    assert run_python(program).stdout.startswith(expected)
+
+
+def test_a_file_that_is_not_there_is_told_before_what_is_not_installed(tmp_path):
+    for name in ("none.safetensors", "none.onnx"):
+        program = PROGRAM.format(
+            code=f"load_detector({str(tmp_path / name)!r})", kind="FileNotFoundError"
+        )
+        assert name in run_python(program).stdout
+
+
+def test_other_modules_are_missing_by_their_own_names():
+    from pyimgano_openclip.full_install import full_install
+
+    with pytest.raises(ModuleNotFoundError, match="No module named 'no_such'"), full_install():
+        import no_such  # noqa: F401
