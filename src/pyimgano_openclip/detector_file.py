@@ -53,7 +53,7 @@ def load_detector(
         with full_install():
             from .loading import load_saved
 
-        return load_saved(path, **overrides)
+            return load_saved(path, **overrides)
     _, *known = signature(OnnxDetector).parameters
     if unknown := sorted(set(overrides) - set(known)):
         raise ValueError(

@@ -30,6 +30,21 @@ def test_what_is_missing_and_what_to_install_is_said(code, name, tmp_path):
     assert run_python(program).stdout.startswith(expected)
 
 
+def test_what_is_missing_when_a_file_is_read_is_said_likewise(tmp_path):
+    pytest.importorskip("pyimgano")
+    (file := tmp_path / "d.safetensors").touch()
+    program = """
+import sys
+sys.modules["safetensors"] = None
+from pyimgano_openclip import load_detector
+try:
+    load_detector({file!r})
+except ImportError as error:
+    print(error)"""
+    told = run_python(program.format(file=str(file))).stdout
+    assert told.startswith("safetensors is not installed: all but")
+
+
 def test_a_file_that_is_not_there_is_told_before_what_is_not_installed(tmp_path):
     for name in ("none.safetensors", "none.onnx"):
         program = PROGRAM.format(
