@@ -294,7 +294,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not options.folder.is_dir():
         raise SystemExit(f"{options.folder} is no folder.")
 
-    if options.detector.suffix == ".onnx":  # it knows no training scores, which tell drift
+    if options.detector.suffix.lower() == ".onnx":  # it knows no training scores, which tell drift
         raise SystemExit(
             f"{options.detector} is an exported detector; pass the file that it was exported from."
         )

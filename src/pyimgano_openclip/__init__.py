@@ -60,7 +60,11 @@ activate()
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    from .full_install import full_install
+
+    with full_install():
+        module = import_module(f".{_MODULE_OF[name]}", __name__)
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:

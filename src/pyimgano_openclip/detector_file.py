@@ -7,12 +7,12 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .files.exported import is_exported
+from .full_install import full_install
 from .runtime.detector import OnnxDetector
 
 if TYPE_CHECKING:
     from .detector.base import OpenCLIPDetector
-
-EXPORTED = ".onnx"  # suffix of exported detectors
 
 
 def load_detector(
@@ -43,16 +43,20 @@ def load_detector(
         ValueError: If the file is damaged or not a checkpoint, an argument is unknown or would
             change scores, or the weights are not the ones the detector was fitted with.
         OSError: If the file cannot be opened.
-        ImportError: If open_clip, onnxruntime, or the library of ``knn_backend``, is needed and
-            missing.
+        ImportError: If the full install, onnxruntime, or the library of ``knn_backend``, is needed
+            and missing.
     """
     path = Path(path)
-    if path.suffix != EXPORTED:
+    path.stat()  # raises if it is not there
+    if not is_exported(path):
         # It imports pyimgano, without which exported detectors do.
-        from .loading import load_saved
+        with full_install():
+            from .loading import load_saved
 
-        return load_saved(path, **overrides)
-    unknown = sorted(set(overrides) - set(signature(OnnxDetector).parameters))
-    if unknown:
-        raise ValueError(f"An exported detector has no argument {', '.join(unknown)}.")
+            return load_saved(path, **overrides)
+    _, *known = signature(OnnxDetector).parameters
+    if unknown := sorted(set(overrides) - set(known)):
+        raise ValueError(
+            f"An exported detector has no argument {', '.join(unknown)}; it has {', '.join(known)}."
+        )
     return OnnxDetector(path, **overrides)

@@ -29,6 +29,7 @@ from typing import Any
 import numpy as np
 
 from .detector.base import OpenCLIPDetector
+from .files.exported import is_exported, not_saved
 from .images.items import Item
 from .images.reading import picture_of
 from .images.unreadable import UnreadableError, attempt
@@ -232,7 +233,10 @@ def most_workers(gpus: float, *, spare: int = 0) -> int:
 def packed(detector: OpenCLIPDetector | str | os.PathLike[str]) -> bytes:
     """The checkpoint of a detector, to be sent to workers; see :func:`score_dataset`."""
     if isinstance(detector, (str, os.PathLike)):
-        return Path(detector).read_bytes()
+        path = Path(detector)
+        if is_exported(path):
+            raise ValueError(not_saved(path))
+        return path.read_bytes()
     if isinstance(detector, VisionOpenCLIPMutual):
         raise ValueError(
             f"{type(detector).__name__} compares all images with each other, on one machine; "

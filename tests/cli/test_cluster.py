@@ -202,6 +202,8 @@ def test_a_detector_that_compares_all_images_is_not_sent_to_workers():
 
     with pytest.raises(ValueError, match="on one machine"):
         packed(VisionOpenCLIPMutual(openclip_model_name="bundled"))
+    with pytest.raises(ValueError, match=r"d\.onnx is an exported detector"):
+        packed("d.onnx")
 
 
 @pytest.mark.parametrize(

@@ -3,8 +3,12 @@
 
 import copy
 import importlib.util
+import pickle
+import shutil
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import cache
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
@@ -252,8 +256,15 @@ def test_load_detector_reads_an_exported_file(oblong):
     detector = load_detector(oblong.path, on_error="nan", threads=1)
     with pytest.warns(RuntimeWarning, match="could not be read"):
         assert detector.predict(["nowhere.png"]).tolist() == [1]
-    with pytest.raises(ValueError, match="no argument device"):
+    with pytest.raises(ValueError, match="no argument device; it has batch_size, threads, channel"):
         load_detector(oblong.path, device="cpu")
+
+
+def test_a_suffix_in_capitals_is_one_of_exported_files_too(oblong, tmp_path):
+    shutil.copy(oblong.path, file := tmp_path / "D.ONNX")
+    images = oblong.images[:2]
+    expected = OnnxDetector(oblong.path).decision_function(images)
+    np.testing.assert_array_equal(load_detector(file).decision_function(images), expected)
 
 
 def test_images_that_were_learnt_from_are_scored_as_new(oblong):
@@ -307,6 +318,43 @@ def test_what_is_assigned_holds_or_is_refused(oblong, tmp_path):
     for name in ("batch_size", "threads", "canvas_", "on_eror"):
         with pytest.raises(AttributeError):
             setattr(exported, name, 4)
+
+
+def same_settings(one, other):
+    names = ("threshold_", "channel_order", "on_error", "facts")
+    return all(getattr(one, name) == getattr(other, name) for name in names)
+
+
+@pytest.mark.parametrize("pair", ["prompts", "mutual", "part_of_large"], indirect=True)
+def test_copies_are_as_the_detector_is_and_change_apart(pair, monkeypatch, tmp_path):
+    monkeypatch.chdir(pair.path.parent)
+    detector = OnnxDetector(pair.path.name, batch_size=2, threads=1, on_error="nan")
+    detector.threshold_, detector.channel_order = detector.threshold_ / 2, "bgr"
+    expected = detector.decision_function(pair.images)
+    monkeypatch.chdir(tmp_path)
+    for copied in (pickle.loads(pickle.dumps(detector)), copy.deepcopy(detector)):
+        assert same_settings(copied, detector)
+        np.testing.assert_array_equal(copied.decision_function(pair.images), expected)
+        copied.threshold_ = detector.threshold_ / 2
+        assert not same_settings(copied, detector)
+
+
+def test_another_process_opens_the_file_again(oblong):
+    detector = OnnxDetector(oblong.path, threads=1)
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        scores = pool.submit(detector.decision_function, oblong.images).result()
+    np.testing.assert_allclose(scores, detector.decision_function(oblong.images), atol=SCORES)
+
+
+def test_a_file_that_was_replaced_is_not_the_one_that_was_pickled(oblong, mutual, tmp_path):
+    shutil.copy(oblong.path, path := tmp_path / "d.onnx")
+    data = pickle.dumps(OnnxDetector(path))
+    shutil.copy(mutual.path, path)
+    with pytest.raises(ValueError, match=r"d\.onnx has been replaced since"):
+        pickle.loads(data)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"d\.onnx"):
+        pickle.loads(data)
 
 
 def test_an_exported_detector_is_printed_with_its_class_model_canvas_and_threshold(oblong):

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from helpers.environments import Environment
-from helpers.exported import leather
+from helpers.exported import DEFECTS, exported, leather
 from helpers.places import ROOT
 from helpers.processes import run, run_python
 
@@ -24,17 +24,42 @@ WAYS = (
 
 SCORE = """
 import json, sys
+sys.modules.update(dict.fromkeys({hidden!r}))
 from {module} import {load}
-detector = {load}({file!r}, threads=1)
+detector = {load}({file!r}, threads=1, on_error="nan")
 paths = {paths!r}
 told = {{
     "scores": detector.decision_function(paths).tolist(),
     "labels": detector.predict(paths).tolist(),
     "shapes": [found.shape for found in detector.iter_anomaly_maps(paths)],
     "boxes": [[region.box for region in detector.explain(path)] for path in paths],
-    "loaded": sorted(set(sys.modules) & set({foreign!r})),
+    "loaded": sorted(name for name in {foreign!r} if sys.modules.get(name)),
 }}
 print(json.dumps(told))"""
+SIZE = (90, 150)
+
+
+def mask():
+    """Two parts, of which one is smaller than a patch."""
+    found = np.zeros(SIZE, np.uint8)
+    found[12:80, 20:110] = found[85, 140] = 255
+    return found
+
+
+PLACES = {
+    "mask": lambda folder: exported("mutual", SIZE, folder, roi=mask()),
+    "polygon in shares": lambda folder: exported(
+        "promptscore",
+        SIZE,
+        folder,
+        roi=[(0.1, 0.1), (0.9, 0.2), (0.5, 0.9)],
+        references=leather(2, SIZE, first=50),
+        defects=DEFECTS,
+    ),
+    "boxes": lambda folder: exported(
+        "patchknn", SIZE, folder, roi=[(9, 9, 80, 60), (70, 2, 74, 6)]
+    ),
+}
 
 
 @pytest.fixture
@@ -47,8 +72,12 @@ def files(oblong, tmp_path):
     return paths
 
 
-def told_by(program, **how):
-    return json.loads(run_python(program, "-W", "error", **how).stdout)
+def of(pair, paths, way, hidden=()):
+    return SCORE.format(file=str(pair.path), paths=paths, foreign=FOREIGN, hidden=hidden, **way)
+
+
+def told_by(program, *, warns=False, **how):
+    return json.loads(run_python(program, *(() if warns else ("-W", "error")), **how).stdout)
 
 
 def test_a_fresh_environment_with_three_packages_scores_maps_and_explains(oblong, files, tmp_path):
@@ -59,8 +88,7 @@ def test_a_fresh_environment_with_three_packages_scores_maps_and_explains(oblong
     environment = Environment(tmp_path, ENOUGH)
     environment.install(*tmp_path.glob("*.whl"))
     assert run_python("pass", "-W", "error", python=environment.python).stderr == ""
-    program = SCORE.format(file=str(oblong.path), paths=files, foreign=FOREIGN, **WAYS[1])
-    told = told_by(program, python=environment.python)
+    told = told_by(of(oblong, files, WAYS[1]), python=environment.python)
     expected = oblong.detector.decision_function(files)
     np.testing.assert_allclose(told["scores"], expected, atol=1e-4)
     assert told["labels"] == oblong.detector.predict(files).tolist()
@@ -72,8 +100,22 @@ def test_a_fresh_environment_with_three_packages_scores_maps_and_explains(oblong
 
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way["load"])
 def test_nothing_foreign_is_imported_where_everything_is_installed(oblong, files, way):
-    program = SCORE.format(file=str(oblong.path), paths=files, foreign=FOREIGN, **way)
-    assert told_by(program)["loaded"] == []
+    assert told_by(of(oblong, files, way))["loaded"] == []
+
+
+@pytest.mark.parametrize("place", [*PLACES, "box, windows"])
+def test_where_is_looked_is_told_by_numpy_alone(place, files, tmp_path, request):
+    windows = place == "box, windows"
+    pair = request.getfixturevalue("part_of_large") if windows else PLACES[place](tmp_path)
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"")
+    told = told_by(of(pair, [*files, str(broken)], WAYS[1], hidden=FOREIGN), warns=True)
+    *scores, unread = told["scores"]
+    np.testing.assert_allclose(scores, pair.detector.decision_function(files), atol=1e-4)
+    assert np.isnan(unread)
+    assert told["labels"] == [*pair.detector.predict(files).tolist(), 1]
+    boxes = [[list(region.box) for region in pair.detector.explain(path)] for path in files]
+    assert told["boxes"] == [*boxes, []]
 
 
 def test_a_missing_onnxruntime_is_named(tmp_path):
@@ -96,7 +138,7 @@ def test_a_damaged_file_is_refused_by_name(oblong, tmp_path, damage):
 
     file = tmp_path / "damaged.onnx"
     file.write_bytes(damage(oblong.path.read_bytes()))
-    with pytest.raises(ValueError, match=r"damaged\.onnx cannot be used"):
+    with pytest.raises(ValueError, match=r"damaged\.onnx cannot be used.*[^.]\.$"):
         OnnxDetector(file)
     with pytest.raises(FileNotFoundError):
         OnnxDetector(tmp_path / "none.onnx")

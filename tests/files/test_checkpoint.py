@@ -141,11 +141,19 @@ def test_every_bit_counts(tmp_path):
             detector.load_checkpoint(path)
 
 
-def test_an_exported_file_is_not_called_damaged(tmp_path):
-    path = tmp_path / "d.onnx"
+@pytest.mark.parametrize("name", ["d.onnx", "D.ONNX"])
+def test_an_exported_file_is_not_called_damaged(name, tmp_path):
+    path = tmp_path / name
     path.write_bytes(b"onnx")
-    with pytest.raises(ValueError, match=r"d\.onnx is an exported detector; expected the safeten"):
+    with pytest.raises(ValueError, match=f"{name} is an exported detector; expected the safeten"):
         patchknn().load_checkpoint(path)
+
+
+def test_nothing_is_saved_that_would_be_read_as_an_exported_file(tmp_path):
+    detector = patchknn().fit(NORMAL[:2])
+    with pytest.raises(ValueError, match=r"save to another, such as d\.safetensors"):
+        detector.save_checkpoint(tmp_path / "d.onnx")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_how_more_would_be_learnt_changes_no_score(tmp_path):

@@ -11,6 +11,13 @@ HOSTS_OWN = ["pyimgano.models", "pyimgano.models"]  # its lazy placeholders
 OURS = ["pyimgano_openclip.patchknn", "pyimgano_openclip.promptscore"]
 NOT_INHERITED = ("PYIMGANO_OPENCLIP_AUTOLOAD", "PYTHONPATH", "PYTHONWARNINGS")
 
+# First lines of a program, as with onnxruntime, numpy and pillow alone.
+LIGHT = """
+import sys
+for name in ("torch", "open_clip", "timm", "pyimgano", "cv2", "tqdm", "jinja2", "safetensors",
+             "huggingface_hub", "scipy", "sklearn"):
+    sys.modules[name] = None"""
+
 
 def clean_environment(**env: str) -> dict[str, str]:
     """The variables of this process without those that change how another starts, and more."""

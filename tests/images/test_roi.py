@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -183,6 +184,30 @@ def test_parts_smaller_than_a_patch_keep_the_patches_that_they_touch():
 
 def test_a_grid_finer_than_the_pixels_is_covered():
     assert patches_inside(roi_of((0, 0, 2, 2)), (12, 12), (4, 4)).sum() == 36
+
+
+def shares_by_opencv(pixels, grid):
+    for axis, cells in enumerate(grid):  # OpenCV weights by area only where it shrinks
+        pixels = pixels.repeat(-(-cells // pixels.shape[axis]), axis=axis)
+    return cv2.resize(pixels.astype(np.float32), grid[::-1], interpolation=cv2.INTER_AREA)
+
+
+@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.9])
+@pytest.mark.parametrize("grid", [(4, 6), (7, 5), (31, 60), (90, 11)])
+def test_patches_are_those_of_opencv(grid, share):
+    rng = np.random.default_rng(0)
+    coarse = np.kron(rng.random((8, 12)) < share, np.ones((5, 5), bool))
+    for mask in (rng.random(SIZE) < share, coarse):
+        count, parts = cv2.connectedComponents(mask.astype(np.uint8))
+        expected = shares_by_opencv(mask, grid) >= 0.5 - 1e-5
+        rows, cols = (
+            (2 * np.arange(side) + 1) * cells // (2 * side)
+            for side, cells in zip(SIZE, grid, strict=True)
+        )
+        seen = np.unique(parts[expected[rows][:, cols]])
+        for part in set(range(1, count)) - set(seen.tolist()):
+            expected |= shares_by_opencv(parts == part, grid) > 0
+        np.testing.assert_array_equal(patches_inside(roi_of(mask), grid, SIZE), expected)
 
 
 @pytest.mark.parametrize("view", [View(90), View(180), View(0, 0.1, 0), View(0, 0, -0.25)])

@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from pyimgano_openclip.images.components import connected_runs
 from pyimgano_openclip.maps.boxes import patch_box
-from pyimgano_openclip.maps.components import connected_runs
 from pyimgano_openclip.maps.regions import find_regions, hot_pixels, hottest_spot
 
 

@@ -19,7 +19,7 @@ from .console import complain, show, standing_in
 from .host import import_base_alone
 from .messages import UsageError, error_message
 from .places import RUN
-from .usage import check
+from .usage import check, refuse_exported
 
 if TYPE_CHECKING:
     from .answer import Answer
@@ -72,6 +72,7 @@ def _warner() -> Callable[..., None]:
 
 
 def _answer(options: argparse.Namespace) -> Answer:
+    refuse_exported(options)
     answer: Answer | None = None
     if options.command == "score" and not options.overwrite and (options.out / RUN).is_file():
         answer = import_module(".relabel", __name__).run(options)

@@ -8,20 +8,23 @@ import os
 import site
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from _pyimgano_openclip_autoload import SWITCH, WATCH
 
 from ..encoder.text_cache import cache_directory
+from ..full_install import ELSE_NEEDED, missing
 from ..plugin import DETECTORS
 from ..version import __version__
 from .answer import Answer
-from .messages import FULL_INSTALL, missing
 from .versions import installed, versions
 
 UNHEALTHY = 1  # exit code
+COMPUTING, REGISTERED = "computing", "detectors"
+TELLING = {COMPUTING: "torch", REGISTERED: "pyimgano"}  # modules without which there is no telling
 START_FILES = (3, 15)  # the first Python that reads .start files, and then no line of a .pth file
 STARTUP = "pyimgano_openclip_autoload"  # files of this name, by their endings
 # Asks which classes a program that does not import this package gets.
@@ -40,28 +43,36 @@ OPTIONAL = ("faiss-cpu", "faiss-gpu", "scikit-learn", "transformers", "onnxrunti
 
 def run(options: argparse.Namespace) -> Answer:  # noqa: ARG001 - all commands share one signature
     """Check everything that a detector needs on this machine."""
-    problems: list[str] = []
     absent = missing()
-    if absent:
-        problems.append(
-            f"{', '.join(absent)}: not installed; all but exported files {FULL_INSTALL}"
-        )
+    lacking = [f"{', '.join(absent)}: not installed; {ELSE_NEEDED}"] if absent else []
+    remarks, problems = (lacking, list[str]()) if _is_light(absent) else ([], lacking)
     facts: dict[str, dict[str, Any]] = {
         "versions": {"pyimgano-openclip": __version__, **versions(), **dict.fromkeys(absent)},
         "optional": {name: installed(name) for name in OPTIONAL},
-        "computing": {} if "torch" in absent else _computing(problems),
+        COMPUTING: {} if "torch" in absent else _computing(problems),
         "bundled model": _bundled(problems),
         "caches": _caches(),
         "autoload": _autoload(),
-        "detectors": {} if "pyimgano" in absent else _detectors(problems),
+        REGISTERED: {} if "pyimgano" in absent else _detectors(problems),
     }
     _opencv(problems)
-    text = [
-        f"{part}\n" + "\n".join(f"  {name:32} {_shown(value)}" for name, value in found.items())
-        for part, found in facts.items()
-    ]
+    text = [_section(part, found, absent) for part, found in facts.items()]
+    text += [f"remark: {remark}" for remark in remarks]
     text += [f"problem: {problem}" for problem in problems] or ["No problem found."]
-    return Answer("\n".join(text), {**facts, "problems": problems}, UNHEALTHY if problems else 0)
+    told = {**facts, "remarks": remarks, "problems": problems}
+    return Answer("\n".join(text), told, UNHEALTHY if problems else 0)
+
+
+def _is_light(absent: Sequence[str]) -> bool:
+    """Whether this is the install without torch and the host, which scores by exported files."""
+    return set(TELLING.values()) <= {*absent} and find_spec("onnxruntime") is not None
+
+
+def _section(part: str, found: Mapping[str, Any], absent: Sequence[str]) -> str:
+    """Some facts under their heading; what cannot be told without a module, in one line."""
+    if (module := TELLING.get(part)) in absent:
+        return f"{part}: not without {module}"
+    return "\n".join([part, *(f"  {name:32} {_shown(value)}" for name, value in found.items())])
 
 
 def _computing(problems: list[str]) -> dict[str, Any]:

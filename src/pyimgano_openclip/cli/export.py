@@ -13,8 +13,9 @@ import torch
 
 from ..encoder.hardware import choose_device, choose_dtype
 from ..export.looked_at import masks_refused
-from ..export.onnx_file import SUFFIX, Exported, compare_with, export_onnx
+from ..export.onnx_file import Exported, compare_with, export_onnx
 from ..export.proof import Comparison
+from ..files.exported import SUFFIX
 from .answer import Answer
 from .detectors import saved_detector
 from .images import most_pixels, search_images

@@ -6,9 +6,9 @@ import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import PurePosixPath
 
+from ..full_install import explained
 from ..images.unreadable import UnreadableError
 
 # Names in the library's messages, and what they are called on the command line.
@@ -21,9 +21,6 @@ WORDS = {
     "set threshold_": "give --threshold",
     "vision_openclip_patchknn": "patch-kNN (no --class-name)",
 }
-# Modules that detectors need, and exported files do not.
-FULL = ("pyimgano", "torch", "open_clip", "timm", "cv2", "safetensors", "tqdm", "jinja2")
-FULL_INSTALL = "need the full install: pip install pyimgano-openclip"
 SHOWN = 5  # names listed before "and 7 more"
 NUMBER = re.compile(r"\d+")
 
@@ -52,16 +49,9 @@ def error_message(error: Exception) -> str:
         error = error.__cause__  # without the index in a list that the user never saw
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.filename}: {error.strerror}"
-    if isinstance(error, ModuleNotFoundError) and error.name is not None:
-        name = error.name.partition(".")[0]
-        if name in missing():
-            return f"{name} is not installed: all but exported files {FULL_INSTALL}"
+    if isinstance(error, ModuleNotFoundError) and (told := explained(error)) is not None:
+        return told
     return command_words(str(error))
-
-
-def missing() -> list[str]:
-    """Modules of the full install that are not there."""
-    return [name for name in FULL if find_spec(name) is None]
 
 
 def command_words(text: str) -> str:

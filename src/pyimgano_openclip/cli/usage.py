@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 
 from ..encoder.names import brings_weights
+from ..files.exported import is_exported, not_saved
 from .messages import UsageError
 
 
@@ -26,6 +27,20 @@ def check(options: argparse.Namespace) -> None:
     detector = vars(options).get("detector")
     if isinstance(detector, Path):
         detector.stat()
+
+
+def refuse_exported(options: argparse.Namespace) -> None:
+    """Refuse exported detectors, which no command takes.
+
+    Raises:
+        ValueError: If one is passed.
+        OSError: If it is not there.
+    """
+    for name in ("detector", "compare"):
+        path = vars(options).get(name)
+        if isinstance(path, Path) and is_exported(path):
+            path.stat()
+            raise ValueError(not_saved(path))
 
 
 def _check_score(options: argparse.Namespace) -> None:

@@ -707,6 +707,7 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
 
         Raises:
             RuntimeError: If there is nothing to save; call ``fit`` first.
+            ValueError: If the path ends in ``.onnx``, as exported detectors do.
             OSError: If the file cannot be written.
         """
         return saving.save(self, Path(path))

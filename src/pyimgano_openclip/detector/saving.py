@@ -25,6 +25,7 @@ from ..files.checkpoint import (
     short,
     write_checkpoint,
 )
+from ..files.exported import is_exported
 from ..files.tensor_file import Arrays
 from ..images.roi import in_words, is_folder
 from ..images.unreadable import or_raise
@@ -81,6 +82,11 @@ class Restored(NamedTuple):
 
 def save(detector: OpenCLIPDetector, path: Path) -> Path:
     """Write a checkpoint; see ``OpenCLIPDetector.save_checkpoint``."""
+    if is_exported(path):
+        raise ValueError(
+            f"{path} has the suffix of exported detectors, which export_onnx() writes; save to "
+            f"another, such as {path.stem}.safetensors."
+        )
     write_checkpoint(path, *_content(detector))
     return path
 

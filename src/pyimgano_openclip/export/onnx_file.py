@@ -23,6 +23,7 @@ from ..detector import saving
 from ..detector.base import OpenCLIPDetector
 from ..encoder.neutral import neutral
 from ..files.atomic import naming
+from ..files.exported import SUFFIX
 from ..images.items import Item
 from ..images.notices import FlatFrameWarning
 from ..progress import bar
@@ -35,7 +36,6 @@ from .parts import build_network
 from .proof import DISTANCES, MAPS, SCORES, Comparison, compare
 from .refusals import check_exportable, check_libraries
 
-SUFFIX = ".onnx"
 OPSET = 20  # of ONNX: the first with Gelu
 BATCH = "n"  # name of the free number of images
 EXAMPLES = 2  # images that are traced; one would be taken for a constant

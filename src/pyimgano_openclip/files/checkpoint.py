@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .atomic import remove_abandoned, replacing
+from .exported import is_exported, not_saved
 from .tensor_file import Arrays, pack, read_notes, strict_json, unpack
 
 FORMAT = "pyimgano-openclip"
@@ -185,12 +186,8 @@ def _errors_named(path: Path) -> Iterator[None]:
     """Refuse what is no checkpoint, and name the file in what reading it raises."""
     if not stat.S_ISREG(path.stat().st_mode):  # a named pipe would block forever
         raise CheckpointError(f"{path} is a directory or a device, not a file.")
-    if path.suffix == ".onnx":
-        raise CheckpointError(
-            f"{path} is an exported detector; expected the safetensors file that it was made of. "
-            "load_detector() scores with exported ones, and runtime/README.md says how other "
-            "programs do."
-        )
+    if is_exported(path):
+        raise CheckpointError(not_saved(path))
     try:
         yield
     except ValueError as error:

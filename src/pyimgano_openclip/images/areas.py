@@ -12,13 +12,14 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Floats, Size
+from ..arrays import Scores, Size
+from .components import Runs
 from .views import View, map_back
 
 Inside: TypeAlias = npt.NDArray[np.bool_]  # of pixels (H, W) or of patches (rows, cols)
 Point: TypeAlias = tuple[float, float]  # x, y
 HALF = 0.5  # share of a patch that has to be inside for the patch to count
-ROUNDED = 1e-5  # by which sums of float32 may miss it
+ROUNDED = 1e-5  # by which it may miss it, as it could when sums were rounded
 AWRY = 1.0  # pixels of a mask by which its proportions may differ, since sides are rounded
 SAMPLES = 4  # points of a patch in each direction at which a turned or moved mask is looked up
 CHANNELS = (1, 2, 3, 4)  # that a mask may have
@@ -194,16 +195,11 @@ def patches_inside(area: Area, grid: Size, size: Size) -> Inside:
     Raises:
         ValueError: If the area does not fit the image.
     """
-    import cv2
-
     pixels = area.over(size)
     inside: Inside = _shares(pixels, grid) >= HALF - ROUNDED
-    count, parts = cv2.connectedComponents(pixels.view(np.uint8))
-    found = np.zeros(count, np.bool_)
-    found[0] = True  # what is outside
-    found[parts[resized(inside, size)]] = True
-    if not found.all():
-        inside = inside | (_shares(~found[parts], grid) > 0)
+    unseen = _without(pixels, inside)
+    if unseen.any():
+        inside = inside | (_shares(unseen, grid) > 0)
     inside.flags.writeable = False
     return inside
 
@@ -253,14 +249,34 @@ def _filled(points: npt.NDArray[np.float64], size: Size) -> Inside:
     return np.bitwise_xor.accumulate(flips[:, :-1], axis=1).view(np.bool_)
 
 
-def _shares(pixels: Inside, grid: Size) -> Floats:
-    """The share of each patch that is inside, shape (rows, cols)."""
-    # Importing OpenCV takes a tenth of a second; listing models must be instant.
-    import cv2
+def _without(pixels: Inside, patches: Inside) -> Inside:
+    """The connected parts of an area of which no pixel is in those patches, shape (H, W)."""
+    runs = Runs.of(pixels)
+    (height, width), (rows, _) = pixels.shape, patches.shape
+    counts = np.cumsum(resized(patches, (rows, width)), axis=1, dtype=np.int32)
+    up_to = np.pad(counts, ((0, 0), (1, 0)))
+    row = (2 * runs.rows + 1) * rows // (2 * height)  # of patches
+    part, seen = runs.components(), np.zeros(len(row), np.bool_)
+    seen[part[up_to[row, runs.stops] > up_to[row, runs.starts]]] = True
+    return runs.only(~seen[part]).pixels((height, width))
 
-    for axis, cells in enumerate(grid):  # OpenCV weights by area only where it shrinks
-        pixels = pixels.repeat(-(-cells // pixels.shape[axis]), axis=axis)
-    return cv2.resize(pixels.astype(np.float32), grid[::-1], interpolation=cv2.INTER_AREA)
+
+def _shares(pixels: Inside, grid: Size) -> Scores:
+    """The share of each patch that is inside, shape (rows, cols); sums are exact."""
+    rows, cols = grid
+    return _sums(_sums(pixels, rows).T, cols).T / pixels.size
+
+
+def _sums(rows: npt.NDArray[Any], parts: int) -> Scores:
+    """Sums of rows, shape (parts, W), each weighted by how much of it is in a part, times parts."""
+    count = len(rows)
+    sums = np.empty((parts, rows.shape[1]))
+    kind = np.float32 if rows.dtype == np.bool_ else np.float64  # both exact: sums of whole numbers
+    for part in range(parts):
+        first, last = part * count // parts, -(-(part + 1) * count // parts)
+        ends = np.clip(np.arange(first, last + 1) * parts, part * count, (part + 1) * count)
+        sums[part] = np.diff(ends).astype(kind) @ rows[first:last].astype(kind, copy=False)
+    return sums
 
 
 def plain(shape: Iterable[Point]) -> list[Any]:

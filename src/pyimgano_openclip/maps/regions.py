@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from ..arrays import Floats, Size
 from ..images.areas import Inside, around
+from ..images.components import Run, connected_runs
 from ..memory import out_of_memory_explained
 from .boxes import Box, box_around
-from .components import Run, connected_runs
 from .scores import ImageScores
 
 OWN = 0.7  # of the way up to the peak of a region; weaker pixels surround what it is about

@@ -31,6 +31,8 @@ Labels = npt.NDArray[np.int64]
 class OnnxDetector:
     """A detector that was exported with ``pyimgano-openclip export``; safe to use in threads.
 
+    It can be copied, and pickled for other processes, which open the file again by its path.
+
     Reads, resizes and scores images as the exported detector does in float32: scores differ by less
     than 1e-4. Images that it has learnt from are scored like new ones, so they find their own
     patches in a memory bank.

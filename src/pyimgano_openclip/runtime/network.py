@@ -52,8 +52,17 @@ class OnnxNetwork:
 
     def __init__(self, path: Path, batch_size: int, threads: int | None) -> None:
         self._session, self.facts = _open(path, threads)
+        self._given = (path.absolute(), batch_size, threads)
         self.batch = 1 if self.facts.second_canvas else batch_size  # the windows are a batch
         self._outputs = [name for name in outputs_of(self.facts) if name not in (LABEL, MAP)]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """How to open the file again, in another process; the session cannot be sent there."""
+        return _reopened, (self._given, self.facts)
+
+    def __deepcopy__(self, memo: object) -> OnnxNetwork:
+        """Itself: nothing in it changes, and it is safe in threads."""
+        return self
 
     def outcomes(
         self,
@@ -162,6 +171,20 @@ def outputs_of(facts: ExportedFacts) -> list[str]:
     return [SCORE, LABEL, PATCHES, MAP, *(name for name, told in more.items() if told)]
 
 
+def _reopened(given: tuple[Path, int, int | None], facts: ExportedFacts) -> OnnxNetwork:
+    """Open a file again.
+
+    Raises:
+        ValueError: If it is no longer the same.
+    """
+    network = OnnxNetwork(*given)
+    if network.facts != facts:
+        raise ValueError(
+            f"{given[0]} has been replaced since the detector was pickled; load it again."
+        )
+    return network
+
+
 def _open(path: Path, threads: int | None) -> tuple[Any, ExportedFacts]:
     try:
         import onnxruntime
@@ -177,7 +200,7 @@ def _open(path: Path, threads: int | None) -> tuple[Any, ExportedFacts]:
         )
         facts = ExportedFacts.of_metadata(session.get_modelmeta().custom_metadata_map)
     except Exception as error:  # onnxruntime's errors have no type in common
-        raise ValueError(f"{path} cannot be used: {error}.") from error
+        raise ValueError(f"{path} cannot be used: {str(error).rstrip('.')}.") from error
     found = {given.name: given.shape[1:] for given in session.get_inputs()}
     expected = {name: [*size, 3] for name, size in inputs_of(facts).items()}
     if found != expected:

@@ -17,18 +17,21 @@ the `seed` of an image varies position, grain and noise, as a camera over a belt
 
 from __future__ import annotations
 
-from .catalog import (
-    DEFECTS,
-    FAMILIES,
-    HELD_OUT_DEFECTS,
-    HELD_OUT_FAMILIES,
-    OBJECTS,
-    SURFACES,
-    Sample,
-    defects_of,
-    make_pair,
-    make_sample,
-)
+from ..full_install import full_install
+
+with full_install():  # OpenCV
+    from .catalog import (
+        DEFECTS,
+        FAMILIES,
+        HELD_OUT_DEFECTS,
+        HELD_OUT_FAMILIES,
+        OBJECTS,
+        SURFACES,
+        Sample,
+        defects_of,
+        make_pair,
+        make_sample,
+    )
 
 __all__ = [
     "DEFECTS",

@@ -14,5 +14,5 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         parents=[common],
         help="check the installation",
         description="Show versions, device, caches, and which detectors pyimgano will use. Exits "
-        "with code 1 if there is a problem.",
+        "with code 1 if there is a problem, which the install for exported files alone is not.",
     )
