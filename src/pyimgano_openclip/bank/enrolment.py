@@ -28,7 +28,7 @@ from ..images.roi import Roi, area_of, within
 from ..images.unreadable import UnreadableError, attempt, or_raise
 from ..images.views import STAND_INS, View, patches_of_original, planned, seen, shrink
 from ..progress import bar
-from .copies import distinct, tell_copies
+from .copies import all_copies, tell_copies
 from .memory_bank import MemoryBank
 from .moved import MovedCopies
 from .origins import StoredImage
@@ -125,7 +125,7 @@ class Enrolment(NamedTuple):
             near = relatives.left_out(copies, bank.sketches)
             if len(bank.images) == before:  # all are copies: nothing has changed
                 return Added(numbers, copies, near, relatives, [], np.empty(0), [])
-            if len(distinct(copies)) == 1:
+            if all_copies(copies):
                 alone = self._alone(scales, in_order[0])
                 distances = [alone] * (len(bank.images) - first)
             else:

@@ -16,7 +16,7 @@ import numpy as np
 from ..arrays import Floats, Indices, Size
 from ..checks import as_list, check_count
 from ..images.notices import callers_level
-from .copies import LENGTH, LIKELY, distances, distinct, near_copies
+from .copies import LENGTH, LIKELY, all_copies, distances, near_copies
 from .shots import shots_of_parts
 
 BESIDE = 5  # images before and after one that are left out with it, where the order matters
@@ -103,7 +103,7 @@ class Relatives:
     def copies(self, sketches: Sequence[Floats], grids: Sequence[Size]) -> list[Indices]:
         """For each image, itself and its near copies: more of them where images are dependent."""
         likely = near_copies(np.array(sketches), grids, LIKELY)
-        if self.in_order or self.shots is not None or len(distinct(likely)) == 1:
+        if self.in_order or self.shots is not None or all_copies(likely):
             return likely
         return near_copies(np.array(sketches), grids)
 
