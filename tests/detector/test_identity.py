@@ -161,7 +161,10 @@ def test_images_that_are_added_again_change_nothing(settings):
     scores = before[2] * 2
     found = detector.threshold_, len(detector.memory_bank_), detector.decision_scores_.tolist()
     assert found == (before[0], before[1], scores)
-    with pytest.warns(CopiesWarning, match="1 of 2"):
+    with pytest.warns(
+        CopiesWarning,
+        match="1 of 2 images to learn from is a copy of another and is learnt once: x",
+    ):
         detector.partial_fit([NORMAL[0], with_green(NORMAL[1], 10, 20)])
     assert len(detector.decision_scores_) == 14
 

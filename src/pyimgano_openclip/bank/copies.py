@@ -218,9 +218,10 @@ def tell_copies(
     if not copies:
         return
     more = f"; and {len(copies) - NAMED} more" if len(copies) > NAMED else ""
+    are = "is a copy of another and is" if len(copies) == 1 else "are copies of others and are"
     warnings.warn(
-        f"{len(copies)} of {len(items)} images to learn from are copies of others and are learnt "
-        f"once: {'; '.join(copies[:NAMED])}{more}",
+        f"{len(copies)} of {len(items)} images to learn from {are} learnt once: "
+        f"{'; '.join(copies[:NAMED])}{more}",
         CopiesWarning,
         stacklevel=callers_level(),
     )
