@@ -350,7 +350,11 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         if not added.distances:  # all are copies of what was learnt before
             own = [earlier[learnt.numbers.index(number)] for number in added.numbers]
             known = replace(learnt, numbers=(*learnt.numbers, *added.numbers))
-            return Lesson(known, np.append(earlier, own), calibration=None)
+            calibration = None
+            if added.relatives.groups != learnt.relatives.groups:  # copies have joined some
+                known = replace(known, near=tuple(added.near), relatives=added.relatives)
+                calibration = _calibration(known, added) if known.scores else None
+            return Lesson(known, np.append(earlier, own), calibration)
         kept = len(bank.images) - len(added.distances)
         before = [scored.by_scale for scored in learnt.scores[:kept]]
         if before and all_copies(learnt.near) and not all_copies(added.copies):

@@ -65,7 +65,7 @@ class Roll:
         """Which images are related.
 
         Args:
-            groups: The group of each item, a copy being of that of the first; None if unknown.
+            groups: The group of each item; None if unknown. A copy joins its groups.
         """
         own = None if groups is None else of_images(groups, self.given)
         return Relatives.among(self.sketches, self.grids, own)
