@@ -174,7 +174,8 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         on_error: How to handle unreadable images during scoring: ``"raise"`` a ValueError, or
             ``"nan"`` to set their scores and maps to NaN and their labels to 1, with one warning
             that counts them. Unreadable images to learn from always raise. Can be changed at any
-            time; not saved in checkpoints.
+            time; not saved in checkpoints. ``pyimgano-infer`` compares scores with the threshold
+            itself, so that it labels NaN with 0: leave it at ``"raise"`` there.
 
     Raises:
         ValueError: If an argument is out of range.

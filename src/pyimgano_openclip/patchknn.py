@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .arrays import Floats, Scores, Size
-from .bank.copies import distinct
+from .bank.copies import all_copies, distinct
 from .bank.enrolment import Added, Enrolment, among_others
 from .bank.matches import Match, as_given, nearest_matches
 from .bank.memory_bank import ROW_TYPES, MemoryBank, RowType
@@ -129,7 +129,8 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         on_error: How to handle unreadable images during scoring: ``"raise"`` a ValueError, or
             ``"nan"`` to set their scores and maps to NaN and their labels to 1, with one warning
             that counts them. Unreadable images to learn from always raise. Can be changed at any
-            time; not saved in checkpoints.
+            time; not saved in checkpoints. ``pyimgano-infer`` compares scores with the threshold
+            itself, so that it labels NaN with 0: leave it at ``"raise"`` there.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -349,10 +350,14 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         if not added.distances:  # all are copies of what was learnt before
             own = [earlier[learnt.numbers.index(number)] for number in added.numbers]
             known = replace(learnt, numbers=(*learnt.numbers, *added.numbers))
-            return Lesson(known, np.append(earlier, own), calibration=None)
+            calibration = None
+            if added.relatives.groups != learnt.relatives.groups:  # copies have joined some
+                known = replace(known, near=tuple(added.near), relatives=added.relatives)
+                calibration = _calibration(known, added) if known.scores else None
+            return Lesson(known, np.append(earlier, own), calibration)
         kept = len(bank.images) - len(added.distances)
         before = [scored.by_scale for scored in learnt.scores[:kept]]
-        if before and len(distinct(learnt.near)) == 1 < len(distinct(added.copies)):
+        if before and all_copies(learnt.near) and not all_copies(added.copies):
             each = zip(before, added.near, strict=False)
             before = [
                 among_others(learnt.banks, banks, number, near.tolist(), alone, self.n_neighbors)
@@ -467,8 +472,8 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
 
 def _calibration(known: Enrolled, added: Added) -> Calibration:
     """What the thresholds follow from: different images."""
-    apart, parts = distinct(added.copies), added.relatives.parts(len(known.scores))
-    if len(apart) > 1:
+    scores, parts = image_scores(known.scores), added.relatives.parts(len(known.scores))
+    if not all_copies(added.copies):
         added.relatives.tell()
-    one_each = image_scores(known.scores)[apart]
-    return Calibration.of(one_each, None if parts is None else parts[apart])
+    apart = distinct(added.copies, scores)
+    return Calibration.of(scores[apart], None if parts is None else parts[apart])

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .arrays import Floats, Indices, Scores, Size
-from .bank.copies import tell_copies
+from .bank.copies import all_copies, distinct, tell_copies
 from .bank.origins import as_identities
 from .bank.relatives import told_groups
 from .bank.roll import Roll
@@ -244,7 +244,8 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         on_error: How to handle unreadable images during scoring: ``"raise"`` a ValueError, or
             ``"nan"`` to set their scores and maps to NaN and their labels to 1, with one warning
             that counts them. Unreadable images to learn from always raise. Can be changed at any
-            time; not saved in checkpoints.
+            time; not saved in checkpoints. ``pyimgano-infer`` compares scores with the threshold
+            itself, so that it labels NaN with 0: leave it at ``"raise"`` there.
 
     Raises:
         ValueError: If an argument is out of range or contradicts another, or the model's patches
@@ -583,7 +584,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         seen = frozenset(roll.identities)
         learnt = replace(learnt, canvas=canvas, references=kept, whole=whole, fitted_on=seen)
         return self._lesson(
-            learnt, scored, roll.given, roll.distinct(copies), relatives.parts(len(scored))
+            learnt, scored, roll.given, roll.trusted(copies), relatives.parts(len(scored))
         )
 
     def _learn_references(
@@ -600,7 +601,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         read, by_text, roll = self._gather(items, canvas, scorer, argument)
         relatives = roll.relatives(groups)
         parts = relatives.parts(len(by_text))
-        if len(read.apart) > 1:
+        if not all_copies(read.copies):
             relatives.tell(compared=False)
         own = None if parts is None else tuple(map(str, parts.tolist()))
         references = read.grouped(relatives.told or own)
@@ -612,7 +613,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         learnt = replace(
             learnt, canvas=canvas, references=references, whole=whole, fitted_on=frozenset()
         )
-        return self._lesson(learnt, scored, roll.given, references.apart, parts)
+        return self._lesson(learnt, scored, roll.given, references.copies, parts)
 
     def _gather(
         self, items: Sequence[Item], canvas: Size | None, scorer: PromptScorer, argument: str
@@ -647,7 +648,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         learnt: Taught,
         scored: Sequence[ImageScores],
         given: Sequence[int],
-        apart: Indices,
+        copies: Sequence[Indices],
         parts: Indices | None,
     ) -> Lesson:
         """What follows from the scores of images, and from which of them each item is.
@@ -656,14 +657,16 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             learnt: What has been learnt but the thresholds.
             scored: Scores of the images, each once.
             given: Index of the image that each item is.
-            apart: Indices of images that are no near copies of each other.
+            copies: For each image, itself and its near copies; the highest values of them count.
             parts: The part that each image shows; None if each shows another.
         """
         scores = image_scores(scored)
-        peaks = np.array([found.anomaly_map().max() for found in scored], dtype=np.float64)
+        every = np.array([found.anomaly_map().max() for found in scored], dtype=np.float64)
+        apart = distinct(copies, scores)
+        peaks = np.array([every[copies[image]].max() for image in apart])
         known = Calibration.of(scores[apart], None if parts is None else parts[apart])
-        thresholds = self._thresholds(known, peaks[apart])
-        learnt = replace(learnt, thresholds=thresholds, by_references=False, peaks=peaks[apart])
+        thresholds = self._thresholds(known, peaks)
+        learnt = replace(learnt, thresholds=thresholds, by_references=False, peaks=peaks)
         return Lesson(learnt, scores[list(given)], known)
 
     def _thresholds(self, known: Calibration, peaks: Scores) -> Thresholds:

@@ -36,11 +36,6 @@ class Recent(Generic[T]):
             if len(self._results) > self._capacity:
                 self._results.popitem(last=False)
 
-    def clear(self) -> None:
-        """Remove all results."""
-        with self._lock:
-            self._results.clear()
-
     def __getstate__(self) -> dict[str, Any]:
         return {"_capacity": self._capacity}  # results are not pickled
 

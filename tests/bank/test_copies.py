@@ -54,7 +54,19 @@ def test_maps_on_other_grids_are_no_copies():
 
 def test_of_each_group_one_image_counts():
     near = [np.array(one) for one in ([0, 2], [1], [0, 2, 3], [2, 3])]
-    assert distinct(near).tolist() == [0, 1, 3]
+    assert distinct(near, np.zeros(4)).tolist() == [0, 1, 3]
+
+
+def test_of_copies_the_highest_score_counts_in_any_order():
+    near = np.eye(5, dtype=bool)
+    for one, other in ((0, 1), (1, 2), (3, 4)):
+        near[one, other] = near[other, one] = True
+    scores = np.array([0.1, 0.3, 0.2, 0.5, 0.4])
+    for seed in range(10):
+        order = np.random.default_rng(seed).permutation(5)
+        copies = [np.flatnonzero(row) for row in near[order][:, order]]
+        kept = distinct(copies, scores[order])
+        assert sorted(scores[order][kept]) == [0.3, 0.5]
 
 
 def test_a_chain_of_frames_leaves_out_neighbours_and_not_everything():

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from pyimgano_openclip import VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore
+from pyimgano_openclip.bank.copies import CopiesWarning
 from pyimgano_openclip.bank.relatives import BESIDE, DependentImagesWarning, GroupsOfOneWarning
 from pyimgano_openclip.samples import make_sample
 
@@ -201,3 +202,50 @@ def test_prompt_scoring_counts_shots_of_one_part_as_one(as_references):
     assert detector.promise() == told.promise()
     assert detector.threshold_ == told.threshold_
     assert prompted(APART, as_references=as_references).promise().count == 100
+
+
+@pytest.mark.filterwarnings("ignore:1 of 5 images")
+@BOTH
+def test_groups_that_share_an_image_are_one(build, tmp_path):
+    images = red_images(4)
+    given, groups = [images[0], *images], ["a", "b", "b", "c", "d"]
+    with pytest.warns(CopiesWarning, match="'b' with 'a'. They count as one group"):
+        detector = build().fit(given, groups=groups)
+    told = build().fit(images, groups=["a", "a", "c", "d"])
+    assert detector.threshold_ == told.threshold_
+    assert detector.promise() == told.promise()
+    assert detector.promise().count == 3
+    detector.save_checkpoint(tmp_path / "d.safetensors")
+    assert build().load_checkpoint(tmp_path / "d.safetensors").promise() == told.promise()
+
+
+@pytest.mark.filterwarnings("ignore::pyimgano_openclip.bank.copies.CopiesWarning")
+@pytest.mark.parametrize("more", [0, 1])
+@pytest.mark.parametrize("settings", [{}, {"max_patches": 30}])
+def test_a_copy_that_is_added_joins_its_groups(more, settings, tmp_path):
+    images = red_images(6)
+    detector = patchknn(**settings).fit(images[:5], groups=["a", "b", "c", "d", "d"])
+    assert detector.promise().count == 4
+    detector.partial_fit([images[0], *images[5 : 5 + more]], groups=["b", *"e"[:more]])
+    assert detector.groups_ == ("a", "a", "c", "d", "d", *"e"[:more])
+    assert detector.promise().count == 3 + more
+    if not settings:
+        told = patchknn().fit(images[: 5 + more], groups=detector.groups_)
+        scores = detector.decision_scores_
+        assert scores[:5].tolist() == told.decision_scores_[:5].tolist()
+        assert scores[5] == told.decision_scores_[0]
+        assert detector.threshold_ == told.threshold_
+    detector.save_checkpoint(tmp_path / "d.safetensors")
+    assert (
+        patchknn(**settings).load_checkpoint(tmp_path / "d.safetensors").promise().count == 3 + more
+    )
+
+
+@BOTH
+def test_groups_that_a_copy_joins_to_one_are_refused(build):
+    one, other = red_images(2)
+    with (
+        pytest.warns(CopiesWarning),
+        pytest.raises(ValueError, match=r"both \(groups=, --group-by\): 'b' with 'a'\. As one"),
+    ):
+        build().fit([one, one, other], groups=["a", "b", "a"])

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from pyimgano_openclip import load_detector
-from pyimgano_openclip.bank.copies import CopiesWarning, distinct
+from pyimgano_openclip.bank.copies import CopiesWarning, all_copies
 from pyimgano_openclip.samples import make_sample
 
 from helpers.detectors import EACH, KINDS, mutual, on_bundled, patchknn
@@ -161,7 +161,10 @@ def test_images_that_are_added_again_change_nothing(settings):
     scores = before[2] * 2
     found = detector.threshold_, len(detector.memory_bank_), detector.decision_scores_.tolist()
     assert found == (before[0], before[1], scores)
-    with pytest.warns(CopiesWarning, match="1 of 2"):
+    with pytest.warns(
+        CopiesWarning,
+        match="1 of 2 images to learn from is a copy of another and is learnt once: x",
+    ):
         detector.partial_fit([NORMAL[0], with_green(NORMAL[1], 10, 20)])
     assert len(detector.decision_scores_) == 14
 
@@ -180,10 +183,11 @@ def noisy(image, seed=0):
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pyimgano_openclip.bank.relatives.DependentImagesWarning")
 @pytest.mark.parametrize("again", [as_jpeg, noisy])
-@pytest.mark.parametrize("settings", [{}, {"max_patches": 300}])
+@pytest.mark.parametrize("rows", [5000, 300])
 @pytest.mark.parametrize("family", ["leather", "tile", "screw"])
-def test_near_copies_do_not_lower_the_threshold(again, settings, family):
+def test_near_copies_do_not_lower_the_threshold(again, rows, family):
     pytest.importorskip("open_clip")
+    settings, of_half = {"max_patches": rows}, {"max_patches": rows // 2}
     images = [make_sample(family, seed=seed, size=(160, 240)).image for seed in range(10)]
     plain = on_bundled("patchknn", **settings).fit(images)
     more = [again(image) for image in images]
@@ -191,9 +195,37 @@ def test_near_copies_do_not_lower_the_threshold(again, settings, family):
         on_bundled("patchknn", **settings).fit(images + more),
         on_bundled("patchknn", **settings).fit(images).partial_fit(more),
     ):
-        assert 0.85 * plain.threshold_ < detector.threshold_ < 1.15 * plain.threshold_
+        # Of an image and its copy the higher score counts, as if that one alone had been given to
+        # a bank with as many rows for each image.
+        place = int(detector.decision_scores_[10:].argmax())
+        copied = [*images[:place], more[place], *images[place + 1 :]]
+        highest = max(plain.threshold_, on_bundled("patchknn", **of_half).fit(copied).threshold_)
+        assert 0.85 * plain.threshold_ < detector.threshold_ < 1.15 * highest
         fresh = [make_sample(family, seed=seed, size=(160, 240)).image for seed in range(50, 60)]
         assert detector.predict(fresh).sum() <= plain.predict(fresh).sum() + 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "settings", "how"),
+    [
+        ("patchknn", {"max_patches": None}, {}),  # thinning starts somewhere
+        ("promptscore", {}, {}),
+        ("promptscore", {}, {"use_as_references": True}),
+    ],
+)
+def test_the_threshold_does_not_depend_on_the_order_of_near_copies(kind, settings, how):
+    pytest.importorskip("open_clip")
+    images = shots(range(6))
+    frames = images + [noisy(image, seed) for seed, image in enumerate(images)]
+    one = on_bundled(kind, **settings).fit(frames, **how)
+    other = on_bundled(kind, **settings).fit(frames[::-1], **how)
+    assert one.promise().count == other.promise().count == 6
+    assert one.threshold_ == pytest.approx(other.threshold_, rel=1e-4)
+    assert one.region_threshold() == pytest.approx(other.region_threshold(), rel=1e-4)
+    highest = one.decision_scores_.reshape(2, 6).max(axis=0)
+    assert one.threshold_ == pytest.approx(highest.max(), rel=1e-4)
+    assert not one.labels_.any()
 
 
 @pytest.mark.slow
@@ -214,7 +246,7 @@ def test_frames_of_one_image_promise_as_little_as_one(kind, changed, tmp_path):
     loaded = load_detector(detector.save_checkpoint(tmp_path / "d.safetensors"))
     for one in (detector, loaded):
         if kind == "mutual":
-            assert len(distinct(one.pool_.near)) == 1
+            assert all_copies(one.pool_.near)
         else:
             assert one.promise().count == 1
 

@@ -214,3 +214,9 @@ def test_a_bound_is_that_of_clopper_and_pearson(count, confidence):
         found = promise(Calibration.of(scores), scores[count - 1 - flagged], 0.1, confidence)
         exact = beta.ppf(confidence, flagged + 1, count - flagged)
         assert found.bound == pytest.approx(exact, rel=1e-9)
+
+
+@BOTH
+def test_one_image_is_told_in_the_singular(build):
+    with pytest.warns(FewImagesWarning, match="^1 image cannot bound false alarms at 10 %"):
+        build(confidence=0.95).fit(red_images(1))

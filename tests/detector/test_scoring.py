@@ -1,5 +1,6 @@
 """Both detectors with a custom embedder: no torch, no open_clip, no weights."""
 
+import copy
 import pickle
 
 import numpy as np
@@ -157,3 +158,47 @@ def test_streaming_reads_only_a_chunk_ahead():
 
     next(detector.score_iter(source()))
     assert len(given) <= 64
+
+
+SMALL, LARGE = red_images(6), red_images(6, 400, 400)  # to each of which the other is unlike
+ASKED = [red_image(seed=99), red_image(400, 400, seed=99)]
+
+
+@EACH
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_pass_that_ends_after_fit_leaves_no_scores_of_what_was_learnt_before(build, copied):
+    detector = build().fit(SMALL)
+    running = detector.score_iter(ASKED)
+    next(running)
+    again = copy.copy(detector) if copied else detector
+    again.fit(LARGE)
+    list(running)
+    expected = build().fit(LARGE).decision_function(ASKED)
+    np.testing.assert_array_equal(again.decision_function(ASKED), expected)
+    detector.fit(SMALL)
+    expected = build().fit(SMALL).decision_function(ASKED)
+    np.testing.assert_array_equal(detector.decision_function(ASKED), expected)
+
+
+def test_a_pass_without_images_to_learn_from_that_ends_after_fit_leaves_no_scores():
+    detector = promptscore()
+    running = detector.score_iter(ASKED[::-1])
+    next(running)
+    detector.fit(LARGE)
+    list(running)
+    small, large = detector.score_iter(ASKED)
+    assert "another size" in small.unlike
+    assert large.unlike is None
+
+
+@EACH
+def test_a_pass_that_ends_after_loading_leaves_no_scores_of_what_was_learnt_before(build, tmp_path):
+    saved = build().fit(LARGE)
+    path = saved.save_checkpoint(tmp_path / "d.safetensors")
+    detector = build().fit(SMALL)
+    running = detector.score_iter(ASKED)
+    next(running)
+    detector.load_checkpoint(path)
+    list(running)
+    expected = saved.decision_function(ASKED)
+    np.testing.assert_allclose(detector.decision_function(ASKED), expected, rtol=0, atol=1e-6)

@@ -18,6 +18,7 @@ from pyimgano_openclip.process_wide import ProcessWide
 
 from helpers.detectors import KINDS, on_bundled
 from helpers.embedders import red_image, red_images, with_green
+from helpers.privates import forget
 from helpers.towers import embedder, photograph
 
 pytestmark = pytest.mark.slow
@@ -87,7 +88,7 @@ def test_a_detector_made_in_quiet_surroundings_scores_alike_in_others(around, ex
     wanted = detector.decision_function(IMAGES)
     with SURROUNDINGS[around]():
         # The images are new objects with equal content, but no score is kept for them.
-        detector._cache.clear()
+        forget(detector)
         np.testing.assert_array_equal(detector.decision_function(IMAGES), wanted)
 
 

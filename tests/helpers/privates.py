@@ -10,13 +10,13 @@ def embedder_of(detector):
 
 def forget(detector):
     """Let it score every image anew."""
-    detector._cache.clear()
+    detector._cache = type(detector._cache)()
 
 
 def forgetful(detector):
     """A copy with the same tower and nothing remembered."""
     twin = copy.copy(detector)
-    twin._cache = type(detector._cache)()
+    forget(twin)
     return twin
 
 

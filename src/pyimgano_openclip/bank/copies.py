@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from ..arrays import Floats, Indices, Size
+from ..arrays import Floats, Indices, Scores, Size
 from ..encoder.tokens import PatchTokens
 from ..images.items import Item, describe
 from ..images.notices import callers_level
@@ -139,7 +139,7 @@ def near_copies(
         for image, row in enumerate(close, start=start):
             row[image] = True
             found.append(np.flatnonzero(row))
-    if all(len(near) == len(found) for near in found):
+    if all_copies(found):
         return found
     # An image that is near all others, which are not near each other, leaves out itself.
     return [near if len(near) < len(found) else np.array([n]) for n, near in enumerate(found)]
@@ -167,12 +167,27 @@ def copies_among(
     return np.flatnonzero(close & (np.array(grids) == grid).all(axis=1))
 
 
-def distinct(near: Sequence[Indices]) -> Indices:
-    """Images of which none is a near copy of one before it."""
-    kept = np.zeros(len(near), dtype=bool)
-    for image, others in enumerate(near):
-        kept[image] = not kept[others[others < image]].any()
+def distinct(copies: Sequence[Indices], scores: Scores) -> Indices:
+    """Images of which none is a near copy of another; of copies the one with the highest score.
+
+    So neither their number nor their scores depend on the order of images.
+
+    Args:
+        copies: For each image, itself and its near copies.
+        scores: One of each image.
+    """
+    left = np.ones(len(copies), dtype=bool)
+    kept = np.zeros(len(copies), dtype=bool)
+    for image in np.argsort(-scores, kind="stable"):
+        kept[image] = left[image]
+        if kept[image]:
+            left[copies[image]] = False
     return np.flatnonzero(kept)
+
+
+def all_copies(copies: Sequence[Indices]) -> bool:
+    """Whether all images are near copies of each other, so that they show one scene."""
+    return all(len(near) == len(copies) for near in copies)
 
 
 def tell_copies(
@@ -203,9 +218,10 @@ def tell_copies(
     if not copies:
         return
     more = f"; and {len(copies) - NAMED} more" if len(copies) > NAMED else ""
+    are = "is a copy of another and is" if len(copies) == 1 else "are copies of others and are"
     warnings.warn(
-        f"{len(copies)} of {len(items)} images to learn from are copies of others and are learnt "
-        f"once: {'; '.join(copies[:NAMED])}{more}",
+        f"{len(copies)} of {len(items)} images to learn from {are} learnt once: "
+        f"{'; '.join(copies[:NAMED])}{more}",
         CopiesWarning,
         stacklevel=callers_level(),
     )

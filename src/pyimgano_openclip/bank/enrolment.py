@@ -28,7 +28,7 @@ from ..images.roi import Roi, area_of, within
 from ..images.unreadable import UnreadableError, attempt, or_raise
 from ..images.views import STAND_INS, View, patches_of_original, planned, seen, shrink
 from ..progress import bar
-from .copies import distinct, tell_copies
+from .copies import all_copies, tell_copies
 from .memory_bank import MemoryBank
 from .moved import MovedCopies
 from .origins import StoredImage
@@ -123,9 +123,10 @@ class Enrolment(NamedTuple):
             relatives = related(bank, before, numbers, groups)
             copies = near_images(bank, relatives)
             near = relatives.left_out(copies, bank.sketches)
-            if len(bank.images) == before:  # all are copies: nothing has changed
+            joined = groups is not None and relatives.groups != groups[:before]
+            if len(bank.images) == before and (first or not joined):  # there is nothing to compare
                 return Added(numbers, copies, near, relatives, [], np.empty(0), [])
-            if len(distinct(copies)) == 1:
+            if all_copies(copies):
                 alone = self._alone(scales, in_order[0])
                 distances = [alone] * (len(bank.images) - first)
             else:
@@ -265,7 +266,7 @@ def related(
     Args:
         bank: The bank.
         before: Number of its images before the last were added.
-        numbers: Index in the bank of each that was given; a copy is of the group of the first.
+        numbers: Index in the bank of each that was given; a copy joins its groups.
         groups: The group of each of those before, then of each that was given. If each image has
             one of its own, their sketches tell, as without groups.
     """

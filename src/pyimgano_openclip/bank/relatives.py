@@ -16,7 +16,7 @@ import numpy as np
 from ..arrays import Floats, Indices, Size
 from ..checks import as_list, check_count
 from ..images.notices import callers_level
-from .copies import LENGTH, LIKELY, distances, distinct, near_copies
+from .copies import LENGTH, LIKELY, NAMED, CopiesWarning, all_copies, distances, near_copies
 from .shots import shots_of_parts
 
 BESIDE = 5  # images before and after one that are left out with it, where the order matters
@@ -103,7 +103,7 @@ class Relatives:
     def copies(self, sketches: Sequence[Floats], grids: Sequence[Size]) -> list[Indices]:
         """For each image, itself and its near copies: more of them where images are dependent."""
         likely = near_copies(np.array(sketches), grids, LIKELY)
-        if self.in_order or self.shots is not None or len(distinct(likely)) == 1:
+        if self.in_order or self.shots is not None or all_copies(likely):
             return likely
         return near_copies(np.array(sketches), grids)
 
@@ -237,16 +237,44 @@ def more_groups(
 
 
 def of_images(groups: Sequence[str], numbers: Sequence[int]) -> tuple[str, ...]:
-    """The group of each image; a copy is of the group of the first.
+    """The group of each image; groups that share an image are one, which a warning tells.
 
     Args:
         groups: The group of each item.
         numbers: Index of the image that each item is, the first of each in order.
+
+    Raises:
+        ValueError: If all images are then of one group.
     """
-    first: dict[int, str] = {}
+    first, joined = dict[int, str](), dict[str, str]()
+
+    def name_of(group: str) -> str:
+        while group in joined:
+            group = joined[group]
+        return group
+
     for number, group in zip(numbers, groups, strict=True):
-        first.setdefault(number, group)
-    return tuple(first.values())
+        one, other = name_of(first.setdefault(number, group)), name_of(group)
+        if one != other:
+            joined[other] = one
+    found = tuple(map(name_of, first.values()))
+    if joined:
+        pairs = [f"{group!r} with {name_of(group)!r}" for group in joined]
+        told = ", ".join(pairs[:NAMED]) + (
+            f", and {len(pairs) - NAMED} more" * (len(pairs) > NAMED)
+        )
+        reason = f"Groups share an image that was given with both (groups=, --group-by): {told}."
+        if len(set(found)) == 1:
+            raise ValueError(
+                f"{reason} As one group they have all images, so that none are left to compare "
+                "with; images of two groups or more were expected, each image with one group."
+            )
+        warnings.warn(
+            f"{reason} They count as one group, of the latter name.",
+            CopiesWarning,
+            stacklevel=callers_level(),
+        )
+    return found
 
 
 def _in_words(groups: object) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arrays import Floats, Indices, Size
 from ..encoder.tokens import PatchTokens
-from .copies import distinct, sketch_of
+from .copies import sketch_of
 from .relatives import Relatives, of_images
 from .whole import Portrait, portrait
 
@@ -55,19 +55,17 @@ class Roll:
         self.grids.append(patches.grid)
         return True
 
-    def distinct(self, copies: Sequence[Indices]) -> Indices:
-        """Images of which none is a near copy of one before it; all if these cannot be told.
-
-        Args:
-            copies: For each image, itself and its near copies.
-        """
-        return distinct(copies) if self.tells_copies else np.arange(len(copies))
+    def trusted(self, copies: Sequence[Indices]) -> Sequence[Indices]:
+        """For each image, itself and its near copies, as far as sketches tell them."""
+        if self.tells_copies:
+            return copies
+        return [np.array([image]) for image in range(len(copies))]
 
     def relatives(self, groups: tuple[str, ...] | None) -> Relatives:
         """Which images are related.
 
         Args:
-            groups: The group of each item, a copy being of that of the first; None if unknown.
+            groups: The group of each item; None if unknown. A copy joins its groups.
         """
         own = None if groups is None else of_images(groups, self.given)
         return Relatives.among(self.sketches, self.grids, own)

@@ -6,7 +6,6 @@ from typing import Any
 
 from ..detector.promises import Promise, images_needed, percent
 from .console import complain
-from .messages import counted
 
 
 def promise_facts(promise: Promise) -> dict[str, Any]:
@@ -41,9 +40,8 @@ def tell_doubt(promise: Promise, confidence: float | None) -> None:
     needed = images_needed(promise.contamination, None)
     if confidence is not None or promise.count >= needed:
         return
-    what = "part" if promise.parts else "image"
     complain(
-        f"pyimgano-openclip: warning: {counted(promise.count, what)} cannot settle a threshold "
+        f"pyimgano-openclip: warning: {promise.counted} cannot settle a threshold "
         f"that flags {percent(promise.contamination)}; fit on {needed} or more, or pass "
         "--threshold to 'score'."
     )

@@ -224,7 +224,7 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
             self._threshold_chosen = chosen
             if facts is not None:
                 self.pot_info_ = facts
-            self._cache.clear()
+            self._cache = Recent()  # passes under way keep theirs, with what it refers to
 
     def _process_decision_scores(self) -> Self:
         """Set threshold and labels by the training scores again; the host calls it."""
@@ -749,7 +749,7 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
             self._forget(*FITTED)
             self.__dict__.update(restored.fitted)
             self._threshold_chosen = restored.chosen
-            self._cache.clear()
+            self._cache = Recent()
         return self
 
     def _to_save(self) -> Any:

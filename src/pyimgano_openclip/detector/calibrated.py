@@ -66,9 +66,10 @@ class CalibratedDetector(OpenCLIPDetector):
             X: Alias for ``x``.
             groups: What tells the parts that images show, such as serial numbers, one for each
                 image; as in scikit-learn. Images of one part are never compared with each other,
-                and each part counts as much as any other. Without, or if each image has a group of
-                its own, order is looked at: where images that follow each other are alike, a
-                warning says so and the threshold is set with more care.
+                and each part counts as much as any other. Groups that share an image count as one,
+                with a warning. Without, or if each image has a group of its own, order is looked
+                at: where images that follow each other are alike, a warning says so and the
+                threshold is set with more care.
 
         Returns:
             The detector itself.

@@ -51,9 +51,14 @@ class Promise:
     contamination: float
     needed: int
 
-    def __str__(self) -> str:
+    @property
+    def counted(self) -> str:
+        """The number of images or parts in words."""
         what = "part" if self.parts else "image"
-        counted = f"{self.count} {what}{'' if self.count == 1 else 's'}"
+        return f"{self.count} {what}{'' if self.count == 1 else 's'}"
+
+    def __str__(self) -> str:
+        counted = self.counted
         if self.bound > self.contamination * (1 + EQUAL):
             counted += f"; {self.needed} would bound {percent(self.contamination)}"
             if self.count >= self.needed:
@@ -140,9 +145,8 @@ def tell_few(calibration: Calibration, contamination: float, confidence: float |
     if count >= needed:
         return
     kept = promise(calibration, float(calibration.scores.max()), contamination, confidence)
-    what = "parts" if kept.parts else "images"
     warnings.warn(
-        f"{count} {what} cannot bound false alarms at {percent(contamination)} with "
+        f"{kept.counted} cannot bound false alarms at {percent(contamination)} with "
         f"{percent(confidence)} confidence; that takes {needed}. The threshold is the highest "
         f"training score, which bounds them at {at_most(kept.bound)}.",
         FewImagesWarning,

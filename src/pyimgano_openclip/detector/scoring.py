@@ -58,7 +58,8 @@ class Scoring:
         channel_order: Channel order of arrays and tensors.
         on_error: What becomes of unreadable images.
         cache: Scores of recent images.
-        whole: What tells images that are unlike the training images; None without any.
+        whole: What tells images that are unlike the training images, compared by identity; None
+            without any.
         roi: Where to look; None for everywhere.
     """
 
@@ -103,7 +104,7 @@ class Scoring:
     def _known(self, image: str | None) -> ImageScores | None:
         if image is None:
             return None
-        return self.scorer.known(image) or self.cache.get((image, self.canvas, self.scorer))
+        return self.scorer.known(image) or self.cache.get(self._key(image))
 
     def _known_with_tokens(self, image: str | None) -> ImageScores | None:
         scored = self.scorer.known(image)
@@ -116,8 +117,12 @@ class Scoring:
             scored = judged(self.scorer(patches), patches, self.whole, self.scorer.span)
             scored = replace(scored, look=patches.look)
             if image is not None:
-                self.cache.put((image, self.canvas, self.scorer), scored)
+                self.cache.put(self._key(image), scored)
         return scored
+
+    def _key(self, image: str) -> Hashable:
+        """All that the scores of an image depend on; a roi by its name is part of the image."""
+        return image, self.canvas, self.scorer, self.whole
 
 
 def score_all(

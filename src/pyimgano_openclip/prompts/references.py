@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Floats, Indices, Size
-from ..bank.copies import distinct
 from ..bank.enrolment import near_images
 from ..bank.memory_bank import MemoryBank
 from ..bank.origins import StoredImage
@@ -79,11 +78,6 @@ class References:
     def identities(self) -> frozenset[str]:
         """What tells the references from other images, as far as known."""
         return self.bank.identities
-
-    @property
-    def apart(self) -> Indices:
-        """Indices of references that are no near copies of each other."""
-        return distinct(self.copies)
 
     def distance(self, patches: PatchTokens) -> Floats:
         """Half the cosine distance of each patch to the nearest reference patch.

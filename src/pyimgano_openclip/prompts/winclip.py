@@ -147,15 +147,14 @@ class Associations:
         return arrays, {**facts, "references_seen": sorted(self.identities)}
 
     @property
-    def apart(self) -> Indices:
-        """Indices of all references: copies are not told apart."""
-        return np.arange(len(self.scales[1]))
+    def copies(self) -> Sequence[Indices]:
+        """For each reference itself: near copies are not told."""
+        return [np.array([number]) for number in range(len(self.scales[1]))]
 
     @property
     def near(self) -> Sequence[Indices]:
         """For each reference, those that it is not compared with: its group, or itself."""
-        alone = [np.array([number]) for number in range(len(self.scales[1]))]
-        return Relatives(self.groups).left_out(alone, [])
+        return Relatives(self.groups).left_out(self.copies, [])
 
     def distance(self, patches: PatchTokens) -> Floats:
         """Mean over the scales of half the cosine distance to the nearest reference token.

@@ -143,7 +143,7 @@ class ScoredInside:
         return replace(ImageScores.of(scores, score, patches.size), smoothing=smoothing)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LikenessInside:
     """Tells by what the network has computed; see :class:`~..bank.whole.Likeness`."""
 
