@@ -159,7 +159,7 @@ def alike_in_order(sketches: Floats) -> bool:
     """Whether images that follow each other are more alike than in random orders.
 
     Args:
-        sketches: In the order of learning, shape (N, 385); see :func:`~.copies.sketch`.
+        sketches: In the order of learning, shape (N, 516); see :func:`~.copies.sketch`.
     """
     count = len(sketches)
     if count < FEWEST:
