@@ -104,7 +104,7 @@ def test_parts_in_one_fixture_are_as_many_as_their_tokens_tell(settings):
         images.append(np.clip(image, 0, 255).round().astype(np.uint8))
     bank = on_bundled("patchknn", **settings).fit(images).memory_bank_
     every, grids = np.array(bank.sketches), [image.grid for image in bank.images]
-    by_tokens = near_copies(every[:, : LENGTH + 1], grids)
+    by_tokens = near_copies(restored_sketches(every[:, : LENGTH + 1], len(every)), grids)
     assert [n.tolist() for n in near_copies(every, grids)] == [n.tolist() for n in by_tokens]
 
 

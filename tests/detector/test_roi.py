@@ -15,8 +15,9 @@ from pyimgano_openclip import (
     load_detector,
 )
 from pyimgano_openclip.files.checkpoint import read_checkpoint, write_checkpoint
+from pyimgano_openclip.samples import make_sample
 
-from helpers.detectors import TEXT
+from helpers.detectors import TEXT, on_bundled
 from helpers.embedders import (
     ColourEmbedder,
     FileEmbedder,
@@ -392,3 +393,16 @@ def test_a_photograph_under_two_masks_is_one(kind, tmp_path):
     assert len(detector.decision_scores_) == 12
     if kind != "mutual":
         assert detector.threshold_ == pytest.approx(detector.decision_scores_.max())
+
+
+@pytest.mark.slow
+def test_frames_under_masks_that_differ_a_little_count_once(tmp_path):
+    pytest.importorskip("open_clip")
+    images = [make_sample("circuit board", seed=s, size=(120, 160)).image for s in range(5)]
+    files, draw = UnderMasks(images, tmp_path), np.random.default_rng(0)
+    for path, image in zip(files.second, images, strict=True):
+        noisy = image + draw.normal(0, 2, image.shape)
+        Image.fromarray(np.clip(noisy, 0, 255).round().astype(np.uint8)).save(path)
+    detector = on_bundled("patchknn", roi=tmp_path / "masks")
+    assert detector.fit([*files.first, *files.second]).promise().count == 5
+    assert detector.fit(files.first).promise().count == 5
