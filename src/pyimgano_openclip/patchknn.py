@@ -347,14 +347,8 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         """Learn from more images; ``earlier`` are the scores of those that were learnt before."""
         banks = [bank.copy() for bank in learnt.banks] or self._new_banks(learnt.canvas)
         added, bank = self._enrolment(learnt)(banks, items, groups), banks[0]
-        if not added.distances:  # all are copies of what was learnt before
-            own = [earlier[learnt.numbers.index(number)] for number in added.numbers]
-            known = replace(learnt, numbers=(*learnt.numbers, *added.numbers))
-            calibration = None
-            if added.relatives.groups != learnt.relatives.groups:  # copies have joined some
-                known = replace(known, near=tuple(added.near), relatives=added.relatives)
-                calibration = _calibration(known, added) if known.scores else None
-            return Lesson(known, np.append(earlier, own), calibration)
+        if not added.distances:
+            return _known_already(learnt, earlier, added)
         kept = len(bank.images) - len(added.distances)
         before = [scored.by_scale for scored in learnt.scores[:kept]]
         if before and all_copies(learnt.near) and not all_copies(added.copies):
@@ -468,6 +462,16 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
                 kept += ", the others within a cosine distance of at most "
                 kept += f"{self.covering_distance_:.3g}"
         return {**facts, "fitted on": f"{len(bank.images)} images", "bank": kept}
+
+
+def _known_already(learnt: Enrolled, earlier: Scores, added: Added) -> Lesson:
+    """What copies of images that were learnt before tell: which groups are one."""
+    own = [earlier[learnt.numbers.index(number)] for number in added.numbers]
+    known, calibration = replace(learnt, numbers=(*learnt.numbers, *added.numbers)), None
+    if added.relatives.groups != learnt.relatives.groups:
+        known = replace(known, near=tuple(added.near), relatives=added.relatives)
+        calibration = _calibration(known, added) if known.scores else None
+    return Lesson(known, np.append(earlier, own), calibration)
 
 
 def _calibration(known: Enrolled, added: Added) -> Calibration:

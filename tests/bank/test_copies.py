@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from pyimgano_openclip.arrays import unit
-from pyimgano_openclip.bank.copies import LENGTH, distinct, near_copies, sketch
+from pyimgano_openclip.bank.copies import (
+    LENGTH,
+    distinct,
+    near_copies,
+    restored_sketches,
+    sketch,
+    stored_sketches,
+)
+from pyimgano_openclip.bank.masked import NO_MASK
 
 from helpers.detectors import on_bundled
 
@@ -96,5 +104,27 @@ def test_parts_in_one_fixture_are_as_many_as_their_tokens_tell(settings):
         images.append(np.clip(image, 0, 255).round().astype(np.uint8))
     bank = on_bundled("patchknn", **settings).fit(images).memory_bank_
     every, grids = np.array(bank.sketches), [image.grid for image in bank.images]
-    by_tokens = near_copies(every[:, : LENGTH + 1], grids)
+    by_tokens = near_copies(restored_sketches(every[:, : LENGTH + 1], len(every)), grids)
     assert [n.tolist() for n in near_copies(every, grids)] == [n.tolist() for n in by_tokens]
+
+
+def test_files_keep_of_sketches_what_is_known_of_any_image():
+    plain, relief, masked = tokens(0), np.ones((4, 4), np.float32), np.full(131, 0.5, np.float32)
+    for more, width in (({}, 257), ({"relief": relief}, 385), ({"masked": masked}, 516)):
+        sketches = np.array([sketch(plain), sketch(plain, **more)])
+        saved = stored_sketches(sketches)
+        assert saved.shape == (2, width)
+        np.testing.assert_array_equal(restored_sketches(saved, 2), sketches)
+    with pytest.raises(ValueError, match="sketches of shape"):
+        restored_sketches(saved[:, :400], 2)
+
+
+def test_the_same_photograph_is_left_out_though_it_is_near_all_others():
+    marks = [NO_MASK.copy() for _ in range(4)]
+    for masked in marks[:2]:
+        masked[-3:] = 0.5
+    middle = unit(tokens(2) + tokens(3))
+    maps = [middle, near_to(middle, 7), tokens(2), tokens(3)]
+    sketches = np.array([sketch(o, masked=m) for o, m in zip(maps, marks, strict=True)])
+    near = near_copies(sketches, [GRID] * 4, (0.5, 0.0))
+    assert [one.tolist() for one in near] == [[0, 1], [0, 1], [0, 1, 2], [0, 1, 3]]

@@ -19,7 +19,7 @@ from image_sets import solar_cells
 from PIL import Image
 
 from pyimgano_openclip import OpenCLIPPatchEmbedder
-from pyimgano_openclip.bank.copies import LENGTH, SURELY, near_copies, sketch_of
+from pyimgano_openclip.bank.copies import SURELY, SURFACE, near_copies, sketch_of
 from pyimgano_openclip.images.unreadable import or_raise
 from pyimgano_openclip.samples import FAMILIES, make_sample
 
@@ -69,7 +69,9 @@ def told(known: np.ndarray, frames: np.ndarray) -> tuple[float, float]:
     """The share of frames told as copies, by tokens alone and by both."""
     sketches, shares = np.concatenate([known, frames]), []
     grids = [(1, 1)] * len(sketches)
-    for some in (sketches[:, : LENGTH + 1], sketches):
+    by_tokens = sketches.copy()
+    by_tokens[:, SURFACE] = 0
+    for some in (by_tokens, sketches):
         near = near_copies(some, grids, SURELY)
         found = [number in near[len(known) + number] for number in range(len(frames))]
         shares.append(float(np.mean(found)))

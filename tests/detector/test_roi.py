@@ -15,8 +15,9 @@ from pyimgano_openclip import (
     load_detector,
 )
 from pyimgano_openclip.files.checkpoint import read_checkpoint, write_checkpoint
+from pyimgano_openclip.samples import make_sample
 
-from helpers.detectors import TEXT
+from helpers.detectors import TEXT, on_bundled
 from helpers.embedders import (
     ColourEmbedder,
     FileEmbedder,
@@ -348,3 +349,60 @@ def test_scores_that_can_be_negative_are_lowest_outside():
 def test_what_looks_at_whole_images_refuses_a_region(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+class UnderMasks:
+    """Photographs in files, each under two masks, one a little beside the other."""
+
+    def __init__(self, photographs, folder):
+        self.first, self.second = self._saved(photographs, folder, "a", 0), []
+        self.second = self._saved(photographs, folder, "b", 4)
+
+    def _saved(self, photographs, folder, name, beside):
+        (folder / "masks").mkdir(exist_ok=True)
+        paths = []
+        for number, image in enumerate(photographs):
+            mask = np.zeros(image.shape[:2], np.uint8)
+            mask[4 : image.shape[0] - 4, 4 + beside : image.shape[1] - 12 + beside] = 255
+            paths.append(folder / f"{name}{number}.png")
+            Image.fromarray(image).save(paths[-1])
+            Image.fromarray(mask).save(folder / "masks" / paths[-1].name)
+        return paths
+
+
+@KINDS
+def test_a_photograph_under_two_masks_is_one(kind, tmp_path):
+    draw = np.random.default_rng(0)
+    colours = draw.integers(0, 255, (6, 4, 4, 3), np.uint8)  # of each patch
+    images = colours.repeat(10, axis=1).repeat(10, axis=2)
+    files = UnderMasks(images, tmp_path)
+    settings = {"embedder": FileEmbedder(), "roi": tmp_path / "masks"}
+    detector = build(kind, **settings).fit([*files.first, *files.second])
+    path = detector.save_checkpoint(tmp_path / "d.safetensors")
+    for one in (detector, load_detector(path, embedder=FileEmbedder())):
+        if kind == "mutual":
+            assert [near.tolist() for near in one.pool_.near] == [
+                [n % 6, n % 6 + 6] for n in range(12)
+            ]
+        else:
+            assert one.promise().count == 6
+        shown = (
+            {} if kind == "promptscore" else {match.path for match in one.nearest(files.first[2])}
+        )
+        assert str(files.second[2]) not in shown
+    assert len(detector.decision_scores_) == 12
+    if kind != "mutual":
+        assert detector.threshold_ == pytest.approx(detector.decision_scores_.max())
+
+
+@pytest.mark.slow
+def test_frames_under_masks_that_differ_a_little_count_once(tmp_path):
+    pytest.importorskip("open_clip")
+    images = [make_sample("circuit board", seed=s, size=(120, 160)).image for s in range(5)]
+    files, draw = UnderMasks(images, tmp_path), np.random.default_rng(0)
+    for path, image in zip(files.second, images, strict=True):
+        noisy = image + draw.normal(0, 2, image.shape)
+        Image.fromarray(np.clip(noisy, 0, 255).round().astype(np.uint8)).save(path)
+    detector = on_bundled("patchknn", roi=tmp_path / "masks")
+    assert detector.fit([*files.first, *files.second]).promise().count == 5
+    assert detector.fit(files.first).promise().count == 5

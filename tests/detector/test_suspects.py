@@ -25,7 +25,7 @@ def test_two_like_defects_in_a_training_folder_do_not_hide_each_other(build):
 
 def test_suspects_are_saved_and_count_copies(tmp_path):
     images = [*red_images(8), with_green(red_images(1, first=9)[0], 10, 20)]
-    with pytest.warns(RuntimeWarning, match="is a copy"):
+    with pytest.warns(RuntimeWarning, match="is a copy of another"):
         detector = patchknn().fit([images[0], *images])
     expected = detector.suspects()
     assert expected[0].image == 9

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from pyimgano_openclip.bank.copies import near_copies, sketch
-from pyimgano_openclip.images.relief import relief_of
+from pyimgano_openclip.bank.masked import NO_MASK, UNKNOWN, of_one_scene
+from pyimgano_openclip.images.relief import relief_in_cells, relief_of
 from pyimgano_openclip.samples import make_sample
 
 SIZE = (120, 160)
@@ -83,3 +84,42 @@ def test_in_too_few_blocks_nothing_is_told():
     inside[40:56, 60:80] = True
     first, second = (np.where(inside[..., None], picture(seed=s), np.uint8(120)) for s in (1, 2))
     assert told([first, second, first], inside) == [[0], [1], [2]]
+
+
+def under_mask(image, left, right):
+    """The cells of an image of which only some columns are looked at."""
+    inside = np.zeros(SIZE, bool)
+    inside[:, left:right] = True
+    return relief_in_cells(np.where(inside[..., None], image, np.uint8(120)), inside)
+
+
+def test_cells_within_a_mask_are_those_of_the_whole_image():
+    whole, found = relief_in_cells(picture()), under_mask(picture(), 13, 130)
+    known = ~np.isnan(found)
+    assert known.sum() == 8 * 8
+    np.testing.assert_allclose(found[known], whole[known], rtol=0, atol=1e-4)
+    assert not np.isnan(whole).any()
+    assert np.square(whole).mean() == pytest.approx(np.square(relief_of(picture())).sum(), rel=0.3)
+
+
+@pytest.mark.parametrize("family", ["leather", "paper", "plastic", "screw"])
+def test_frames_under_masks_that_differ_are_told_and_other_images_are_not(family):
+    first, second = picture(family, 1), picture(family, 2)
+    frames = [
+        (first, 8, 150),
+        (second, 8, 150),
+        (frame(first, 3), 12, 154),
+        (frame(first, 4), 0, 90),
+    ]
+    numbers = np.tile(NO_MASK, (4, 1))
+    cells = [under_mask(*one).ravel() for one in frames]
+    numbers[:, :128] = np.nan_to_num(cells, nan=UNKNOWN)
+    found = of_one_scene(numbers, numbers)
+    assert found.tolist() == [[a == b or 1 not in (a, b) for a in range(4)] for b in range(4)]
+
+
+def test_masks_with_little_in_common_tell_nothing():
+    cells = [under_mask(picture(), *columns).ravel() for columns in ((0, 70), (60, 160))]
+    numbers = np.tile(NO_MASK, (2, 1))
+    numbers[:, :128] = np.nan_to_num(cells, nan=UNKNOWN)
+    assert of_one_scene(numbers, numbers).tolist() == [[True, False], [False, True]]

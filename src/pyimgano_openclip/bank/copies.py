@@ -19,6 +19,8 @@ from ..arrays import Floats, Indices, Scores, Size
 from ..encoder.tokens import PatchTokens
 from ..images.items import Item, describe
 from ..images.notices import callers_level
+from .masked import LENGTH as MASKED
+from .masked import NO_MASK, of_one_photograph, of_one_scene, still, under_mask
 
 LENGTH = 256  # of a sketch; squared distances between sketches are right to about 9 %
 # Cosine distance at equal places, as a share of that between different places of one image, and of
@@ -30,13 +32,10 @@ LENGTH = 256  # of a sketch; squared distances between sketches are right to abo
 # monocrystalline cells. So likely copies are left out only where images are dependent in other
 # ways, or all are copies of one.
 SURELY, LIKELY = (0.03, 0.12), (0.06, 0.25)
-# Difference of reliefs in grey levels, and correlation. With the bundled tower frames with noise of
-# 2 and 5 grey levels differed by 0.19 and 0.44, as a JPEG of quality 75 by 0.34, and correlated by
-# 0.93 or more; of different images the closest differed by 0.78 (solar cells) and 1.0
-# (`python tests/benchmarks/copies.py`). Towers that see more pixels are surer.
-STILL, CORRELATED = 0.55, 0.8
-SMALLEST = 1e-9  # of products of lengths, below all of reliefs that are known
 RELIEF = 128  # numbers of the sketch of a relief
+SURFACE = slice(LENGTH + 1, LENGTH + 1 + RELIEF)
+# Numbers of a sketch of tokens, with a relief, and with what is told under a mask.
+WIDTHS = LENGTH + 1, SURFACE.stop, SURFACE.stop + MASKED
 WIDEST = 100.0  # far above any number in a sketch
 COMPARED = 500  # images, from whose pairs the median is taken
 BLOCK = 512  # images compared at once
@@ -51,7 +50,7 @@ class CopiesWarning(RuntimeWarning):
 def sketch_of(patches: PatchTokens) -> Floats:
     """The :func:`sketch` of an image, by the tokens that compare images with images."""
     rows, cols = patches.grid
-    return sketch(patches.flat, patches.places, rows * cols, patches.relief)
+    return sketch(patches.flat, patches.places, rows * cols, patches.relief, under_mask(patches))
 
 
 def sketch(
@@ -59,6 +58,7 @@ def sketch(
     places: Indices | None = None,
     patches: int = 0,
     relief: Floats | None = None,
+    masked: Floats = NO_MASK,
 ) -> Floats:
     """A short vector of an image, of which distances tell near copies (Charikar et al., 2002).
 
@@ -67,12 +67,14 @@ def sketch(
         places: Indices in the grid of the patches that they are of; None for 0 to P - 1.
         patches: Number of patches of the grid, if they are not of all.
         relief: The relief of the image, if it is known; see :func:`~..images.relief.relief_of`.
+        masked: What is told of an image with a mask of its own; see :mod:`~.masked`.
 
     Returns:
-        Shape (385,), float32: 256 numbers, of which the squared distance to those of another image
+        Shape (516,), float32: 256 numbers, of which the squared distance to those of another image
         is about the mean cosine distance of the tokens at equal places; the mean cosine distance of
-        the tokens at all pairs of places in the image; and 128 numbers, of which the squared
-        distance is about the mean square of the difference of reliefs, 0 if that is not known.
+        the tokens at all pairs of places in the image; 128 numbers, of which the squared distance
+        is about the mean square of the difference of reliefs, 0 if that is not known; and 131 of
+        :func:`~.masked.under_mask`.
     """
     every = tokens
     if places is not None:
@@ -81,28 +83,31 @@ def sketch(
     sums = signed_sums(every.reshape(-1))
     spread = 1 - np.square(tokens.mean(axis=0, dtype=np.float64)).sum()
     surface = np.zeros(RELIEF) if relief is None else signed_sums(relief.ravel(), RELIEF)
-    parts = [sums / (2 * len(tokens)) ** 0.5, [spread], surface]
+    parts = [sums / (2 * len(tokens)) ** 0.5, [spread], surface, masked]
     return np.concatenate(parts).astype(np.float32)
 
 
 def stored_sketches(sketches: Sequence[Floats] | Floats) -> Floats:
-    """The sketches as a file keeps them, without reliefs if none is known."""
+    """The sketches as a file keeps them, without what is known of none."""
     every = np.array(sketches)
-    return every if every[:, LENGTH + 1 :].any() else every[:, : LENGTH + 1]
+    if (every[:, WIDTHS[1] :] != NO_MASK).any():
+        return every
+    return every[:, : WIDTHS[1]] if every[:, SURFACE].any() else every[:, : WIDTHS[0]]
 
 
 def restored_sketches(saved: Floats, count: int) -> Floats:
-    """The sketches of so many images in a file; earlier versions knew no relief.
+    """The sketches of so many images in a file; earlier versions knew no relief and no mask.
 
     Raises:
         ValueError: If there is not one for each, or one that no image has.
     """
     width = saved.shape[1]
-    if width not in (LENGTH + 1, LENGTH + 1 + RELIEF) or len(saved) != count:
+    if width not in WIDTHS or len(saved) != count:
         raise ValueError(f"there are sketches of shape {saved.shape} of {count} images")
     if np.abs(saved).max(initial=0) > WIDEST:
         raise ValueError("a sketch has a number that no image has")
-    return np.pad(saved, ((0, 0), (0, LENGTH + 1 + RELIEF - width)))
+    unknown = np.concatenate([np.zeros(WIDTHS[1], np.float32), NO_MASK])
+    return np.concatenate([saved, np.tile(unknown[width:], (count, 1))], axis=1)
 
 
 def signed_sums(values: Floats, length: int = LENGTH) -> npt.NDArray[np.float64]:
@@ -127,7 +132,7 @@ def near_copies(
     """For each image, the images that have to be left out together with it, itself included.
 
     Args:
-        sketches: Shape (N, 385).
+        sketches: Shape (N, 516).
         grids: (rows, cols) of each image's patches; only equal ones can be compared.
         within: Shares of distances below which they are copies, ``SURELY`` or ``LIKELY``.
     """
@@ -141,8 +146,19 @@ def near_copies(
             found.append(np.flatnonzero(row))
     if all_copies(found):
         return found
-    # An image that is near all others, which are not near each other, leaves out itself.
-    return [near if len(near) < len(found) else np.array([n]) for n, near in enumerate(found)]
+    # An image that is near all others, which are not near each other, leaves out its photograph.
+    own = one_photograph(sketches)
+    return [near if len(near) < len(found) else own[n] for n, near in enumerate(found)]
+
+
+def one_photograph(sketches: Floats) -> list[Indices]:
+    """For each image, itself and the same photograph under other masks."""
+    masked, found = sketches[:, WIDTHS[1] :], list[Indices]()
+    for number in range(len(masked)):
+        same = of_one_photograph(masked[[number]], masked)[0]
+        same[number] = True
+        found.append(np.flatnonzero(same))
+    return found
 
 
 def copies_among(
@@ -156,9 +172,9 @@ def copies_among(
     """Of known images, the near copies of one that is not among them.
 
     Args:
-        sketch: Of that image, shape (385,).
+        sketch: Of that image, shape (516,).
         grid: (rows, cols) of its patches.
-        sketches: Of the known images, shape (N, 385).
+        sketches: Of the known images, shape (N, 516).
         grids: (rows, cols) of the patches of each of these.
         within: As for :func:`near_copies`.
         usual: The :func:`usual_distance` of the known images.
@@ -234,16 +250,13 @@ def _close(
     inside = np.minimum(some[:, None, LENGTH], others[:, LENGTH])
     apart = distances(some[:, :LENGTH], others[:, :LENGTH])
     close: npt.NDArray[np.bool_] = apart < np.maximum(within[0] * inside, within[1] * usual)
-    return close | _still(some[:, LENGTH + 1 :], others[:, LENGTH + 1 :])
-
-
-def _still(some: Floats, others: Floats) -> npt.NDArray[np.bool_]:
-    """Whether reliefs, by their sketches, differ by noise and by how bright the light is."""
-    a, b = some.astype(np.float64), others.astype(np.float64)
+    a, b = (sketches[:, SURFACE].astype(np.float64) for sketches in (some, others))
     squares = np.square(a).sum(axis=1)[:, None], np.square(b).sum(axis=1)
-    alike = a @ b.T / np.maximum(np.sqrt(squares[0] * squares[1]), SMALLEST)
-    apart = (1 - alike**2) * np.minimum(*squares)
-    return (alike > CORRELATED) & (apart < STILL**2)
+    close |= still(a @ b.T, squares)
+    own, masked = some[:, WIDTHS[1] :], others[:, WIDTHS[1] :]
+    if (masked[:, -1] == 0).all():  # none has a mask of its own
+        return close
+    return close | of_one_scene(own, masked) | of_one_photograph(own, masked)
 
 
 def usual_distance(sketches: Floats) -> float:

@@ -130,7 +130,7 @@ class MemoryBank:
         tokens: Floats,
         view: int = 0,
         patches: Indices | None = None,
-        relief: Floats | None = None,
+        sketched: Floats | None = None,
     ) -> None:
         """Add the tokens of an image, or of a copy of the last image, turned or moved.
 
@@ -139,7 +139,7 @@ class MemoryBank:
             tokens: Unit-length tokens, shape (P, D), float32.
             view: 0 for a new image, otherwise the index of the copy of the last one.
             patches: Indices of the patches in the grid, shape (P,); None for 0 to P - 1.
-            relief: Of a new image, to tell its near copies; see :mod:`~.copies`.
+            sketched: The sketch of a new image; None for one of its tokens alone.
 
         Raises:
             ValueError: If D differs from that of the bank.
@@ -149,7 +149,9 @@ class MemoryBank:
             if image.identity is not None:
                 self._numbers[image.identity] = len(self.images)
             self.images.append(image)
-            self.sketches.append(sketch(tokens, patches, image.patches, relief))
+            if sketched is None:
+                sketched = sketch(tokens, patches, image.patches)
+            self.sketches.append(sketched)
         origins = np.empty((len(tokens), 3), dtype=np.int32)
         origins[:, 0], origins[:, 1] = len(self.images) - 1, view
         origins[:, 2] = np.arange(len(tokens)) if patches is None else patches

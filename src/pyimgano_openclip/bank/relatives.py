@@ -7,7 +7,7 @@ image, but not the others of its part or lot, is lower than that of a new part.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -163,7 +163,7 @@ def alike_in_order(sketches: Floats) -> bool:
     """Whether images that follow each other are more alike than in random orders.
 
     Args:
-        sketches: In the order of learning, shape (N, 385); see :func:`~.copies.sketch`.
+        sketches: In the order of learning, shape (N, 516); see :func:`~.copies.sketch`.
     """
     count = len(sketches)
     if count < FEWEST:
@@ -259,22 +259,30 @@ def of_images(groups: Sequence[str], numbers: Sequence[int]) -> tuple[str, ...]:
             joined[other] = one
     found = tuple(map(name_of, first.values()))
     if joined:
-        pairs = [f"{group!r} with {name_of(group)!r}" for group in joined]
-        told = ", ".join(pairs[:NAMED]) + (
-            f", and {len(pairs) - NAMED} more" * (len(pairs) > NAMED)
-        )
-        reason = f"Groups share an image that was given with both (groups=, --group-by): {told}."
-        if len(set(found)) == 1:
-            raise ValueError(
-                f"{reason} As one group they have all images, so that none are left to compare "
-                "with; images of two groups or more were expected, each image with one group."
-            )
-        warnings.warn(
-            f"{reason} They count as one group, of the latter name.",
-            CopiesWarning,
-            stacklevel=callers_level(),
-        )
+        _tell_joined({group: name_of(group) for group in joined}, alone=len(set(found)) == 1)
     return found
+
+
+def _tell_joined(names: Mapping[str, str], *, alone: bool) -> None:
+    """Warn that groups share an image, so that they go by the name of another.
+
+    Raises:
+        ValueError: If there is then but one.
+    """
+    pairs = [f"{group!r} with {name!r}" for group, name in names.items()]
+    more = f", and {len(pairs) - NAMED} more" if len(pairs) > NAMED else ""
+    reason = "Groups share an image that was given with both (groups=, --group-by): "
+    reason += f"{', '.join(pairs[:NAMED])}{more}."
+    if alone:
+        raise ValueError(
+            f"{reason} As one group they have all images, so that none are left to compare with; "
+            "images of two groups or more were expected, each image with one group."
+        )
+    warnings.warn(
+        f"{reason} They count as one group, of the latter name.",
+        CopiesWarning,
+        stacklevel=callers_level(),
+    )
 
 
 def _in_words(groups: object) -> tuple[str, ...]:

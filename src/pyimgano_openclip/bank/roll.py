@@ -9,7 +9,7 @@ import numpy as np
 
 from ..arrays import Floats, Indices, Size
 from ..encoder.tokens import PatchTokens
-from .copies import sketch_of
+from .copies import one_photograph, sketch_of
 from .relatives import Relatives, of_images
 from .whole import Portrait, portrait
 
@@ -59,7 +59,7 @@ class Roll:
         """For each image, itself and its near copies, as far as sketches tell them."""
         if self.tells_copies:
             return copies
-        return [np.array([image]) for image in range(len(copies))]
+        return one_photograph(np.array(self.sketches))
 
     def relatives(self, groups: tuple[str, ...] | None) -> Relatives:
         """Which images are related.

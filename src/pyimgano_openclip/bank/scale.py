@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ..arrays import Floats, Indices
 from ..encoder.tokens import PatchTokens, on_grid
+from .copies import sketch_of
 from .leaving_out import LeavingOut
 from .memory_bank import MemoryBank
 from .origins import StoredImage
@@ -48,7 +49,7 @@ class Scale:
         self.spool.write(patches.flat)
         self.places.append(patches.places)
         inside = None if patches.inside is None else patches.places
-        self.bank.add(image, patches.flat, 0, inside, patches.relief)
+        self.bank.add(image, patches.flat, 0, inside, sketch_of(patches))
 
     def distances(self, near: Sequence[Indices], n_neighbors: int, first: int) -> Iterator[Floats]:
         """Distances of the patches of each image from the first on, each of shape (rows, cols)."""

@@ -36,7 +36,7 @@ def shots_of_parts(sketches: Floats) -> Indices | None:
     """The part that each image shows; None if all seem to show another one.
 
     Args:
-        sketches: Shape (N, 385); see :func:`~.copies.sketch`.
+        sketches: Shape (N, 516); see :func:`~.copies.sketch`.
 
     Returns:
         Numbers from 0, shape (N,).

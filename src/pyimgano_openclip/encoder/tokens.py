@@ -25,7 +25,7 @@ from ..images.items import Item, describe
 from ..images.look import Look, look_of
 from ..images.once import DecodedOnce
 from ..images.relief import relief_of
-from ..images.roi import Roi, area_of, identity_within, within
+from ..images.roi import MaskFolder, Roi, area_of, identity_within, within
 from ..images.unreadable import UnreadableError, attempt
 from ..images.within import Within
 
@@ -58,6 +58,8 @@ class PatchTokens:
             embedder.
         area: Where in the image to look; None for everywhere.
         inside: The patches that are looked at, shape (rows, cols); None for all.
+        photograph: What the identity is without a mask, if each image has one of its own; None
+            otherwise.
         overview: The same image seen at once, where ``tokens`` are seen through windows alone; None
             otherwise.
     """
@@ -73,6 +75,7 @@ class PatchTokens:
     small: npt.NDArray[np.uint8] | None = None
     area: Area | None = None
     inside: Inside | None = None
+    photograph: str | None = None
     overview: PatchTokens | None = None
 
     @property
@@ -83,7 +86,7 @@ class PatchTokens:
     @cached_property
     def look(self) -> Look | None:
         """What the image looks like where it is looked at; None with a custom embedder."""
-        return None if self.small is None else look_of(self.small, self._inside_of(self.small))
+        return None if self.small is None else look_of(self.small, self.inside_small)
 
     @property
     def relief(self) -> Floats | None:
@@ -94,12 +97,15 @@ class PatchTokens:
         """
         if self.small is None or self.overview is not None:
             return None
-        return relief_of(self.small, self._inside_of(self.small))
+        return relief_of(self.small, self.inside_small)
 
-    def _inside_of(self, small: npt.NDArray[np.uint8]) -> Inside | None:
+    @property
+    def inside_small(self) -> Inside | None:
         """The pixels of the small image that are looked at; None for all."""
-        rows, cols, _ = small.shape
-        return None if self.area is None else patches_inside(self.area, (rows, cols), self.size)
+        if self.area is None or self.small is None:
+            return None
+        rows, cols, _ = self.small.shape
+        return patches_inside(self.area, (rows, cols), self.size)
 
     @property
     def grid(self) -> Size:
@@ -156,8 +162,11 @@ class PatchTokens:
         image = self.identity
         if image is not None:
             image = identity_within(image, roi, area)
-        partly = None if inside.all() else inside
-        return replace(self, area=area, inside=partly, identity=image, overview=overview)
+        looked = replace(
+            self, area=area, inside=None if inside.all() else inside, overview=overview
+        )
+        masked = isinstance(roi, MaskFolder)
+        return replace(looked, identity=image, photograph=self.identity if masked else None)
 
 
 def on_grid(scores: Floats, places: Indices, grid: Size) -> Floats:

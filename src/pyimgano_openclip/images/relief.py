@@ -17,6 +17,7 @@ from .look import grey_of, in_blocks
 
 AROUND = 5  # blocks, a side of the surroundings
 FEWEST = 30  # blocks, of which fewer are alike by chance
+CELLS = 8, 16  # rows and columns
 
 
 def relief_of(small: npt.NDArray[np.uint8], inside: Inside | None = None) -> Floats:
@@ -31,20 +32,53 @@ def relief_of(small: npt.NDArray[np.uint8], inside: Inside | None = None) -> Flo
         (H // 4, W // 4), scaled so that the sum of squares is the mean square over blocks that are
         looked at. Others are 0, and all if too few are looked at to tell anything.
     """
+    found, known = _heights(small, inside)
+    count = int(np.count_nonzero(known))
+    return found / np.float32(math.sqrt(count)) if count >= FEWEST else np.zeros_like(found)
+
+
+def relief_in_cells(small: npt.NDArray[np.uint8], inside: Inside | None = None) -> Floats:
+    """The relief in the cells of a coarse grid, whatever of the image is looked at beside them.
+
+    Args:
+        small: As for :func:`relief_of`.
+        inside: As for :func:`relief_of`.
+
+    Returns:
+        Shape (8, 16): of the blocks of each cell the sum with random signs, always the same ones,
+        scaled so that the square is about the mean square. NaN for cells without blocks, or too
+        near to what is not looked at to be as they are in the whole image.
+    """
+    found, known = _heights(small, inside)
+    disturbed = _around((~known).astype(np.float32), AROUND + 2) > 0
+    places = [
+        np.arange(side) * cells // side for side, cells in zip(found.shape, CELLS, strict=True)
+    ]
+    cell = (places[0][:, None] * CELLS[1] + places[1]).ravel()
+    signs = np.random.default_rng(0).integers(0, 2, found.shape) * 2 - 1
+    blocks, bad, sums = (
+        np.bincount(cell, weights, math.prod(CELLS))
+        for weights in (None, disturbed.ravel(), (signs * found).ravel())
+    )
+    sound = (blocks > 0) & (bad == 0)
+    numbers = np.where(sound, sums / np.sqrt(np.maximum(blocks, 1)), np.nan)
+    return numbers.reshape(CELLS).astype(np.float32)
+
+
+def _heights(
+    small: npt.NDArray[np.uint8], inside: Inside | None
+) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Each block less those around it, 0 if it is not looked at; and which ones are."""
     grey = grey_of(small)
     blocks = in_blocks(grey if inside is None else np.where(inside, grey, np.float32(np.nan)))
     known = ~np.isnan(blocks)
-    count = int(np.count_nonzero(known))
-    if count < FEWEST:
-        return np.zeros_like(blocks)
     total = _around(np.where(known, blocks, np.float32(0)))
     beside = np.maximum(_around(known.astype(np.float32)), 1)
-    found: Floats = np.where(known, blocks - total / beside, np.float32(0))
-    return found / np.float32(math.sqrt(count))
+    return np.where(known, blocks - total / beside, np.float32(0)), known
 
 
-def _around(blocks: Floats) -> Floats:
+def _around(blocks: Floats, side: int = AROUND) -> Floats:
     """The sum of each block and those around it."""
-    padded, (rows, cols) = np.pad(blocks, AROUND // 2), blocks.shape
-    down = sum(padded[step : step + rows] for step in range(1, AROUND)) + padded[:rows]
-    return sum(down[:, step : step + cols] for step in range(1, AROUND)) + down[:, :cols]
+    padded, (rows, cols) = np.pad(blocks, side // 2), blocks.shape
+    down = sum(padded[step : step + rows] for step in range(1, side)) + padded[:rows]
+    return sum(down[:, step : step + cols] for step in range(1, side)) + down[:, :cols]

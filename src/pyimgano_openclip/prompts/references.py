@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Floats, Indices, Size
+from ..bank.copies import sketch_of
 from ..bank.enrolment import near_images
 from ..bank.memory_bank import MemoryBank
 from ..bank.origins import StoredImage
@@ -58,7 +59,7 @@ class References:
         bank = MemoryBank()
         for patches in images:
             stored = StoredImage(patches.grid, patches.size, identity=patches.identity)
-            bank.add(stored, patches.flat, 0, patches.places, patches.relief)
+            bank.add(stored, patches.flat, 0, patches.places, sketch_of(patches))
         return cls.of(bank)
 
     @classmethod
