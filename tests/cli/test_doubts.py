@@ -88,3 +88,25 @@ def test_drift_is_told_of_results_whose_detector_is_not_loaded():
     darker = [{**one, "look": (80.0 + n, 9, 1, 0, 0)} for n, one in enumerate(same)]
     (doubt,) = doubts(judge, darker)
     assert "the 50 that passed are darker than the training images in" in doubt
+
+
+def test_light_that_leaves_few_to_pass_is_told_by_the_looks_of_all():
+    training, looks = np.linspace(0, 1, 50), tuple((100.0 + n, 9, 1, 0, 0) for n in range(50))
+    known = {"training": tuple(training), "looks": looks, "parts": 50}
+    judge = Stored("VisionOpenCLIPPatchKNN", 1.0, 1.0, None, roi=None, **known)
+    darker = [
+        {"score": 0.5 if n < 7 else 1.5, "label": int(n >= 7), "look": (60.0 + n, 9, 1, 0, 0)}
+        for n in range(30)
+    ]
+    (doubt,) = doubts(judge, darker)
+    assert doubt.startswith("images have moved away: all 30 are darker than the training images")
+    alike = [{**one, "look": look} for one, look in zip(darker, looks[::2], strict=False)]
+    assert doubts(judge, alike) == []
+    assert doubts(judge, darker[:18]) == []
+
+
+def test_a_threshold_that_no_images_have_told_is_doubted_first():
+    judge = Stored("VisionOpenCLIPPromptScore", 1.0, 0.5, None, (), None)
+    (doubt,) = doubts(judge, [{"score": 0.9, "label": 1}] * 6)
+    assert doubt.startswith("nearly all images are anomalous (6 of 6): no images have told whether")
+    assert "0.5 is a threshold for them; 'fit' with normal images" in doubt

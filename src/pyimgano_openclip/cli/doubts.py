@@ -11,6 +11,11 @@ from .results import Record
 
 FEWEST = 5  # images
 NEARLY_ALL = 0.9  # share of the images
+CHANGED = "are camera, light, product and tower the ones that the detector is meant for?"
+UNFITTED = (
+    "no images have told whether {:.4g} is a threshold for them; 'fit' with normal images, or pass "
+    "another --threshold"
+)
 
 
 def doubts(judge: Judge, records: Sequence[Record]) -> list[str]:
@@ -23,16 +28,13 @@ def doubts(judge: Judge, records: Sequence[Record]) -> list[str]:
     scored = [record for record in records if "score" in record]
     anomalous = sum(record["label"] for record in scored)
     if len(scored) >= FEWEST and anomalous >= NEARLY_ALL * len(scored):
-        return [
-            f"nearly all images are anomalous ({anomalous} of {len(scored)}): are camera, light, "
-            "product and tower the ones that the detector is meant for?"
-        ]
+        learnt_from = len(getattr(judge, "decision_scores_", ()))  # prompts need no images
+        asked = CHANGED if learnt_from else UNFITTED.format(judge.label_threshold())
+        return [f"nearly all images are anomalous ({anomalous} of {len(scored)}): {asked}"]
     usual = judge.usual()
     if usual is None:
         return []
-    inspected = (
-        Inspected(record["score"], _look(record)) for record in scored if not record["label"]
-    )
+    inspected = (Inspected(record["score"], _look(record)) for record in scored)
     found = drift(usual, inspected, judge.label_threshold())
     return [str(found)] if found is not None and found.moved else []
 

@@ -113,11 +113,12 @@ class CalibratedDetector(OpenCLIPDetector):
 
         Args:
             results: Of :meth:`score_iter`; those above the threshold, of unreadable images, and the
-                looks of training images are ignored.
+                looks of training images are ignored. Where fewer than 20 have passed, the looks of
+                all are compared, and no scores.
 
         Returns:
-            What differs most; ``str()`` of it is a sentence. None if fewer than 20 images have
-            passed, or there are fewer than 10 training images that are independent of each other.
+            What differs most; ``str()`` of it is a sentence. None if there are fewer than 20 images
+            to compare, or fewer than 10 training images that are independent of each other.
 
         Raises:
             RuntimeError: Before :meth:`fit`.

@@ -60,12 +60,13 @@ class Drift(NamedTuple):
     """How what passed differs from the training images; printed as a sentence.
 
     Attributes:
-        images: Number of images that passed.
+        images: Number of images that were compared: those that passed, or all if few did.
         measure: What differs most: ``"score"``, or a field of :class:`~..images.look.Look`.
         higher: Share of pairs of one of them and a training image, in which it is higher; 0.5
             without any difference.
         chance: Probability of such a share, if there is no difference.
         moved: Whether the difference is beyond chance, and large.
+        passed: Whether those that passed were compared.
     """
 
     images: int
@@ -73,14 +74,18 @@ class Drift(NamedTuple):
     higher: float
     chance: float
     moved: bool
+    passed: bool = True
 
     def __str__(self) -> str:
         if not self.moved:
-            return f"the {self.images} images that passed are like the training images"
+            which = "that passed" if self.passed else "of which few passed"
+            return f"the {self.images} images {which} are like the training images"
         more = self.higher > 0.5
         share = self.higher if more else 1 - self.higher
+        which = "normal images" if self.passed else "images"
+        count = f"the {self.images} that passed" if self.passed else f"all {self.images}"
         return (
-            f"normal images have moved away: the {self.images} that passed "
+            f"{which} have moved away: {count} "
             f"{WORDS[self.measure][0 if more else 1]} than the training images in {share:.0%} of "
             "all pairs; has the light, the camera or the product changed? If it is meant to, fit "
             "again"
@@ -91,28 +96,38 @@ def drift(usual: Usual, inspected: Iterable[Inspected], threshold: float) -> Dri
     """Compare what passed with the training images.
 
     Scores that fall are no drift: training images score higher than new ones if each was compared
-    without its near copies.
+    without its near copies. Where fewer than 20 images pass, as when light has changed much, the
+    looks of all are compared, and no scores.
 
     Args:
         usual: What it is compared with.
-        inspected: Images; those with a score above the threshold, or NaN, are ignored.
+        inspected: Images; those with a score of NaN are ignored.
         threshold: Score above which an image is anomalous.
 
     Returns:
-        None if fewer than 20 images have passed, or there are fewer than 10 training images.
+        None if fewer than 20 images have passed and fewer have a look, or there are fewer than 10
+        training images.
     """
-    passed = [one for one in inspected if one.score <= threshold]
+    scored = [one for one in inspected if not math.isnan(one.score)]
+    passed = [one for one in scored if one.score <= threshold]
     known = usual.scores[usual.scores <= threshold]
-    if len(passed) < FEWEST or min(len(known), usual.parts) < KNOWN:
+    few = len(passed) < FEWEST
+    if min(len(known), usual.parts) < KNOWN:
         return None
-    looks = np.array([one.look[:MEASURES] for one in passed if one.look is not None])
-    found = [_compared(SCORE, known, np.array([one.score for one in passed]), usual.parts)]
+    chosen = scored if few else passed
+    found, looks = [], np.array([one.look[:MEASURES] for one in chosen if one.look is not None])
+    if not few:
+        scores = np.array([one.score for one in passed])
+        found.append(_compared(SCORE, known, scores, usual.parts))
     if len(looks) >= FEWEST and len(usual.looks) >= KNOWN:
         found += [
             _compared(name, usual.looks[:, number], looks[:, number], usual.parts)
             for number, name in enumerate(Look._fields[:MEASURES])
         ]
-    return min(found, key=lambda one: one.chance)._replace(images=len(passed))
+    if not found:
+        return None
+    most = min(found, key=lambda one: one.chance)
+    return most._replace(images=len(chosen), passed=not few)
 
 
 def _compared(measure: str, known: Scores, passed: Scores, parts: int) -> Drift:
