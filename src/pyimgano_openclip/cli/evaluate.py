@@ -72,6 +72,7 @@ def run(options: argparse.Namespace) -> Answer:
         facts: dict[str, Any] = {
             "images": len(truth.images),
             "anomalous": int(truth.labels.sum()),
+            **({"masks_beside": [str(mask) for mask in truth.beside]} if truth.beside else {}),
             **({"empty_masks": [str(mask) for mask in truth.empty]} if truth.empty else {}),
             "detectors": measured,
         }
@@ -200,6 +201,9 @@ def _shown(value: Any) -> str:
 def _text(facts: Mapping[str, Any]) -> str:
     bad, total = facts["anomalous"], facts["images"]
     lines = [f"{counted(total - bad, 'normal image')}, {bad} anomalous"]
+    if "masks_beside" in facts:
+        masks = facts["masks_beside"]
+        lines.append(f"{counted(len(masks), 'mask')} beside images, not scored: {listed(masks)}")
     for title, measured in facts["detectors"].items():
         lines.append(f"\n{title} (threshold {measured['threshold']:.4g})")
         lines += [f"  {word:40} {value}" for word, value in _rows(measured).items()]
