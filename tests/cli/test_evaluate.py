@@ -402,3 +402,26 @@ def test_unreadable_images_are_told_with_reasons_and_an_exit_code(tmp_path, caps
     (measured,) = json.loads(capsys.readouterr().out)["detectors"].values()
     assert set(measured["reasons"]) == {"bad/a.png", "bad/b.png"}
     assert (measured["recall"]["unreadable"], measured["false_alarms"]["unreadable"]) == (2, 0)
+
+
+@pytest.mark.slow
+def test_images_that_are_flagged_whatever_the_threshold_are_told(tmp_path, capsys):
+    good, bad = runs.leather(tmp_path / "good", 3), runs.leather(tmp_path / "bad", 2, first=50)
+    learnt = [red_image(48, 64, seed=seed) for seed in range(60, 68)]
+    file = on_bundled("patchknn").fit(learnt).save_checkpoint(tmp_path / "d.safetensors")
+    for path, grey in ((good / "dead.png", 0), (bad / "dead.png", 255), (bad / "lost.png", 1)):
+        Image.fromarray(np.full((48, 64, 3), grey, np.uint8)).save(path)
+    command = ["evaluate", str(good), str(bad), "--detector", str(file), "--device", "cpu"]
+    assert main([*command, "--json"]) == 0
+    (measured,) = json.loads(capsys.readouterr().out)["detectors"].values()
+    assert measured["false_alarms"]["unlike"] == {
+        "good/dead.png": "unlike the training images: nearly black"
+    }
+    defective = measured["recall"]["unlike"]
+    assert list(defective) == ["bad/dead.png", "bad/lost.png"]
+    assert main(command) == 0
+    told = capsys.readouterr().out
+    named = ", ".join(f"{name} ({reason})" for name, reason in defective.items())
+    both = f"    of these, 2 are anomalous as a whole, whatever the threshold: {named}\n"
+    assert told.index("Recall") < told.index(both) < told.index("False alarms")
+    assert "of these, 1 is anomalous as a whole, whatever the threshold: good/dead.png (" in told

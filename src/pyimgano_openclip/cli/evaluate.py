@@ -26,9 +26,9 @@ from .identities import identity_in
 from .images import most_pixels
 from .judging import map_of
 from .masks import folder_of_masks
-from .measures import curves, image_measures, pixel_measures
-from .messages import counted, listed, of_each_kind
-from .outcome import SOME_UNREADABLE, Run, reasons_of, section_of
+from .measures import SHARES, curves, image_measures, pixel_measures
+from .messages import counted, listed, listed_with, of_each_kind
+from .outcome import SOME_UNREADABLE, Run, reasons_of, section_of, unlike
 from .places import REPORT
 from .reporting import write_report
 from .results import check_shared
@@ -128,6 +128,10 @@ def _measured(done: Run, truth: Truth) -> dict[str, Any]:
     scores = np.array([record.get("score", np.nan) for record in records])
     read = ~np.isnan(scores)
     found = image_measures(scores, truth.labels, detector.label_threshold())
+    for name, kind in SHARES.items():
+        if name in found:
+            these = zip(records, truth.labels, strict=True)
+            found[name]["unlike"] = unlike([one for one, label in these if label == kind])
     found["unreadable"] = done.tally.unreadable
     found["reasons"] = reasons_of(done)
     found["curves"] = curves(scores, truth.labels)
@@ -198,6 +202,22 @@ def _shown(value: Any) -> str:
     )
 
 
+def _of_images(measured: Mapping[str, Any]) -> list[str]:
+    """The numbers as lines, and which of the flagged images are so as a whole."""
+    lines = []
+    for name, word in ROWS.items():
+        if name not in measured:
+            continue
+        lines.append(f"  {word:40} {_shown(measured[name])}")
+        if name in SHARES and (reasons := measured[name]["unlike"]):
+            are = "is" if len(reasons) == 1 else "are"
+            lines.append(
+                f"    of these, {len(reasons)} {are} anomalous as a whole, whatever the threshold: "
+                f"{listed_with(reasons)}"
+            )
+    return lines
+
+
 def _text(facts: Mapping[str, Any]) -> str:
     bad, total = facts["anomalous"], facts["images"]
     lines = [f"{counted(total - bad, 'normal image')}, {bad} anomalous"]
@@ -206,7 +226,7 @@ def _text(facts: Mapping[str, Any]) -> str:
         lines.append(f"{counted(len(masks), 'mask')} beside images, not scored: {listed(masks)}")
     for title, measured in facts["detectors"].items():
         lines.append(f"\n{title} (threshold {measured['threshold']:.4g})")
-        lines += [f"  {word:40} {value}" for word, value in _rows(measured).items()]
+        lines += _of_images(measured)
         if "auroc" not in measured:
             lines.append("  AUROC, average precision and F1 need normal and anomalous images")
         if "map_size" in measured and "pixel_auroc" not in measured:
