@@ -425,3 +425,25 @@ def test_images_that_are_flagged_whatever_the_threshold_are_told(tmp_path, capsy
     both = f"    of these, 2 are anomalous as a whole, whatever the threshold: {named}\n"
     assert told.index("Recall") < told.index(both) < told.index("False alarms")
     assert "of these, 1 is anomalous as a whole, whatever the threshold: good/dead.png (" in told
+
+
+@pytest.mark.slow
+def test_copies_are_told_since_intervals_are_of_different_images(tmp_path, capsys):
+    good, bad = runs.leather(tmp_path / "good", 4), runs.leather(tmp_path / "bad", 2, first=50)
+    learnt = [red_image(48, 64, seed=seed) for seed in range(60, 68)]
+    file = on_bundled("patchknn").fit(learnt).save_checkpoint(tmp_path / "d.safetensors")
+    command = ["evaluate", str(good), str(bad), "--detector", str(file), "--device", "cpu"]
+    assert main([*command, "--json"]) == 0
+    assert "copies" not in json.loads(capsys.readouterr().out)
+    shutil.copy(bad / "001.png", bad / "again.png")
+    assert main(command) == 0
+    one = "1 of 3 anomalous images is a copy of another; intervals hold for different images"
+    assert f"\n{one}\n" in capsys.readouterr().out
+    for path in sorted(good.iterdir())[:3]:
+        for number in range(2):
+            shutil.copy(path, good / f"{path.stem}-{number}.png")
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["copies"] == {"normal": 6, "anomalous": 1}
+    assert main(command) == 0
+    both = "6 of 10 normal images and 1 of 3 anomalous images are copies of others; intervals hold"
+    assert f"\n{both} for different images\n" in capsys.readouterr().out

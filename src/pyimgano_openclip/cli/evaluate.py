@@ -73,6 +73,7 @@ def run(options: argparse.Namespace) -> Answer:
             "images": len(truth.images),
             "anomalous": int(truth.labels.sum()),
             **({"masks_beside": [str(mask) for mask in truth.beside]} if truth.beside else {}),
+            **({"copies": truth.copies} if any(truth.copies.values()) else {}),
             **({"empty_masks": [str(mask) for mask in truth.empty]} if truth.empty else {}),
             "detectors": measured,
         }
@@ -224,6 +225,8 @@ def _text(facts: Mapping[str, Any]) -> str:
     if "masks_beside" in facts:
         masks = facts["masks_beside"]
         lines.append(f"{counted(len(masks), 'mask')} beside images, not scored: {listed(masks)}")
+    if "copies" in facts:
+        lines.append(_of_copies(facts["copies"], {"normal": total - bad, "anomalous": bad}))
     for title, measured in facts["detectors"].items():
         lines.append(f"\n{title} (threshold {measured['threshold']:.4g})")
         lines += _of_images(measured)
@@ -244,6 +247,17 @@ def _text(facts: Mapping[str, Any]) -> str:
     if "report" in facts:
         lines.append(f"\nreport: {facts['report']}")
     return "\n".join(lines)
+
+
+def _of_copies(copies: Mapping[str, int], totals: Mapping[str, int]) -> str:
+    """How many images are copies, and what that means, in words."""
+    found = " and ".join(
+        f"{copies[kind]} of {counted(total, f'{kind} image')}"
+        for kind, total in totals.items()
+        if copies[kind]
+    )
+    only = "is a copy of another" if sum(copies.values()) == 1 else "are copies of others"
+    return f"{found} {only}; intervals hold for different images"
 
 
 def _of_learnt(measured: Mapping[str, Any], normal: int) -> dict[str, str]:

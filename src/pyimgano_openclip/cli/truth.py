@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class Truth:
         masks: For each its anomalous pixels, shape (H, W); None if it is normal, or without masks.
         empty: Masks of anomalous images in which no pixel is anomalous.
         beside: Masks in the folders of the images, which are left out of these.
+        copies: By kind, "normal" and "anomalous", how many images have the bytes of others.
     """
 
     images: Sequence[ImageFile]
@@ -44,6 +45,7 @@ class Truth:
     masks: Sequence[Inside | None]
     empty: Sequence[Path]
     beside: Sequence[Path]
+    copies: Mapping[str, int]
 
 
 def read_truth(options: argparse.Namespace) -> Truth:
@@ -104,7 +106,11 @@ def _labelled(
     each = zip(files, images, strict=True)
     read = [None if file is None else _read_mask(file, image.path) for file, image in each]
     empty = [file for file, mask in zip(files, read, strict=True) if file and not np.any(mask)]
-    return Truth(images, labels, read, empty, sorted(beside))
+    copies = {
+        kind: len(paths) - len({contents[path] for path in paths})
+        for kind, paths in (("normal", normal - beside), ("anomalous", anomalous - beside))
+    }
+    return Truth(images, labels, read, empty, sorted(beside), copies)
 
 
 def _contents_apart(normal: Collection[Path], anomalous: Collection[Path]) -> dict[Path, Content]:
