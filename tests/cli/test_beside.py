@@ -117,3 +117,14 @@ def test_masks_that_are_not_scored_are_told(mixed, capsys):
     assert json.loads(capsys.readouterr().out)["masks_beside"] == beside
     assert main(command) == 0
     assert f"3 masks beside images, not scored: {', '.join(beside)}\n" in capsys.readouterr().out
+
+
+def test_files_that_a_report_marks_are_all_images(mixed):
+    marks = [
+        {"image": f"bad/{name}", "score": 0.1, "truth": "anomalous"} for name in ("2.jpg", "2.png")
+    ]
+    file = mixed / "marks.json"
+    exported = {"format": "pyimgano-openclip report", "detector": None, "folder": "."}
+    file.write_text(json.dumps({**exported, "threshold": 0.3, "images": marks}))
+    found = read_truth(Namespace(images=[], masks=None, from_report=file))
+    assert ([image.path.name for image in found.images], found.beside) == (["2.jpg", "2.png"], [])

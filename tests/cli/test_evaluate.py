@@ -447,3 +447,25 @@ def test_copies_are_told_since_intervals_are_of_different_images(tmp_path, capsy
     assert main(command) == 0
     both = "6 of 10 normal images and 1 of 3 anomalous images are copies of others; intervals hold"
     assert f"\n{both} for different images\n" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_maps_of_images_that_differ_in_size_are_told_to_be_of_one(tmp_path, capsys):
+    good, bad = runs.leather(tmp_path / "good", 3), runs.leather(tmp_path / "bad", 1, first=50)
+    learnt = [red_image(48, 64, seed=seed) for seed in range(60, 68)]
+    file = on_bundled("patchknn").fit(learnt).save_checkpoint(tmp_path / "d.safetensors")
+    mask = np.zeros((48, 64), np.uint8)
+    mask[:20, :30] = 255
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(mask).save(tmp_path / "masks/000.png")
+    command = ["evaluate", str(good), str(bad), "--masks", str(tmp_path / "masks")]
+    command += ["--detector", str(file), "--device", "cpu"]
+    told = "  pixel metrics: all maps at 48 x 64 (height x width), since images differ in size\n"
+    assert main(command) == 0
+    assert told not in capsys.readouterr().out
+    Image.fromarray(red_image(50, 70, seed=9)).save(good / "other.png")
+    assert main(command) == 0
+    assert told in capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    (measured,) = json.loads(capsys.readouterr().out)["detectors"].values()
+    assert (measured["image_sizes"], measured["map_size"]) == (2, [48, 64])

@@ -92,7 +92,8 @@ def _labelled(
     # Of a report each file was marked by itself.
     folders = any(place.is_dir() for place in (*good, *bad))
     beside = masks_beside(normal | anomalous) if folders else set[Path]()
-    contents = _contents_apart(normal - beside, anomalous - beside)
+    normal, anomalous = normal - beside, anomalous - beside
+    contents = _contents_apart(normal, anomalous)
     found = search_images([*good, *bad], masks=looked).images
     images = [image for image in found if image.path not in beside]
     labels = np.array([int(image.path in anomalous) for image in images])
@@ -108,7 +109,7 @@ def _labelled(
     empty = [file for file, mask in zip(files, read, strict=True) if file and not np.any(mask)]
     copies = {
         kind: len(paths) - len({contents[path] for path in paths})
-        for kind, paths in (("normal", normal - beside), ("anomalous", anomalous - beside))
+        for kind, paths in (("normal", normal), ("anomalous", anomalous))
     }
     return Truth(images, labels, read, empty, sorted(beside), copies)
 
