@@ -402,3 +402,70 @@ def test_unreadable_images_are_told_with_reasons_and_an_exit_code(tmp_path, caps
     (measured,) = json.loads(capsys.readouterr().out)["detectors"].values()
     assert set(measured["reasons"]) == {"bad/a.png", "bad/b.png"}
     assert (measured["recall"]["unreadable"], measured["false_alarms"]["unreadable"]) == (2, 0)
+
+
+@pytest.mark.slow
+def test_images_that_are_flagged_whatever_the_threshold_are_told(tmp_path, capsys):
+    good, bad = runs.leather(tmp_path / "good", 3), runs.leather(tmp_path / "bad", 2, first=50)
+    learnt = [red_image(48, 64, seed=seed) for seed in range(60, 68)]
+    file = on_bundled("patchknn").fit(learnt).save_checkpoint(tmp_path / "d.safetensors")
+    for path, grey in ((good / "dead.png", 0), (bad / "dead.png", 255), (bad / "lost.png", 1)):
+        Image.fromarray(np.full((48, 64, 3), grey, np.uint8)).save(path)
+    command = ["evaluate", str(good), str(bad), "--detector", str(file), "--device", "cpu"]
+    assert main([*command, "--json"]) == 0
+    (measured,) = json.loads(capsys.readouterr().out)["detectors"].values()
+    assert measured["false_alarms"]["unlike"] == {
+        "good/dead.png": "unlike the training images: nearly black"
+    }
+    defective = measured["recall"]["unlike"]
+    assert list(defective) == ["bad/dead.png", "bad/lost.png"]
+    assert main(command) == 0
+    told = capsys.readouterr().out
+    named = ", ".join(f"{name} ({reason})" for name, reason in defective.items())
+    both = f"    of these, 2 are anomalous as a whole, whatever the threshold: {named}\n"
+    assert told.index("Recall") < told.index(both) < told.index("False alarms")
+    assert "of these, 1 is anomalous as a whole, whatever the threshold: good/dead.png (" in told
+
+
+@pytest.mark.slow
+def test_copies_are_told_since_intervals_are_of_different_images(tmp_path, capsys):
+    good, bad = runs.leather(tmp_path / "good", 4), runs.leather(tmp_path / "bad", 2, first=50)
+    learnt = [red_image(48, 64, seed=seed) for seed in range(60, 68)]
+    file = on_bundled("patchknn").fit(learnt).save_checkpoint(tmp_path / "d.safetensors")
+    command = ["evaluate", str(good), str(bad), "--detector", str(file), "--device", "cpu"]
+    assert main([*command, "--json"]) == 0
+    assert "copies" not in json.loads(capsys.readouterr().out)
+    shutil.copy(bad / "001.png", bad / "again.png")
+    assert main(command) == 0
+    one = "1 of 3 anomalous images is a copy of another; intervals hold for different images"
+    assert f"\n{one}\n" in capsys.readouterr().out
+    for path in sorted(good.iterdir())[:3]:
+        for number in range(2):
+            shutil.copy(path, good / f"{path.stem}-{number}.png")
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["copies"] == {"normal": 6, "anomalous": 1}
+    assert main(command) == 0
+    both = "6 of 10 normal images and 1 of 3 anomalous images are copies of others; intervals hold"
+    assert f"\n{both} for different images\n" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_maps_of_images_that_differ_in_size_are_told_to_be_of_one(tmp_path, capsys):
+    good, bad = runs.leather(tmp_path / "good", 3), runs.leather(tmp_path / "bad", 1, first=50)
+    learnt = [red_image(48, 64, seed=seed) for seed in range(60, 68)]
+    file = on_bundled("patchknn").fit(learnt).save_checkpoint(tmp_path / "d.safetensors")
+    mask = np.zeros((48, 64), np.uint8)
+    mask[:20, :30] = 255
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(mask).save(tmp_path / "masks/000.png")
+    command = ["evaluate", str(good), str(bad), "--masks", str(tmp_path / "masks")]
+    command += ["--detector", str(file), "--device", "cpu"]
+    told = "  pixel metrics: all maps at 48 x 64 (height x width), since images differ in size\n"
+    assert main(command) == 0
+    assert told not in capsys.readouterr().out
+    Image.fromarray(red_image(50, 70, seed=9)).save(good / "other.png")
+    assert main(command) == 0
+    assert told in capsys.readouterr().out
+    assert main([*command, "--json"]) == 0
+    (measured,) = json.loads(capsys.readouterr().out)["detectors"].values()
+    assert (measured["image_sizes"], measured["map_size"]) == (2, [48, 64])

@@ -22,13 +22,13 @@ from ..images.unreadable import UnreadableError, attempt
 from ..report.page import Evaluation
 from .answer import Answer
 from .detectors import saved_detector
+from .evaluated import of_learnt, rows, text_of
 from .identities import identity_in
 from .images import most_pixels
 from .judging import map_of
 from .masks import folder_of_masks
-from .measures import curves, image_measures, pixel_measures
-from .messages import counted, listed, of_each_kind
-from .outcome import SOME_UNREADABLE, Run, reasons_of, section_of
+from .measures import SHARES, curves, image_measures, pixel_measures
+from .outcome import SOME_UNREADABLE, Run, reasons_of, section_of, unlike
 from .places import REPORT
 from .reporting import write_report
 from .results import check_shared
@@ -36,19 +36,6 @@ from .score import score_folder
 from .truth import Truth, read_truth
 
 EVALUATION = "evaluation.json"
-ROWS = {
-    "auroc": "AUROC",
-    "average_precision": "Average precision",
-    "f1_max": "Best F1 of any threshold",
-    "recall": "Recall: anomalous images flagged",
-    "false_alarms": "False alarms: normal images flagged",
-    "pixel_auroc": "Pixel AUROC",
-    "aupro_0.3": "AUPRO up to 0.3",
-    "aupro_0.05": "AUPRO up to 0.05",
-    "segmentation_f1": "Segmentation F1 of the regions",
-    "looked_at": "Pixels inside of the roi, which count",
-    "anomalous_outside": "Anomalous pixels outside of the roi",
-}
 
 
 def run(options: argparse.Namespace) -> Answer:
@@ -72,13 +59,15 @@ def run(options: argparse.Namespace) -> Answer:
         facts: dict[str, Any] = {
             "images": len(truth.images),
             "anomalous": int(truth.labels.sum()),
+            **({"masks_beside": [str(mask) for mask in truth.beside]} if truth.beside else {}),
+            **({"copies": truth.copies} if any(truth.copies.values()) else {}),
             **({"empty_masks": [str(mask) for mask in truth.empty]} if truth.empty else {}),
             "detectors": measured,
         }
         if options.out is not None:
             facts |= _written(options.out, runs, measured, truth)
     unread = any(done.tally.unreadable for done in runs.values())
-    return Answer(_text(facts), facts, SOME_UNREADABLE if unread else 0)
+    return Answer(text_of(facts), facts, SOME_UNREADABLE if unread else 0)
 
 
 def _check_unwritten(out: Path, titles: Sequence[str], truth: Truth) -> None:
@@ -127,6 +116,10 @@ def _measured(done: Run, truth: Truth) -> dict[str, Any]:
     scores = np.array([record.get("score", np.nan) for record in records])
     read = ~np.isnan(scores)
     found = image_measures(scores, truth.labels, detector.label_threshold())
+    for name, kind in SHARES.items():
+        if name in found:
+            these = zip(records, truth.labels, strict=True)
+            found[name]["unlike"] = unlike([one for one, label in these if label == kind])
     found["unreadable"] = done.tally.unreadable
     found["reasons"] = reasons_of(done)
     found["curves"] = curves(scores, truth.labels)
@@ -138,6 +131,7 @@ def _measured(done: Run, truth: Truth) -> dict[str, Any]:
         looked = partial(map_of, done.results, detector, size=size, outside=np.nan)
         return [looked(record) for record, _, _ in kept]
 
+    found["image_sizes"] = len({(record["height"], record["width"]) for record, _, _ in kept})
     threshold = found["region_threshold"] = detector.region_threshold()
     return {**found, **pixel_measures(maps_at, [mask for _, mask, _ in kept], threshold)}
 
@@ -169,7 +163,7 @@ def _written(
         replace(
             section_of(title, done),
             evaluation=Evaluation(
-                _rows(measured[title]) | _of_learnt(measured[title], normal),
+                rows(measured[title]) | of_learnt(measured[title], normal),
                 measured[title]["curves"],
             ),
             truth=words,
@@ -179,58 +173,3 @@ def _written(
     folders = [done.results for done in runs.values()]
     write_report(out / REPORT, f"Evaluation: {', '.join(runs)}", sections, folders)
     return {"report": str(out / REPORT), "numbers": str(out / EVALUATION)}
-
-
-def _rows(measured: Mapping[str, Any]) -> dict[str, str]:
-    """The numbers in words."""
-    return {word: _shown(measured[name]) for name, word in ROWS.items() if name in measured}
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, float):
-        return f"{100 * value:.1f} %"
-    low, high = value["interval"]
-    unread = f", {value['unreadable']} unreadable" if value["unreadable"] else ""
-    return (
-        f"{100 * value['share']:.1f} % ({value['images']} of {value['of']}{unread}; 95 % interval "
-        f"{100 * low:.1f} to {100 * high:.1f} %)"
-    )
-
-
-def _text(facts: Mapping[str, Any]) -> str:
-    bad, total = facts["anomalous"], facts["images"]
-    lines = [f"{counted(total - bad, 'normal image')}, {bad} anomalous"]
-    for title, measured in facts["detectors"].items():
-        lines.append(f"\n{title} (threshold {measured['threshold']:.4g})")
-        lines += [f"  {word:40} {value}" for word, value in _rows(measured).items()]
-        if "auroc" not in measured:
-            lines.append("  AUROC, average precision and F1 need normal and anomalous images")
-        if "map_size" in measured and "pixel_auroc" not in measured:
-            where = " inside of the roi" if "looked_at" in measured else ""
-            lines.append(f"  pixel metrics need normal and anomalous pixels{where}")
-        lines += [f"  {what}: {which}" for what, which in _of_learnt(measured, total - bad).items()]
-        if measured["unreadable"]:
-            lines.append(f"  unreadable, counted as flagged: {listed(measured['unreadable'])}")
-            lines += [f"    {reason}" for reason in of_each_kind(measured["reasons"])]
-    looking = ["looked_at" in measured for measured in facts["detectors"].values()]
-    if any(looking) and len(looking) > 1:
-        lines.append("\npixel metrics: each detector by the pixels that it looks at")
-    if "empty_masks" in facts:
-        lines.append(f"\nno pixel is anomalous in {listed(facts['empty_masks'])}")
-    if "report" in facts:
-        lines.append(f"\nreport: {facts['report']}")
-    return "\n".join(lines)
-
-
-def _of_learnt(measured: Mapping[str, Any], normal: int) -> dict[str, str]:
-    """Which images were learnt from, and what that means, in words."""
-    known = measured.get("learnt_from", {"normal": 0, "anomalous": 0})
-    found = {}
-    if known["normal"]:
-        found["Learnt from"] = (
-            f"{known['normal']} of the {counted(normal, 'normal image')}: their false alarms "
-            "follow from contamination; use others"
-        )
-    if known["anomalous"]:
-        found["Learnt from as normal"] = counted(known["anomalous"], "anomalous image")
-    return found

@@ -21,6 +21,7 @@ from ..maps.regions import hot_pixels
 CONFIDENCE = 0.95  # of the intervals
 MOST_PIXELS = 2**25  # of all maps together; the host's metrics keep several copies of them
 POINTS = 200  # of a curve that is drawn
+SHARES = {"recall": 1, "false_alarms": 0}  # of the images with this label, those flagged
 LIMITS = (0.3, 0.05)  # false-positive rates up to which AUPRO integrates
 
 Labels = npt.NDArray[np.int64]
@@ -70,7 +71,7 @@ def image_measures(scores: Scores, truth: Labels, threshold: float) -> dict[str,
     """
     flagged, read = ~(scores <= threshold), ~np.isnan(scores)
     shares = {}
-    for name, kind in (("recall", 1), ("false_alarms", 0)):
+    for name, kind in SHARES.items():
         these = truth == kind
         if these.any():
             share = Share(int(flagged[these].sum()), int(these.sum()))

@@ -67,6 +67,11 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
+def listed_with(reasons: Mapping[str, str]) -> str:
+    """Join names as in :func:`listed`, each with a reason."""
+    return listed([f"{name} ({reason})" for name, reason in reasons.items()])
+
+
 def of_each_kind(reasons: Mapping[str, str]) -> list[str]:
     """A line for every kind of reason; those that differ but in the image and numbers are one.
 

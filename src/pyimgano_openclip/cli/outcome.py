@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from .doubts import doubts
 from .drawing import Drawing
 from .images import Found, skipped, skipped_lines
 from .judging import Judge
-from .messages import counted, listed, of_each_kind, printable
+from .messages import counted, listed, listed_with, of_each_kind, printable
 from .places import REPORT, TABLE
 from .reporting import build_section, write_report
 from .results import Record, Results
@@ -93,7 +93,7 @@ def summary(run: Run) -> dict[str, Any]:
         "gone": run.tally.gone,
         "unreadable": run.tally.unreadable,
         "reasons": reasons_of(run),
-        "unlike": {r["image"]: r["unlike"] for r in run.tally.records if "unlike" in r},
+        "unlike": unlike(run.tally.records),
         "doubts": doubts(run.detector, run.tally.records),
         "folder": str(run.results.folder),
     }
@@ -102,6 +102,11 @@ def summary(run: Run) -> dict[str, Any]:
 def reasons_of(run: Run) -> dict[str, str]:
     """Why images could not be read, by their names."""
     return {r["image"]: r["error"] for r in run.tally.records if "error" in r}
+
+
+def unlike(records: Iterable[Record]) -> dict[str, str]:
+    """Why images are anomalous as a whole, whatever the threshold, by their names."""
+    return {r["image"]: r["unlike"] for r in records if "unlike" in r}
 
 
 def _oddest(run: Run) -> list[str]:
@@ -140,8 +145,7 @@ def _text(facts: Mapping[str, Any]) -> str:
         lines.append(f"unreadable, labelled 1: {listed(facts['unreadable'])}")
         lines += [f"  {reason}" for reason in of_each_kind(facts["reasons"])]
     if facts["unlike"]:
-        named = [f"{image} ({reason})" for image, reason in facts["unlike"].items()]
-        lines.append(f"scored above all thresholds: {listed(named)}")
+        lines.append(f"scored above all thresholds: {listed_with(facts['unlike'])}")
     lines += [f"check:  {doubt}" for doubt in facts["doubts"]]
     if facts["gone"]:
         lines.append(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from ..images.areas import Inside, have_same_proportions
 from ..images.formats import file_suffixes
 from ..images.reading import image_size, read_brightness
 from ..images.unreadable import UnreadableError
+from .beside import MASK, masks_beside
 from .fit import complete
 from .images import ImageFile, search_images
 from .marks import read_marks
@@ -22,6 +23,8 @@ from .masks import places_of_masks
 from .messages import UsageError, listed
 
 GOOD, TEST, MASKS = "good", "test", "ground_truth"  # folders of MVTec AD
+
+Content = str | Path  # of a file
 
 
 @dataclass(frozen=True)
@@ -33,12 +36,16 @@ class Truth:
         labels: 1 for each that is anomalous, else 0.
         masks: For each its anomalous pixels, shape (H, W); None if it is normal, or without masks.
         empty: Masks of anomalous images in which no pixel is anomalous.
+        beside: Masks in the folders of the images, which are left out of these.
+        copies: By kind, "normal" and "anomalous", how many images have the bytes of others.
     """
 
     images: Sequence[ImageFile]
     labels: npt.NDArray[np.int64]
     masks: Sequence[Inside | None]
     empty: Sequence[Path]
+    beside: Sequence[Path]
+    copies: Mapping[str, int]
 
 
 def read_truth(options: argparse.Namespace) -> Truth:
@@ -82,45 +89,65 @@ def _labelled(
         set(complete(search_images(places, masks=looked).images) if places else ())
         for places in (good, bad)
     )
-    _check_apart(normal, anomalous)
-    images = search_images([*good, *bad], masks=looked).images
+    # Of a report each file was marked by itself.
+    folders = any(place.is_dir() for place in (*good, *bad))
+    beside = masks_beside(normal | anomalous) if folders else set[Path]()
+    normal, anomalous = normal - beside, anomalous - beside
+    contents = _contents_apart(normal, anomalous)
+    found = search_images([*good, *bad], masks=looked).images
+    images = [image for image in found if image.path not in beside]
     labels = np.array([int(image.path in anomalous) for image in images])
     files: list[Path | None] = [None] * len(images)
     if masks is not None:
-        base = (root or bad[0]).resolve()
+        base, scored = (root or bad[0]).resolve(), set(contents.values())
         files = [
-            _mask_of(image.path, base, masks) if label else None
+            _mask_of(image.path, base, masks, scored) if label else None
             for image, label in zip(images, labels, strict=True)
         ]
     each = zip(files, images, strict=True)
     read = [None if file is None else _read_mask(file, image.path) for file, image in each]
     empty = [file for file, mask in zip(files, read, strict=True) if file and not np.any(mask)]
-    return Truth(images, labels, read, empty)
+    copies = {
+        kind: len(paths) - len({contents[path] for path in paths})
+        for kind, paths in (("normal", normal), ("anomalous", anomalous))
+    }
+    return Truth(images, labels, read, empty, sorted(beside), copies)
 
 
-def _check_apart(normal: Collection[Path], anomalous: Collection[Path]) -> None:
-    """Refuse an image that is given as normal and as anomalous, as one file or as equal ones."""
-    known = {digest_of_file(path) or path: path for path in normal}
+def _contents_apart(normal: Collection[Path], anomalous: Collection[Path]) -> dict[Path, Content]:
+    """What tells the content of each image: its digest, or the path of one that cannot be read.
+
+    Raises:
+        ValueError: If an image is normal and anomalous, as one file or as equal ones.
+    """
+    contents: dict[Path, Content] = {
+        path: digest_of_file(path) or path for path in (*normal, *anomalous)
+    }
+    known = {contents[path]: path for path in normal}
     both = [
-        str(path) if path in normal else f"{known[content]} = {path}"
+        str(path) if path in normal else f"{known[contents[path]]} = {path}"
         for path in sorted(anomalous)
-        if (content := digest_of_file(path) or path) in known
+        if contents[path] in known
     ]
     if both:
         raise ValueError(f"Both normal and anomalous: {listed(both)}.")
+    return contents
 
 
-def _mask_of(image: Path, base: Path, masks: Path) -> Path:
-    """The mask of an anomalous image: another file of its name, or with "_mask" behind it."""
+def _mask_of(image: Path, base: Path, masks: Path, scored: Collection[Content]) -> Path:
+    """The mask of an anomalous image: a file of its name, or with "_mask" behind it.
+
+    A file that is one of the images, or a copy of one, is no mask.
+    """
     name = image.relative_to(base)
-    for stem in (name.stem, f"{name.stem}_mask"):
+    for stem in (name.stem, f"{name.stem}{MASK}"):
         for suffix in (".png", name.suffix, *sorted(file_suffixes())):
             mask = masks / name.parent / f"{stem}{suffix}"
-            if mask.is_file() and not mask.samefile(image):
+            if mask.is_file() and digest_of_file(mask) not in scored:
                 return mask
     raise ValueError(
         f"There is no mask of {name} in {masks}: expected {name.stem}.png or "
-        f"{name.stem}_mask.png in {masks / name.parent}."
+        f"{name.stem}{MASK}.png in {masks / name.parent}."
     )
 
 

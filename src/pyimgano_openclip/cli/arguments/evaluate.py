@@ -39,7 +39,7 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="DIR",
         help="masks of the anomalous images, of the same names or with _mask behind them, and of "
-        "the same proportions; what is neither black nor transparent is anomalous",
+        "the same proportions, also beside them; what is not black or transparent is anomalous",
     )
     parser.add_argument(
         "--from-report",
