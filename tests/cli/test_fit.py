@@ -15,7 +15,7 @@ from pyimgano_openclip.cli.groups import groups_of, parts_line
 from pyimgano_openclip.detector.suspects import stand_out
 from pyimgano_openclip.samples import make_sample
 
-from helpers.embedders import red_image, with_green
+from helpers.embedders import red_image, red_images, save_all, with_green
 from helpers.runs import leather, lines_of
 
 
@@ -189,3 +189,26 @@ def test_frames_of_one_scene_are_said_to_count_once(tmp_path, capsys):
     assert main([*command, "--out", str(tmp_path / "d.safetensors")]) == 0
     told = capsys.readouterr().out
     assert "(10 images; 29 would bound 10 %)\n2 of these images are copies or near copies" in told
+
+
+@pytest.mark.slow
+def test_images_that_are_stretched_to_one_canvas_are_told_in_the_answer_alone(tmp_path, capsys):
+    folder = tmp_path / "good"
+    folder.mkdir()
+    mixed = [*red_images(6, 40, 90), *red_images(6, 90, 60, first=6)]
+    save_all(mixed, folder)
+    command = ["fit", "--normal", str(folder), "--model", "bundled", "--device", "cpu"]
+    out = ["--out", str(tmp_path / "d.safetensors"), "--overwrite"]
+    assert main([*command, *out]) == 0
+    printed = capsys.readouterr()
+    assert "proportions: images whose width is 0.67 to 2.2 times their height" in printed.out
+    assert "pixels of images of the usual size;" in printed.out
+    assert "warning" not in printed.err
+    assert main([*command, *out, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["proportions"] in printed.out
+    alike = [str(folder / f"{number}.png") for number in range(6)]
+    assert main(["fit", "--normal", *alike, *command[3:], *out, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert "proportions" not in facts
+    assert "pixels of these images;" in facts["resolution"]
