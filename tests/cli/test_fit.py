@@ -10,7 +10,7 @@ from PIL import Image
 
 from pyimgano_openclip import load_detector
 from pyimgano_openclip.cli import main
-from pyimgano_openclip.cli.fit import doubtful
+from pyimgano_openclip.cli.fit import _bank_line, doubtful
 from pyimgano_openclip.cli.groups import groups_of, parts_line
 from pyimgano_openclip.detector.suspects import stand_out
 from pyimgano_openclip.samples import make_sample
@@ -212,3 +212,26 @@ def test_images_that_are_stretched_to_one_canvas_are_told_in_the_answer_alone(tm
     facts = json.loads(capsys.readouterr().out)
     assert "proportions" not in facts
     assert "pixels of these images;" in facts["resolution"]
+
+
+@pytest.mark.slow
+def test_a_bank_that_is_thinned_says_so_however_little_is_left(tmp_path, capsys):
+    normal = leather(tmp_path / "normal", 10)
+    out = ["--out", str(tmp_path / "d.safetensors"), "--overwrite", "--device", "cpu"]
+    command = ["fit", "--normal", str(normal), *out, "--model", "bundled"]
+    assert main([*command, "--set", "max_patches=10000", "--json"]) == 0
+    every = json.loads(capsys.readouterr().out)
+    assert every["patches"] == every["patches_seen"]
+    told = {}
+    for most in (every["patches"], every["patches"] // 4, 2):
+        assert main([*command, "--set", f"max_patches={most}"]) == 0
+        told[most] = capsys.readouterr().out.splitlines()[0]
+    whole, quarter, two = told.values()
+    assert whole.endswith(f", {every['patches']} stored patches")
+    assert f", {every['patches'] // 4} of {every['patches']} patches stored; each of" in quarter
+    assert f", 2 of {every['patches']} patches stored" in two
+
+
+def test_where_the_covering_distance_tells_nothing_the_bank_is_still_said_to_be_thinned():
+    facts = {"patches": 5000, "patches_seen": 1_796_010, "covering_distance": 2.0}
+    assert _bank_line(facts) == ", 5000 of 1796010 patches stored (max_patches)"

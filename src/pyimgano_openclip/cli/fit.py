@@ -114,15 +114,18 @@ def _bank_facts(detector: OpenCLIPDetector) -> dict[str, Any]:
     if not isinstance(detector, VisionOpenCLIPPatchKNN):
         return {}
     bank, distance = detector.memory_bank_, detector.covering_distance_
-    return {"patches": len(bank), "covering_distance": distance}
+    return {"patches": len(bank), "patches_seen": bank.seen, "covering_distance": distance}
 
 
 def _bank_line(facts: Mapping[str, Any]) -> str:
     if "patches" not in facts:
         return ""
-    stored = f", {facts['patches']} stored patches"
-    if not 0 < facts["covering_distance"] < 1:  # all are stored, or the bound tells nothing
-        return stored
+    patches, seen = facts["patches"], facts["patches_seen"]
+    if patches == seen:
+        return f", {patches} stored patches"
+    stored = f", {patches} of {seen} patches stored"
+    if not 0 < facts["covering_distance"] < 1:  # the bound tells nothing
+        return f"{stored} (max_patches)"
     return (
         f"{stored}; each of the others is within a cosine distance of at most "
         f"{facts['covering_distance']:.2g} of one of them (raise max_patches if that is not far "
