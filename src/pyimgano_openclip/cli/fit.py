@@ -149,12 +149,15 @@ def suspect_facts(
 
 
 def doubtful(paths: Sequence[Path], suspects: Sequence[Suspect]) -> list[str]:
-    """Lines that name the images that stand out, most first."""
+    """Lines that name the images that stand out, most first.
+
+    Their scores are left out, since they are on another scale than the threshold.
+    """
     lines = []
     for found in suspects[:NAMED]:
         times = f"{found.times:.1f}"
-        above = "" if times == "1.0" else f", {times} times the highest of the others"
-        lines.append(f"{paths[found.image]} stands out by {found.score:.3f}{above}: is it normal?")
+        above = "" if times == "1.0" else f", at {times} times the highest of the others"
+        lines.append(f"{paths[found.image]} stands out{above}: is it normal?")
     more = len(suspects) - NAMED
     return [*lines, f"and {counted(more, 'other image')}"] if more > 0 else lines
 
