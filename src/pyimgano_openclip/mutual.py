@@ -81,6 +81,11 @@ class Pooled(Learnt):
         return self.scorer
 
     @property
+    def each_size(self) -> tuple[Size, ...]:
+        """Those of the images of the pool."""
+        return tuple(image.size for image in self.scorer.pool.images) if self.scorer else ()
+
+    @property
     def identities(self) -> frozenset[str]:
         """Those of the images of the pool."""
         return frozenset(self.scorer.pool.by_identity) if self.scorer else frozenset()

@@ -386,6 +386,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         with self._lock:
             self._take_over(lesson)
             self._use_as_references(items)
+        self._tell_learnt()
         return self
 
     def read_references(self) -> VisionOpenCLIPPromptScore:

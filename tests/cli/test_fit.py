@@ -10,12 +10,12 @@ from PIL import Image
 
 from pyimgano_openclip import load_detector
 from pyimgano_openclip.cli import main
-from pyimgano_openclip.cli.fit import doubtful
+from pyimgano_openclip.cli.fit import _bank_line, doubtful
 from pyimgano_openclip.cli.groups import groups_of, parts_line
 from pyimgano_openclip.detector.suspects import stand_out
 from pyimgano_openclip.samples import make_sample
 
-from helpers.embedders import red_image, with_green
+from helpers.embedders import red_image, red_images, save_all, with_green
 from helpers.runs import leather, lines_of
 
 
@@ -156,9 +156,9 @@ def test_images_that_stand_out_are_told_as_multiples_of_those_that_do_not():
     assert [found.image for found in suspects] == [20, 19]
     suspects = [*suspects, suspects[0]._replace(image=17, score=0.1, times=1.02)]
     assert doubtful(paths, suspects) == [
-        "20.png stands out by 6.130, 60.1 times the highest of the others: is it normal?",
-        "19.png stands out by 0.467, 4.6 times the highest of the others: is it normal?",
-        "17.png stands out by 0.100: is it normal?",
+        "20.png stands out, at 60.1 times the highest of the others: is it normal?",
+        "19.png stands out, at 4.6 times the highest of the others: is it normal?",
+        "17.png stands out: is it normal?",
     ]
 
 
@@ -189,3 +189,49 @@ def test_frames_of_one_scene_are_said_to_count_once(tmp_path, capsys):
     assert main([*command, "--out", str(tmp_path / "d.safetensors")]) == 0
     told = capsys.readouterr().out
     assert "(10 images; 29 would bound 10 %)\n2 of these images are copies or near copies" in told
+
+
+@pytest.mark.slow
+def test_images_that_are_stretched_to_one_canvas_are_told_in_the_answer_alone(tmp_path, capsys):
+    folder = tmp_path / "good"
+    folder.mkdir()
+    mixed = [*red_images(6, 40, 90), *red_images(6, 90, 60, first=6)]
+    save_all(mixed, folder)
+    command = ["fit", "--normal", str(folder), "--model", "bundled", "--device", "cpu"]
+    out = ["--out", str(tmp_path / "d.safetensors"), "--overwrite"]
+    assert main([*command, *out]) == 0
+    printed = capsys.readouterr()
+    assert "proportions: images whose width is 0.67 to 2.2 times their height" in printed.out
+    assert "pixels of images of the usual size;" in printed.out
+    assert "warning" not in printed.err
+    assert main([*command, *out, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["proportions"] in printed.out
+    alike = [str(folder / f"{number}.png") for number in range(6)]
+    assert main(["fit", "--normal", *alike, *command[3:], *out, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert "proportions" not in facts
+    assert "pixels of these images;" in facts["resolution"]
+
+
+@pytest.mark.slow
+def test_a_bank_that_is_thinned_says_so_however_little_is_left(tmp_path, capsys):
+    normal = leather(tmp_path / "normal", 10)
+    out = ["--out", str(tmp_path / "d.safetensors"), "--overwrite", "--device", "cpu"]
+    command = ["fit", "--normal", str(normal), *out, "--model", "bundled"]
+    assert main([*command, "--set", "max_patches=10000", "--json"]) == 0
+    every = json.loads(capsys.readouterr().out)
+    assert every["patches"] == every["patches_seen"]
+    told = {}
+    for most in (every["patches"], every["patches"] // 4, 2):
+        assert main([*command, "--set", f"max_patches={most}"]) == 0
+        told[most] = capsys.readouterr().out.splitlines()[0]
+    whole, quarter, two = told.values()
+    assert whole.endswith(f", {every['patches']} stored patches")
+    assert f", {every['patches'] // 4} of {every['patches']} patches stored; each of" in quarter
+    assert f", 2 of {every['patches']} patches stored" in two
+
+
+def test_where_the_covering_distance_tells_nothing_the_bank_is_still_said_to_be_thinned():
+    facts = {"patches": 5000, "patches_seen": 1_796_010, "covering_distance": 2.0}
+    assert _bank_line(facts) == ", 5000 of 1796010 patches stored (max_patches)"

@@ -7,10 +7,12 @@ import pytest
 from PIL import Image
 
 from pyimgano_openclip.images.notices import (
+    MixedProportionsWarning,
     Pages,
     Ranges,
     SeveralPagesWarning,
     UnusedRangeWarning,
+    stretching,
 )
 
 from helpers.detectors import KINDS, on_bundled
@@ -128,3 +130,48 @@ def test_pages_are_a_fact_of_the_file_and_not_of_what_its_first_page_shows(kind,
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         detector.decision_function([alone])
+
+
+def test_proportions_are_told_with_those_of_the_canvas_where_they_differ_much():
+    told = stretching([(100, 36), (50, 50), (20, 52)], (200, 172))
+    assert told is not None
+    assert "width is 0.36 to 2.6 times their height are stretched to 0.86 times;" in told
+    assert stretching([(100, 100), (30, 45)], (200, 240)) is None  # half as wide again
+    assert stretching([(100, 100), (30, 46)], (200, 240)) is not None
+    assert stretching([(40, 90), (400, 900)], (96, 216)) is None
+
+
+@KINDS
+@pytest.mark.slow
+def test_fitting_warns_once_of_images_that_are_stretched_to_one_canvas(kind):
+    mixed = [*red_images(3, 40, 90), *red_images(3, 90, 60, first=3)]
+    with pytest.warns(MixedProportionsWarning, match=r"^Images .* 0\.67 to 2\.2 times") as found:
+        detector = on_bundled(kind).fit(mixed)
+    assert [warning.filename for warning in found] == [__file__]
+    height, width = detector.canvas_
+    assert f"stretched to {width / height:.2g} times" in str(found[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        detector.decision_function(mixed)
+        on_bundled(kind).fit(mixed[:3])
+        on_bundled(kind, resize="squash").fit(mixed)
+
+
+@pytest.mark.slow
+def test_added_images_are_warned_of_if_they_are_the_first_to_be_stretched():
+    detector = on_bundled("patchknn").fit(red_images(3, 40, 90))
+    with pytest.warns(MixedProportionsWarning, match="to 2.2 times") as found:
+        detector.partial_fit(red_images(2, 90, 60, first=3))
+    assert [warning.filename for warning in found] == [__file__]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        detector.partial_fit(red_images(1, 90, 60, first=5))
+
+
+@pytest.mark.slow
+def test_references_are_warned_of_as_images_to_fit():
+    detector = on_bundled("promptscore")
+    mixed = [*red_images(3, 40, 90), *red_images(3, 90, 60, first=3)]
+    with pytest.warns(MixedProportionsWarning) as found:
+        detector.fit(mixed, use_as_references=True)
+    assert [warning.filename for warning in found] == [__file__]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from ..detector.calibrated import CalibratedDetector
 from ..detector.showing import patch_facts
 from ..detector.suspects import Suspect
 from ..files.atomic import check_writable
+from ..images.notices import MixedProportionsWarning
 from ..images.reading import read_pixels
 from ..images.unreadable import UnreadableError
 from ..patchknn import VisionOpenCLIPPatchKNN
@@ -64,8 +66,9 @@ def _run(options: argparse.Namespace) -> Answer:
     detector.save_checkpoint(options.out)
     promise = detector.promise()
     tell_doubt(promise, detector.confidence)
-    resolution, suspects = patch_facts(detector), detector.suspects()
-    looked = {} if detector.roi_ is None else {"roi": str(detector.roi_)}
+    seen, suspects = patch_facts(detector), detector.suspects()
+    if detector.roi_ is not None:
+        seen["roi"] = str(detector.roi_)
     facts = {
         "detector": type(detector).__name__,
         "images": len(paths),
@@ -75,8 +78,7 @@ def _run(options: argparse.Namespace) -> Answer:
         "false_alarms": promise_facts(promise),
         "canvas": detector.canvas_,
         **_bank_facts(detector),
-        **resolution,
-        **looked,
+        **seen,
         **({} if groups is None else {"parts": len(set(groups))}),
         "suspects": suspect_facts(paths, suspects, detector.decision_scores_),
         "file": str(options.out),
@@ -84,11 +86,10 @@ def _run(options: argparse.Namespace) -> Answer:
     }
     images = counted(len(paths), "normal image")
     text = f"{facts['detector']}: {images}, threshold {detector.threshold_:.4g}"
-    seen = [f"resolution: {value}" for value in resolution.values()]
-    seen += [f"{name}: {value}" for name, value in looked.items()]
+    looks = [f"{name}: {value}" for name, value in seen.items()]
     parts = [] if groups is None else [parts_line(paths, groups, options.group_by)]
     promised = [f"{promise}", *copies_lines(len(paths), promise)]
-    notes = [*parts, *promised, *seen, *doubtful(paths, suspects), *skipped_lines(facts)]
+    notes = [*parts, *promised, *looks, *doubtful(paths, suspects), *skipped_lines(facts)]
     lines = [text + _bank_line(facts), *notes, f"saved:  {options.out}"]
     return Answer("\n".join(lines), facts)
 
@@ -101,7 +102,8 @@ def _learn(
     as_references: bool,
 ) -> None:
     """Fit, and name all images that cannot be read if one cannot."""
-    with all_unreadable(detector, paths):
+    with all_unreadable(detector, paths), warnings.catch_warnings():
+        warnings.simplefilter("ignore", MixedProportionsWarning)  # the answer says it
         if isinstance(detector, VisionOpenCLIPPromptScore):
             detector.fit(paths, groups=groups, use_as_references=as_references)
         else:
@@ -112,15 +114,18 @@ def _bank_facts(detector: OpenCLIPDetector) -> dict[str, Any]:
     if not isinstance(detector, VisionOpenCLIPPatchKNN):
         return {}
     bank, distance = detector.memory_bank_, detector.covering_distance_
-    return {"patches": len(bank), "covering_distance": distance}
+    return {"patches": len(bank), "patches_seen": bank.seen, "covering_distance": distance}
 
 
 def _bank_line(facts: Mapping[str, Any]) -> str:
     if "patches" not in facts:
         return ""
-    stored = f", {facts['patches']} stored patches"
-    if not 0 < facts["covering_distance"] < 1:  # all are stored, or the bound tells nothing
-        return stored
+    patches, seen = facts["patches"], facts["patches_seen"]
+    if patches == seen:
+        return f", {patches} stored patches"
+    stored = f", {patches} of {seen} patches stored"
+    if not 0 < facts["covering_distance"] < 1:  # the bound tells nothing
+        return f"{stored} (max_patches)"
     return (
         f"{stored}; each of the others is within a cosine distance of at most "
         f"{facts['covering_distance']:.2g} of one of them (raise max_patches if that is not far "
@@ -144,12 +149,15 @@ def suspect_facts(
 
 
 def doubtful(paths: Sequence[Path], suspects: Sequence[Suspect]) -> list[str]:
-    """Lines that name the images that stand out, most first."""
+    """Lines that name the images that stand out, most first.
+
+    Their scores are left out, since they are on another scale than the threshold.
+    """
     lines = []
     for found in suspects[:NAMED]:
         times = f"{found.times:.1f}"
-        above = "" if times == "1.0" else f", {times} times the highest of the others"
-        lines.append(f"{paths[found.image]} stands out by {found.score:.3f}{above}: is it normal?")
+        above = "" if times == "1.0" else f", at {times} times the highest of the others"
+        lines.append(f"{paths[found.image]} stands out{above}: is it normal?")
     more = len(suspects) - NAMED
     return [*lines, f"and {counted(more, 'other image')}"] if more > 0 else lines
 

@@ -27,6 +27,7 @@ from ..encoder.tokens import InjectedEmbedder
 from ..files.checkpoint import Checkpoint, read_checkpoint
 from ..images.areas import Area
 from ..images.items import Item, as_items, as_stream, describe
+from ..images.notices import tell_stretching
 from ..images.roi import Roi, anchored, area_of, for_sizes, roi_of
 from ..maps.regions import Region, explained, hottest_spot
 from ..maps.scores import ImageScores
@@ -177,12 +178,19 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
         """
         with out_of_memory_explained(f"what is learnt from {len(items)} images"):
             lesson = learn(items)
+        known = adding and bool(showing.stretching_facts(self))
         with self._lock:
             keep = adding and self.threshold_chosen_
             self._take_over(lesson.keeping_threshold() if keep else lesson)
-        for resolution in showing.patch_facts(self).values():
-            LOG.info("%s: %s", type(self).__name__, resolution)
+        self._tell_learnt(known=known)
         return self
+
+    def _tell_learnt(self, *, known: bool = False) -> None:
+        """Log how images are seen; warn if they are stretched much, unless that is known."""
+        for fact in showing.patch_facts(self).values():
+            LOG.info("%s: %s", type(self).__name__, fact)
+        for stretched in () if known else showing.stretching_facts(self).values():
+            tell_stretching(stretched)
 
     def suspects(self) -> list[Suspect]:
         """Name the training images that stand out among the others: are they normal?

@@ -64,6 +64,11 @@ class Learnt:
         return frozenset(one.size for one in self.whole.portraits) if self.whole else frozenset()
 
     @property
+    def each_size(self) -> tuple[Size, ...]:
+        """(height, width) of each image that was learnt, as far as known."""
+        return tuple(one.size for one in self.whole.portraits) if self.whole else ()
+
+    @property
     def identities(self) -> frozenset[str]:
         """What tells the images that were learnt from others, as far as known."""
         return frozenset()

@@ -11,6 +11,7 @@ import numpy as np
 
 from ..arrays import Size
 from ..encoder.tokens import InjectedEmbedder
+from ..images.notices import stretching
 from ..report.templating import render
 
 if TYPE_CHECKING:
@@ -58,23 +59,39 @@ def resolution_facts(detector: OpenCLIPDetector) -> dict[str, str]:
 
 
 def patch_facts(detector: OpenCLIPDetector) -> dict[str, str]:
-    """How much of the training images a patch covers, where ``smallest_defect`` does not tell."""
+    """How much of the training images a patch covers, and whether that differs much."""
+    return {**(resolution_facts(detector) or _covered(detector)), **stretching_facts(detector)}
+
+
+def stretching_facts(detector: OpenCLIPDetector) -> dict[str, str]:
+    """What is done to training images of very different proportions, unless it was asked for."""
+    embedder, learnt = detector._embedder, detector._learnt
+    if isinstance(embedder, InjectedEmbedder) or embedder.resize != "keep":
+        return {}
+    if learnt.canvas is None or not learnt.each_size:
+        return {}
+    stretched = stretching(learnt.each_size, learnt.canvas)
+    return {} if stretched is None else {"proportions": stretched}
+
+
+def _covered(detector: OpenCLIPDetector) -> dict[str, str]:
+    """What a patch covers, where ``smallest_defect`` does not tell."""
     embedder, canvas, size = detector._embedder, detector._learnt.canvas, _usual_size(detector)
-    if resolution := resolution_facts(detector):
-        return resolution
     if isinstance(embedder, InjectedEmbedder) or canvas is None or size is None:
         return {}
     height, width = np.array(size) * embedder.tower.patch_size / canvas
-    covered = f"one patch covers {height:.0f} x {width:.0f} pixels of these images"
+    one = len(set(detector._learnt.each_size)) == 1
+    images = "these images" if one else "images of the usual size"
+    covered = f"one patch covers {height:.0f} x {width:.0f} pixels of {images}"
     return {"resolution": f"{covered}; smaller defects are hard to see (smallest_defect)"}
 
 
 def _usual_size(detector: OpenCLIPDetector) -> Size | None:
     """The median (height, width) of the training images in pixels; None if it is not known."""
-    whole = detector._learnt.whole
-    if whole is None:
+    sizes = detector._learnt.each_size
+    if not sizes:
         return None
-    height, width = np.median([portrait.size for portrait in whole.portraits], axis=0).tolist()
+    height, width = np.median(sizes, axis=0).tolist()
     return round(height), round(width)
 
 

@@ -88,10 +88,10 @@ class OpenCLIPPatchEmbedder:
             ``"squash"`` resizes them to the tower's own shape.
         max_tokens: Maximum number of patches that the tower sees at once; None for four times its
             own number.
-        smallest_defect: Side in pixels of the images of what should fill most of a patch, which
-            covers two thirds of that side; images that the tower cannot see at once at such a
-            resolution are seen as a whole and through overlapping windows of the tower's size, see
-            :mod:`~.windows`. None to show each image to the tower at once.
+        smallest_defect: Side in pixels, on images of the usual size, of what should fill most of a
+            patch, which covers two thirds of that side; images that the tower cannot see at once at
+            such a resolution are seen as a whole and through overlapping windows of the tower's
+            size, see :mod:`~.windows`. None to show each image to the tower at once.
         overview_layers: Relative depths of the feature tokens of whole images that are seen through
             windows as well; these tokens then come beside those of windows, as
             ``PatchTokens.overview``. None to join both scales in each token.

@@ -9,11 +9,13 @@ from collections.abc import Generator, Iterable
 from contextlib import closing
 from typing import Any
 
+from ..arrays import Size
 from .items import Item, describe
 
 NAMED = 3  # maximum number of images that a warning names
 HARDLY = 1 / 4  # of the range, up to which it counts as hardly used: 14 bits of 16
 BITS = 16  # of the range
+ALIKE = 1.5  # times the width for a height, up to which proportions count as one kind
 
 
 class SeveralPagesWarning(UserWarning):
@@ -26,6 +28,10 @@ class UnusedRangeWarning(UserWarning):
 
 class FlatFrameWarning(UserWarning):
     """Nothing can be seen on some images; unless they are to be learnt, their labels are 1."""
+
+
+class MixedProportionsWarning(UserWarning):
+    """Images of very different proportions are stretched to those of one canvas."""
 
 
 class FlatFrames:
@@ -149,6 +155,29 @@ def noticed(
             yield patches
     for notice in (pages, ranges, flat):
         notice.warn()
+
+
+def stretching(sizes: Iterable[Size], canvas: Size) -> str | None:
+    """What one canvas does to images of very different proportions; None if they are alike.
+
+    Args:
+        sizes: (height, width) of each image in pixels; at least one.
+        canvas: (height, width) in pixels to which all are resized.
+    """
+    aspects = [width / height for height, width in sizes]
+    low, high = min(aspects), max(aspects)
+    if high <= ALIKE * low:
+        return None
+    return (
+        f"images whose width is {low:.2g} to {high:.2g} times their height are stretched to "
+        f"{canvas[1] / canvas[0]:.2g} times; if these are different kinds of parts, fit each apart"
+    )
+
+
+def tell_stretching(stretched: str) -> None:
+    """Warn of that."""
+    said = stretched[0].upper() + stretched[1:]
+    warnings.warn(f"{said}.", MixedProportionsWarning, stacklevel=callers_level())
 
 
 def callers_level() -> int:

@@ -116,8 +116,8 @@ def _resolution(parser: argparse.ArgumentParser) -> None:
         "--smallest-defect",
         type=positive,
         metavar="PIXELS",
-        help="side of the smallest defect to find, in pixels of the images; large images are then "
-        "seen as a whole and through windows, which takes longer",
+        help="side of the smallest defect to find, in pixels of images of the usual size; large "
+        "images are then seen as a whole and through windows, which takes longer",
     )
 
 
