@@ -25,6 +25,7 @@ from .detector.calibrated import CalibratedDetector
 from .detector.learnt import Calibration, Learnt, Lesson, image_scores
 from .detector.promises import tell_few, upper_quantile
 from .detector.saving import BY_REFERENCES, FITTED_ON, PEAKS, THRESHOLDS, saved_peaks
+from .detector.showing import tell_learnt
 from .detector.spans import of_mode
 from .detector.thresholds import threshold_from
 from .encoder.settings import check_windows
@@ -386,7 +387,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         with self._lock:
             self._take_over(lesson)
             self._use_as_references(items)
-        self._tell_learnt()
+        tell_learnt(self)
         return self
 
     def read_references(self) -> VisionOpenCLIPPromptScore:

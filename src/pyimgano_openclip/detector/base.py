@@ -6,7 +6,6 @@ The arguments are in ``arguments.py``, the way of an image in ``scoring.py``, wh
 
 from __future__ import annotations
 
-import logging
 import math
 import os
 import threading
@@ -27,7 +26,6 @@ from ..encoder.tokens import InjectedEmbedder
 from ..files.checkpoint import Checkpoint, read_checkpoint
 from ..images.areas import Area
 from ..images.items import Item, as_items, as_stream, describe
-from ..images.notices import tell_stretching
 from ..images.roi import Roi, anchored, area_of, for_sizes, roi_of
 from ..maps.regions import Region, explained, hottest_spot
 from ..maps.scores import ImageScores
@@ -55,7 +53,6 @@ METADATA = {
 }
 # What the host sets and reads, too.
 FITTED = ("threshold_", "labels_", "decision_scores_", "pot_info_")
-LOG = logging.getLogger("pyimgano_openclip")
 AT_FIRST = 64  # images of a list from which a canvas is chosen
 
 Labels = npt.NDArray[np.int64]
@@ -182,15 +179,8 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
         with self._lock:
             keep = adding and self.threshold_chosen_
             self._take_over(lesson.keeping_threshold() if keep else lesson)
-        self._tell_learnt(known=known)
+        showing.tell_learnt(self, known=known)
         return self
-
-    def _tell_learnt(self, *, known: bool = False) -> None:
-        """Log how images are seen; warn if they are stretched much, unless that is known."""
-        for fact in showing.patch_facts(self).values():
-            LOG.info("%s: %s", type(self).__name__, fact)
-        for stretched in () if known else showing.stretching_facts(self).values():
-            tell_stretching(stretched)
 
     def suspects(self) -> list[Suspect]:
         """Name the training images that stand out among the others: are they normal?

@@ -1,7 +1,8 @@
-"""How a detector is printed and shown in a notebook, without loading any weights."""
+"""How a detector is printed, logged and shown in a notebook, without loading any weights."""
 
 from __future__ import annotations
 
+import logging
 import reprlib
 from collections.abc import Mapping
 from inspect import signature
@@ -11,12 +12,13 @@ import numpy as np
 
 from ..arrays import Size
 from ..encoder.tokens import InjectedEmbedder
-from ..images.notices import stretching
+from ..images.notices import stretching, tell_stretching
 from ..report.templating import render
 
 if TYPE_CHECKING:
     from .base import OpenCLIPDetector
 
+LOG = logging.getLogger("pyimgano_openclip")
 MOST_CHARACTERS = 60  # of an argument's value
 MOST_ITEMS = 4  # shown of a list
 
@@ -61,6 +63,14 @@ def resolution_facts(detector: OpenCLIPDetector) -> dict[str, str]:
 def patch_facts(detector: OpenCLIPDetector) -> dict[str, str]:
     """How much of the training images a patch covers, and whether that differs much."""
     return {**(resolution_facts(detector) or _covered(detector)), **stretching_facts(detector)}
+
+
+def tell_learnt(detector: OpenCLIPDetector, *, known: bool = False) -> None:
+    """Log how images are seen; warn if they are stretched much, unless that is known."""
+    for fact in patch_facts(detector).values():
+        LOG.info("%s: %s", type(detector).__name__, fact)
+    for stretched in () if known else stretching_facts(detector).values():
+        tell_stretching(stretched)
 
 
 def stretching_facts(detector: OpenCLIPDetector) -> dict[str, str]:
