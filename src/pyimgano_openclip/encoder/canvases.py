@@ -30,8 +30,8 @@ class Canvases:
         patch: Size of a patch; canvases are multiples of it.
         fixed: Whether the tower sees all images at the size ``native``.
         most_tokens: Maximum number of patches that the tower sees at once.
-        smallest_defect: Side in pixels of the images of what should cover a patch wherever it lies;
-            None to show each image to the tower at once.
+        smallest_defect: Side, in pixels of images of the usual size, of what should cover a patch
+            wherever it lies; None to show each image to the tower at once.
         stride: Size of what a token covers on the canvas.
     """
 
