@@ -30,6 +30,7 @@ WARNINGS = (
     "detector.promises.FewImagesWarning",
     "encoder.context.CutSentenceWarning",
     "images.notices.FlatFrameWarning",
+    "images.notices.MixedProportionsWarning",
     "images.notices.UnusedRangeWarning",
     "maps.gaps.UnreadableImageWarning",
 )
