@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, get_args
 
@@ -89,13 +89,6 @@ class Pooled(Learnt):
     def identities(self) -> frozenset[str]:
         """Those of the images of the pool."""
         return frozenset(self.scorer.pool.by_identity) if self.scorer else frozenset()
-
-    @cached_property
-    def sizes(self) -> frozenset[Size]:
-        """(height, width) of the images of the pool; empty before there is one."""
-        return (
-            frozenset(one.size for one in self.scorer.pool.images) if self.scorer else frozenset()
-        )
 
     def stored(self) -> tuple[Arrays, dict[str, Any]]:
         """What a checkpoint keeps: the pool."""

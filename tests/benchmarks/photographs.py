@@ -158,8 +158,9 @@ def main() -> None:
     for folder in options.folders:
         for kind, measure in {**kinds, "shots": shots}.items():
             each = [measure(Photographs(folder, seed)) for seed in range(options.seeds)]
-            told = (f"{name} {np.mean([one[name] for one in each]):.1f}" for name in each[0])
-            print(f"{folder.name:12}{kind:12}" + ", ".join(told), flush=True)
+            told = [f"{name} {np.mean([one[name] for one in each]):.1f}" for name in each[0]]
+            if told:
+                print(f"{folder.name:12}{kind:12}" + ", ".join(told), flush=True)
 
 
 if __name__ == "__main__":

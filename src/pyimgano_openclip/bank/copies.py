@@ -19,8 +19,9 @@ from ..arrays import Floats, Indices, Scores, Size
 from ..encoder.tokens import PatchTokens
 from ..images.items import Item, describe
 from ..images.notices import callers_level
+from ..images.relief import still
 from .masked import LENGTH as MASKED
-from .masked import NO_MASK, of_one_photograph, of_one_scene, still, under_mask
+from .masked import NO_MASK, of_one_photograph, of_one_scene, under_mask
 
 LENGTH = 256  # of a sketch; squared distances between sketches are right to about 9 %
 # Cosine distance at equal places, as a share of that between different places of one image, and of

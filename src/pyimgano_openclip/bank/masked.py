@@ -13,18 +13,12 @@ import numpy.typing as npt
 from ..arrays import Floats
 from ..encoder.tokens import PatchTokens
 from ..images.identity import of_bytes
-from ..images.relief import CELLS, relief_in_cells
+from ..images.relief import CELLS, relief_in_cells, still
 
 UNKNOWN = -100.0  # the number of a cell that is not wholly looked at; no relief has it
 FEWEST = 24  # cells in common, of which fewer are alike by chance
 MARKS, DIGITS = 3, 6  # numbers that tell a photograph, and hexadecimal digits of each
 LENGTH = CELLS[0] * CELLS[1] + MARKS
-SMALLEST = 1e-9  # of products of lengths, below all of reliefs that are known
-# Difference of reliefs in grey levels, and correlation. With the bundled tower frames with noise of
-# 2 and 5 grey levels differed by 0.19 and 0.44, as a JPEG of quality 75 by 0.34, and correlated by
-# 0.93 or more; of different images the closest differed by 0.78 (solar cells) and 1.0
-# (`python tests/benchmarks/copies.py`). Towers that see more pixels are surer.
-STILL, CORRELATED = 0.55, 0.8
 NO_MASK = np.array([UNKNOWN] * (LENGTH - MARKS) + [0.0] * MARKS, dtype=np.float32)
 
 
@@ -65,18 +59,3 @@ def of_one_scene(some: Floats, others: Floats) -> npt.NDArray[np.bool_]:
     enough = common >= FEWEST
     each = [one / np.maximum(common, 1) for one in (a @ b.T, *squares)]
     return enough & still(each[0], (each[1], each[2]))
-
-
-def still(
-    products: npt.NDArray[np.float64],
-    squares: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
-) -> npt.NDArray[np.bool_]:
-    """Whether reliefs differ by noise and by how bright the light is.
-
-    Args:
-        products: Mean products of the reliefs of pairs of images, shape (N, M).
-        squares: Mean squares of either, which broadcast to it.
-    """
-    alike = products / np.maximum(np.sqrt(squares[0] * squares[1]), SMALLEST)
-    apart = (1 - alike**2) * np.minimum(*squares)
-    return (alike > CORRELATED) & (apart < STILL**2)

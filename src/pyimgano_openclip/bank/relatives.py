@@ -114,9 +114,9 @@ class Relatives:
             each = np.array(parts)
             own = [np.flatnonzero(np.isin(each, each[near])) for near in copies]
         if self.in_order:
-            numbers = np.arange(len(sketches))
-            near_in_order = (np.flatnonzero(abs(numbers - one) <= BESIDE) for one in numbers)
-            own = [np.union1d(*pair) for pair in zip(own, near_in_order, strict=True)]
+            every = np.arange(len(sketches))
+            beside = (every[abs(every - number) <= BESIDE] for number in every)
+            own = list(map(np.union1d, own, beside))
         if self.in_order or self.shots is not None:
             own = _with_nearest(own, sketches)
         pairs = zip(own, copies, strict=True)  # something has to remain to compare with

@@ -175,7 +175,7 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
         """
         with out_of_memory_explained(f"what is learnt from {len(items)} images"):
             lesson = learn(items)
-        known = adding and bool(showing.stretching_facts(self))
+        known = adding and showing.stretched(self) is not None
         with self._lock:
             keep = adding and self.threshold_chosen_
             self._take_over(lesson.keeping_threshold() if keep else lesson)

@@ -61,7 +61,7 @@ class Learnt:
     @cached_property
     def sizes(self) -> frozenset[Size]:
         """(height, width) of the training images; empty if there are none, or they are unknown."""
-        return frozenset(one.size for one in self.whole.portraits) if self.whole else frozenset()
+        return frozenset(self.each_size)
 
     @property
     def each_size(self) -> tuple[Size, ...]:

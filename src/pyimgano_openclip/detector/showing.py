@@ -62,26 +62,27 @@ def resolution_facts(detector: OpenCLIPDetector) -> dict[str, str]:
 
 def patch_facts(detector: OpenCLIPDetector) -> dict[str, str]:
     """How much of the training images a patch covers, and whether that differs much."""
-    return {**(resolution_facts(detector) or _covered(detector)), **stretching_facts(detector)}
+    facts, told = resolution_facts(detector) or _covered(detector), stretched(detector)
+    return facts if told is None else {**facts, "proportions": told}
 
 
 def tell_learnt(detector: OpenCLIPDetector, *, known: bool = False) -> None:
     """Log how images are seen; warn if they are stretched much, unless that is known."""
     for fact in patch_facts(detector).values():
         LOG.info("%s: %s", type(detector).__name__, fact)
-    for stretched in () if known else stretching_facts(detector).values():
-        tell_stretching(stretched)
+    told = stretched(detector)
+    if told is not None and not known:
+        tell_stretching(told)
 
 
-def stretching_facts(detector: OpenCLIPDetector) -> dict[str, str]:
+def stretched(detector: OpenCLIPDetector) -> str | None:
     """What is done to training images of very different proportions, unless it was asked for."""
     embedder, learnt = detector._embedder, detector._learnt
     if isinstance(embedder, InjectedEmbedder) or embedder.resize != "keep":
-        return {}
+        return None
     if learnt.canvas is None or not learnt.each_size:
-        return {}
-    stretched = stretching(learnt.each_size, learnt.canvas)
-    return {} if stretched is None else {"proportions": stretched}
+        return None
+    return stretching(learnt.each_size, learnt.canvas)
 
 
 def _covered(detector: OpenCLIPDetector) -> dict[str, str]:

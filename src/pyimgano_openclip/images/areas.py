@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Scores, Size
-from .components import Runs
+from .components import Runs, between
 from .views import View, map_back
 
 Inside: TypeAlias = npt.NDArray[np.bool_]  # of pixels (H, W) or of patches (rows, cols)
@@ -246,7 +246,7 @@ def _filled(points: npt.NDArray[np.float64], size: Size) -> Inside:
         rows = np.arange(first, last)
         crossed = x + (rows + 0.5 - y) * (to_x - x) / (to_y - y if len(rows) else 1)
         np.bitwise_xor.at(flips, (rows, np.ceil(crossed - 0.5).astype(np.int64)), 1)
-    return np.bitwise_xor.accumulate(flips[:, :-1], axis=1).view(np.bool_)
+    return between(flips)
 
 
 def _without(pixels: Inside, patches: Inside) -> Inside:

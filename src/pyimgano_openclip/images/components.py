@@ -61,7 +61,7 @@ class Runs:
         """What they light of an image of (height, width)."""
         flips = np.zeros((size[0], size[1] + 1), np.uint8)
         flips[self.rows, self.starts] = flips[self.rows, self.stops] = 1
-        return np.bitwise_xor.accumulate(flips[:, :-1], axis=1).view(np.bool_)
+        return between(flips)
 
     def only(self, which: Lit) -> Runs:
         """Some of them, told by booleans (R,)."""
@@ -79,6 +79,11 @@ class Runs:
         run = np.repeat(np.arange(len(row)), counts)
         within = np.arange(len(run)) - np.repeat(np.cumsum(counts) - counts, counts)
         return run, first[run] + within
+
+
+def between(flips: npt.NDArray[np.uint8]) -> Lit:
+    """The pixels (H, W) from each odd flip of a row to before the next, flips (H, W + 1)."""
+    return np.bitwise_xor.accumulate(flips[:, :-1], axis=1).view(np.bool_)
 
 
 def connected_runs(hot: Lit) -> list[list[Run]]:

@@ -18,6 +18,12 @@ from .look import grey_of, in_blocks
 AROUND = 5  # blocks, a side of the surroundings
 FEWEST = 30  # blocks, of which fewer are alike by chance
 CELLS = 8, 16  # rows and columns
+SMALLEST = 1e-9  # of products of lengths, below all of reliefs that are known
+# Difference of reliefs in grey levels, and correlation. With the bundled tower frames with noise of
+# 2 and 5 grey levels differed by 0.19 and 0.44, as a JPEG of quality 75 by 0.34, and correlated by
+# 0.93 or more; of different images the closest differed by 0.78 (solar cells) and 1.0
+# (`python tests/benchmarks/copies.py`). Towers that see more pixels are surer.
+STILL, CORRELATED = 0.55, 0.8
 
 
 def relief_of(small: npt.NDArray[np.uint8], inside: Inside | None = None) -> Floats:
@@ -63,6 +69,21 @@ def relief_in_cells(small: npt.NDArray[np.uint8], inside: Inside | None = None) 
     sound = (blocks > 0) & (bad == 0)
     numbers = np.where(sound, sums / np.sqrt(np.maximum(blocks, 1)), np.nan)
     return numbers.reshape(CELLS).astype(np.float32)
+
+
+def still(
+    products: npt.NDArray[np.float64],
+    squares: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]],
+) -> npt.NDArray[np.bool_]:
+    """Whether reliefs differ by noise and by how bright the light is.
+
+    Args:
+        products: Mean products of the reliefs of pairs of images, shape (N, M).
+        squares: Mean squares of either, which broadcast to it.
+    """
+    alike = products / np.maximum(np.sqrt(squares[0] * squares[1]), SMALLEST)
+    apart = (1 - alike**2) * np.minimum(*squares)
+    return (alike > CORRELATED) & (apart < STILL**2)
 
 
 def _heights(
