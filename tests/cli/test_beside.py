@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from pyimgano_openclip.cli import main
+from pyimgano_openclip.cli.fit import learnt_from
+from pyimgano_openclip.cli.images import search_images
 from pyimgano_openclip.cli.truth import read_truth
 
 from helpers.detectors import on_bundled
@@ -117,6 +119,41 @@ def test_masks_that_are_not_scored_are_told(mixed, capsys):
     assert json.loads(capsys.readouterr().out)["masks_beside"] == beside
     assert main(command) == 0
     assert f"3 masks beside images, not scored: {', '.join(beside)}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("called", ["{}.png", "{}_mask.png"])
+def test_a_detector_does_not_learn_from_masks(called, mixed, capsys):
+    for path in list(mixed.glob("*/*.png")):
+        path.rename(path.with_name(called.format(path.stem)))
+    bad, out = mixed / "bad", mixed / "d.safetensors"
+    named = f"{bad / called.format(2)}, {bad / called.format(3)}"
+    assert main(["fit", "--normal", str(bad), "--model", "bundled", "--out", str(out)]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"pyimgano-openclip: 2 files are like masks of images beside them ({named}); a detector "
+        "learns from images. Put masks into a folder of their own, or name files one by one."
+    )
+    assert not out.exists()
+
+
+def test_files_named_one_by_one_and_photographs_of_one_name_are_learnt_from(mixed):
+    paths = sorted(mixed.glob("bad/*"))
+    assert learnt_from(paths, search_images(paths).images) == paths
+    photo(mixed / "bad/2.png", 4)
+    mixed.joinpath("bad/3.png").unlink()
+    folder = [mixed / "bad"]
+    assert len(learnt_from(folder, search_images(folder).images)) == 3
+
+
+def test_masks_that_are_scored_are_told(mixed, capsys):
+    command = ["score", str(mixed / "bad"), "--class-name", "part", "--model", "bundled"]
+    assert main([*command, "--out", str(mixed / "results"), "--json"]) == 0
+    masks = f"{mixed / 'bad/2.png'}, {mixed / 'bad/3.png'}"
+    told = f"2 files are like masks of images beside them ({masks}) and were scored too."
+    found = json.loads(capsys.readouterr().out)
+    assert (found["images"], found["doubts"]) == (
+        4,
+        [f"{told} Put masks into a folder of their own."],
+    )
 
 
 def test_files_that_a_report_marks_are_all_images(mixed):

@@ -11,7 +11,7 @@ from ..files.digest import digest_of_file
 from ..patchknn import VisionOpenCLIPPatchKNN
 from .answer import Answer
 from .detectors import saved_detector
-from .fit import all_unreadable, complete
+from .fit import all_unreadable, learnt_from
 from .groups import groups_of
 from .identities import identity_in
 from .images import most_pixels, search_images, skipped, skipped_lines
@@ -44,7 +44,7 @@ def _run(options: argparse.Namespace) -> Answer:
             f"{options.from_report} has no false alarm: mark flagged images as normal first."
         )
     found = search_images(places, masks=places_of_masks(options))
-    paths = complete(found.images)
+    paths = learnt_from(places, found.images)
     digest = digest_of_file(options.detector)
     detector = saved_detector(options)
     if not isinstance(detector, VisionOpenCLIPPatchKNN):

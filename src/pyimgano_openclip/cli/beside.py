@@ -14,17 +14,54 @@ from .messages import listed
 
 MASK = "_mask"  # behind the stem of an image in that of its mask
 FLAT = 0.9  # share of a mask's pixels that are of two values; of 42 photographs of tiles 3 to 13 %
+REMEDY = "Put masks into a folder of their own"
 
 
 def masks_beside(images: Collection[Path]) -> set[Path]:
     """Those of the files that are masks of others in the same folder.
 
+    Raises:
+        ValueError: If it cannot be told which file of an equal stem is the image.
+    """
+    masks, unclear = like_masks(images)
+    if unclear:
+        raise ValueError(
+            f"It cannot be told which is an image and which its mask: {listed(unclear)}. Expected "
+            "one image of each name, and masks in black and white; put masks into a folder of "
+            "their own and pass it as --masks."
+        )
+    return masks
+
+
+def check_images_alone(images: Collection[Path]) -> None:
+    """Refuse to learn from masks.
+
+    Raises:
+        ValueError: If files are like masks of others in the same folder.
+    """
+    masks, _ = like_masks(images)
+    if masks:
+        raise ValueError(
+            f"{told(masks)}; a detector learns from images. {REMEDY}, or name files one by one."
+        )
+
+
+def told(masks: Collection[Path]) -> str:
+    """Tell how many files are like masks, and which."""
+    count, names = len(masks), listed([str(path) for path in sorted(masks)])
+    are = "file is like a mask" if count == 1 else "files are like masks"
+    return f"{count} {are} of images beside them ({names})"
+
+
+def like_masks(images: Collection[Path]) -> tuple[set[Path], list[str]]:
+    """Those of the files that are called and look like masks of others in the same folder.
+
     A mask is called like an image, with ``_mask`` behind it, or like it but for the suffix
     (``x.jpg`` and ``x.png``). Of the latter the pixels tell which is the mask: nearly all of them
     have one of two values.
 
-    Raises:
-        ValueError: If it cannot be told which file of an equal stem is the image.
+    Returns:
+        The masks, and files of an equal stem of which it cannot be told which is the image.
     """
     stems = defaultdict[Path, list[Path]](list)
     for path in sorted(images):
@@ -43,13 +80,7 @@ def masks_beside(images: Collection[Path]) -> set[Path]:
         masks |= flat
         if len(paths) - len(flat) != 1:
             unclear.append(_together(paths))
-    if unclear:
-        raise ValueError(
-            f"It cannot be told which is an image and which its mask: {listed(unclear)}. Expected "
-            "one image of each name, and masks in black and white; put masks into a folder of "
-            "their own and pass it as --masks."
-        )
-    return masks
+    return masks, unclear
 
 
 def _together(paths: Sequence[Path]) -> str:

@@ -22,6 +22,7 @@ from ..images.unreadable import UnreadableError
 from ..patchknn import VisionOpenCLIPPatchKNN
 from ..promptscore import VisionOpenCLIPPromptScore
 from .answer import Answer
+from .beside import check_images_alone
 from .detectors import new_detector
 from .groups import groups_of, parts_line
 from .images import ImageFile, most_pixels, search_images, skipped, skipped_lines
@@ -57,7 +58,7 @@ def _check(options: argparse.Namespace) -> None:
 def _run(options: argparse.Namespace) -> Answer:
     _check(options)
     found = search_images(options.normal, masks=places_of_masks(options))
-    paths = complete(found.images)
+    paths = learnt_from(options.normal, found.images)
     detector = new_detector(
         options, contamination=options.contamination, confidence=options.confidence
     )
@@ -160,6 +161,18 @@ def doubtful(paths: Sequence[Path], suspects: Sequence[Suspect]) -> list[str]:
         lines.append(f"{paths[found.image]} stands out{above}: is it normal?")
     more = len(suspects) - NAMED
     return [*lines, f"and {counted(more, 'other image')}"] if more > 0 else lines
+
+
+def learnt_from(places: Sequence[Path], sources: Sequence[ImageFile]) -> list[Path]:
+    """The paths of the images found in these places, complete and without masks.
+
+    Raises:
+        ValueError: If a folder cannot be searched, or holds what is like masks of its images.
+    """
+    paths = complete(sources)
+    if any(place.is_dir() for place in places):
+        check_images_alone(paths)
+    return paths
 
 
 def complete(sources: Sequence[ImageFile]) -> list[Path]:

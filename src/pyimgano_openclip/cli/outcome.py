@@ -9,6 +9,7 @@ from typing import Any
 
 from ..report.page import Section
 from .answer import Answer
+from .beside import REMEDY, like_masks, told
 from .doubts import doubts
 from .drawing import Drawing
 from .images import Found, skipped, skipped_lines
@@ -66,6 +67,9 @@ def answer(options: argparse.Namespace, found: Found, run: Run) -> Answer:
     write_report(report, title, [section_of(title, run)], [run.results])
     paths = {"report": str(report), "scores": str(options.out / TABLE)}
     facts = {**summary(run), **skipped(found), **paths}
+    masks, _ = like_masks([image.path for image in found.images if image.address is None])
+    if masks:
+        facts["doubts"].append(f"{told(masks)} and were scored too. {REMEDY}.")
     text = _text(facts)
     if options.detector is None and options.class_name is None:
         text = "\n".join([UNLABELLED, *_oddest(run), text])
