@@ -54,7 +54,7 @@ def seen(truth):
 PHOTOS = (["good/1.jpg", "bad/2.jpg", "bad/3.jpg"], [0, 1, 1])
 
 
-@pytest.mark.parametrize("called", ["{}.png", "{}.bmp", "{}_mask.png"])
+@pytest.mark.parametrize("called", ["{}.png", "{}.PNG", "{}.bmp", "{}_mask.png"])
 @pytest.mark.parametrize("given", ["none", "same", "separate"])
 def test_masks_beside_images_are_masks_only(called, given, mixed):
     for path in list(mixed.glob("*/*.png")):

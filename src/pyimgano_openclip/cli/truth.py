@@ -139,9 +139,10 @@ def _mask_of(image: Path, base: Path, masks: Path, scored: Collection[Content]) 
 
     A file that is one of the images, or a copy of one, is no mask.
     """
-    name = image.relative_to(base)
+    name, known = image.relative_to(base), sorted(file_suffixes())
+    suffixes = (".png", name.suffix, *known, *(suffix.upper() for suffix in known))
     for stem in (name.stem, f"{name.stem}{MASK}"):
-        for suffix in (".png", name.suffix, *sorted(file_suffixes())):
+        for suffix in suffixes:
             mask = masks / name.parent / f"{stem}{suffix}"
             if mask.is_file() and digest_of_file(mask) not in scored:
                 return mask
