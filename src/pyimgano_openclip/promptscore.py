@@ -218,9 +218,9 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         stages: Number of depths at which the side path is read.
         windows: Window sizes in patches, such as (2, 3), to score WinCLIP's windows instead of
             patches; slow, and only with ``mode="probability"``.
-        mode: ``"probability"``: scores in (0, 1), 0.5 where neither text is closer. ``"diff"``:
-            difference of the cosines, in [-2, 2]. ``"ratio"``: share of the anomalous similarity,
-            in [0, 1].
+        mode: What patches score. ``"probability"``: in (0, 1), 0.5 where neither text is closer.
+            ``"diff"``: difference of the cosines, in [-2, 2]. ``"ratio"``: share of the anomalous
+            similarity, in [0, 1].
         recipe: None for our own method; ``"winclip"`` or ``"clip-surgery"`` for that one as
             published. It fixes texts, tower input (a square), side path or windows, mode and
             aggregation; an argument that contradicts it raises an error. The model and its input

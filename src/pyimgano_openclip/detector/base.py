@@ -187,7 +187,8 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
 
         Patch-kNN and the detector of unlabelled images compare them with each other, so that two
         alike defects do not hide each other, patch-kNN through their moved copies as well; prompt
-        scoring compares them with words. In 30 normal images about one is named.
+        scoring compares them with words. Of 30 normal images about one is named, of products that
+        vary much up to three.
 
         Returns:
             What stands out, most first; two standard deviations above the median of the logarithms
@@ -333,6 +334,11 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
 
     def decision_function(self, x: object = None, *, X: object = None) -> Scores:
         """Compute image scores; higher is more anomalous.
+
+        An image that is no case for its patches scores above every threshold: one that is unlike
+        the training images as a whole (black, blurred, of another size, ...), or on which nothing
+        can be seen. The width of the range of patch scores, 1 or 2, is added to its score, and
+        :attr:`~..maps.scores.ImageScores.unlike` of :meth:`score_iter` says why.
 
         Args:
             x: Paths, RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).

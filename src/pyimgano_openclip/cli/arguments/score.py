@@ -60,8 +60,8 @@ def _results(parser: argparse.ArgumentParser) -> None:
         "--threshold",
         type=finite,
         metavar="SCORE",
-        help="images with a higher score are anomalous (default: the fitted threshold, or 0.5 "
-        "without one)",
+        help="images with a higher score are anomalous (default: that of the detector; with "
+        "words alone 0.5, or what references set; of a folder alone by what stands out)",
     )
     parser.add_argument(
         "--maps",
