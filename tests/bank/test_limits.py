@@ -46,7 +46,7 @@ def limits():
 
 def reason(limits, image, distance=1.0, scores=NOTHING):
     unlike = limits.unlike(SIZE, look_of(image), distance, scores)
-    return unlike and unlike.removeprefix("unlike the training images").lstrip(": ")
+    return unlike and unlike.removeprefix("unlike the training images: ")
 
 
 def test_an_image_of_the_same_texture_is_like_the_others_in_other_light_too(limits):

@@ -186,5 +186,5 @@ def test_a_custom_embedder_is_judged_by_its_tokens_and_sizes():
     detector = patchknn().fit(red_images(8))
     green = np.zeros((40, 40, 3), np.uint8) + np.array([0, 200, 0], np.uint8)
     scored = list(detector.score_iter([green, red_images(1, 40, 90, first=50)[0]]))
-    assert scored[0].unlike == "unlike the training images as a whole"
+    assert scored[0].unlike == "unlike the training images: as a whole"
     assert scored[1].unlike == "unlike the training images: other proportions, 40 x 90 pixels"

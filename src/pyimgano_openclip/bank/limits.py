@@ -36,7 +36,6 @@ MARGINS = {
     "red": (math.log(1.35), math.log(1.7)),
     "blue": (math.log(1.35), math.log(1.7)),
 }
-AS_A_WHOLE = "as a whole"  # the reason of an image that none of these tells
 ALWAYS = ("proportions", "sides", "distance")
 
 
@@ -115,15 +114,13 @@ class Limits:
         """
         reason = None if look is None else self._other_look(look)
         if reason is None and self._beyond("distance", distance):
-            reason = AS_A_WHOLE
+            reason = "as a whole"
         if reason is None and self._beyond("most", distance * middle(scores)):
             reason = "over most of it"
         if reason is not None and look is not None:
             reason = look.flat or look.shade or reason
         reason = self._other_size(size) or reason
-        if reason is None:
-            return None
-        return f"unlike the training images{'' if reason == AS_A_WHOLE else ':'} {reason}"
+        return None if reason is None else f"unlike the training images: {reason}"
 
     def _other_size(self, size: Size) -> str | None:
         height, width = size
