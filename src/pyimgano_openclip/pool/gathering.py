@@ -14,7 +14,7 @@ from ..bank.origins import StoredImage
 from ..bank.spool import TokenSpool
 from ..encoder.tokens import PatchTokens, on_grid
 from ..images.items import Item
-from ..images.notices import FlatFrames, Pages, Ranges
+from ..images.notices import Watch
 from ..images.unreadable import UnreadableError
 from ..progress import bar
 from .comparing import compare_all
@@ -169,7 +169,7 @@ def readable(
     Raises:
         UnreadableError: If an image cannot be read, unless they are skipped.
     """
-    pages, ranges, flat = Pages(), Ranges(), FlatFrames(roi)
+    watch = Watch(roi, learnt=False)
     with closing(outcomes):
         for place, (item, outcome) in enumerate(zip(items, outcomes, strict=True)):
             if isinstance(outcome, UnreadableError):
@@ -177,12 +177,9 @@ def readable(
                 if not skip:
                     raise missing[place]
                 continue
-            pages.add(item, outcome.pages)
-            ranges.add(outcome.range_used)
-            flat.add(item, outcome.look and outcome.look.flat)
+            watch.add(item, outcome)
             yield item, outcome
-    for notice in (pages, ranges, flat):
-        notice.warn()
+    watch.warn()
 
 
 def _embedding(patches: PatchTokens) -> Floats:
