@@ -23,7 +23,7 @@ from .checks import check_choice, check_number, one_of
 from .detector.base import METADATA, TAGS
 from .detector.calibrated import CalibratedDetector
 from .detector.learnt import Calibration, Learnt, Lesson, image_scores
-from .detector.promises import tell_few, upper_quantile
+from .detector.promises import upper_quantile
 from .detector.saving import BY_REFERENCES, FITTED_ON, PEAKS, THRESHOLDS, saved_peaks
 from .detector.showing import tell_learnt
 from .detector.spans import of_mode
@@ -232,7 +232,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         contamination: Accepted share of normal images above the threshold, in (0, 0.5].
         confidence: How sure that share is, in [0.5, 1): with 0.95 at most that share of new normal
             images is flagged by 95 % of all detectors that are fitted like this one. None for that
-            share on average.
+            share on average. No effect on a threshold by ``use_pot_thresholding()``.
         batch_size: Maximum number of images per pass; None to choose by device. On a CPU in
             float32, scores differ by less than 1e-6 between batches of different sizes, since
             matrix products of different shapes are summed in a different order.
@@ -343,7 +343,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         learnt = self._learnt
         if learnt.by_references:
             self._learnt = self._following(learnt)
-            tell_few(self._calibration(), self.contamination, self.confidence)
+            self._tell_few(self._calibration())
 
     def fit(
         self,
@@ -415,7 +415,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             elif len(known.scores) == 1:
                 self._learnt = replace(learnt, **NOT_SETTLED)
             else:
-                tell_few(known, self.contamination, self.confidence)
+                self._tell_few(known)
                 self._learnt = replace(learnt, calibration=known, by_references=True)
         return self
 
