@@ -436,6 +436,24 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
             return labels
         return labels, self._label_confidence_from_scores(scores, labels=labels)
 
+    def fit_predict(self, x: object = None, y: object = None, *, X: object = None) -> Labels:
+        """Fit the detector, and label the training images as :meth:`predict` does.
+
+        Args:
+            x: Paths or arrays, as for :meth:`fit`; also a generator of them.
+            y: As for :meth:`fit`.
+            X: Alias for ``x``.
+
+        Returns:
+            Labels, shape (N,), int64.
+
+        Raises:
+            ValueError: As for :meth:`fit`.
+        """
+        items = as_items(one_of(x, X))
+        labels: Labels = self.fit(items, y).predict(items)
+        return labels
+
     def score_percentile(self, scores: npt.ArrayLike) -> Scores:
         """Compute the share of training scores below each score, comparable across detectors.
 
