@@ -576,7 +576,8 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             kept = self._gather(references, canvas, scorer, "references").references
         scorer = replace(scorer, references=kept)
         roll = Roll(with_features=scorer.with_features)
-        with closing(self._read(items, canvas, "x", with_features=True)) as images:
+        beside = replace(learnt, references=kept, whole=None).sizes
+        with closing(self._read(items, canvas, "x", beside)) as images:
             scored = [scorer(patches) for patches in images if roll.add(patches)]
         tell_copies(items, roll.given)
         relatives = roll.relatives(groups)
@@ -628,20 +629,22 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
                 by_text.append(scorer.by_text(patches))
                 yield patches
 
-        with closing(self._read(items, canvas, argument, with_features=True)) as images:
+        with closing(self._read(items, canvas, argument)) as images:
             references = self._recipe.references.of_images(once(images))
         tell_copies(items, roll.given, argument=argument)
         return Gathered(references, by_text, roll)
 
     def _read(
-        self, items: Sequence[Item], canvas: Size | None, argument: str, *, with_features: bool
+        self,
+        items: Sequence[Item],
+        canvas: Size | None,
+        argument: str,
+        beside: frozenset[Size] = frozenset(),
     ) -> Generator[PatchTokens, None, None]:
-        """The tokens of each image, in one pass."""
+        """The tokens of each image, in one pass; ``beside`` are the sizes of references."""
         in_order = [in_rgb(item, self.channel_order) for item in items]
-        outcomes = outcomes_within(
-            self._embedder, self._roi, in_order, canvas, with_features=with_features
-        )
-        in_turn = noticed(or_raise(outcomes, argument), items, self._roi)
+        outcomes = outcomes_within(self._embedder, self._roi, in_order, canvas, with_features=True)
+        in_turn = noticed(or_raise(outcomes, argument), items, self._roi, beside)
         with closing(outcomes), closing(in_turn) as stream:
             yield from bar("encoding", "image", total=len(items), items=stream)
 

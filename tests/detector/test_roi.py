@@ -291,6 +291,8 @@ def test_without_training_images_pixels_are_those_of_any_image_with_a_warning():
     with_references = build("promptscore", roi=LEFT, references=red_images(3))
     with pytest.raises(ValueError, match=r"x\[1\]: .*80 x 80 pixels"):
         with_references.decision_function([INSIDE, larger(INSIDE)])
+    with pytest.warns(MixedSizesWarning, match="have 40 x 40 or 80 x 80 pixels"):
+        with_references.fit([larger(CLEAN)])
     together = [*red_images(3), larger(CLEAN)]
     with pytest.warns(MixedSizesWarning, match="have 40 x 40 or 80 x 80 pixels"):
         assert np.isfinite(build("mutual", roi=LEFT).decision_function(together)).all()

@@ -145,12 +145,13 @@ class Sizes:
 
     Args:
         roi: Where in them is looked; None for everywhere.
+        beside: (height, width) of others that are looked at within it.
     """
 
-    def __init__(self, roi: object | None) -> None:
+    def __init__(self, roi: object | None, beside: frozenset[Size] = frozenset()) -> None:
         meant_for_all = isinstance(roi, Shapes) and not (roi.shares or roi.sizes)
         self._roi = roi if meant_for_all else None
-        self._seen = set[Size]()
+        self._seen = set(beside)
 
     def add(self, size: Size) -> None:
         """Record an image by its (height, width)."""
@@ -175,11 +176,14 @@ class Watch:
     Args:
         roi: Where in the images is looked; None for everywhere.
         learnt: Whether they are learnt as normal.
+        beside: (height, width) of others that are looked at within the same region.
     """
 
-    def __init__(self, roi: object | None, *, learnt: bool) -> None:
+    def __init__(
+        self, roi: object | None, *, learnt: bool, beside: frozenset[Size] = frozenset()
+    ) -> None:
         self._pages, self._ranges = Pages(), Ranges()
-        self._flat, self._sizes = FlatFrames(roi, learnt=learnt), Sizes(roi)
+        self._flat, self._sizes = FlatFrames(roi, learnt=learnt), Sizes(roi, beside)
 
     def add(self, item: Item, patches: Any) -> None:
         """Record an image by its tokens."""
@@ -195,7 +199,10 @@ class Watch:
 
 
 def noticed(
-    outcomes: Generator[Any, None, None], items: Iterable[Item | None], roi: object | None = None
+    outcomes: Generator[Any, None, None],
+    items: Iterable[Item | None],
+    roi: object | None = None,
+    beside: frozenset[Size] = frozenset(),
 ) -> Generator[Any, None, None]:
     """Pass on the tokens of images that are learnt from; warn of these images at the end.
 
@@ -203,8 +210,9 @@ def noticed(
         outcomes: The tokens of images, and of copies that were made from their pixels.
         items: The images; None for each copy.
         roi: Where in the images is looked; None for everywhere.
+        beside: (height, width) of others that are looked at within the same region.
     """
-    watch = Watch(roi, learnt=True)
+    watch = Watch(roi, learnt=True, beside=beside)
     with closing(outcomes):
         for item, patches in zip(items, outcomes, strict=True):
             if item is not None:
