@@ -338,7 +338,8 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
     @property
     def _gathering(self) -> Gathering:
         recipe, most, seed = self._recipe, self.max_comparisons, self.random_seed
-        return Gathering(recipe, self._parts, product_beside(self._embedder), most, seed)
+        product = product_beside(self._embedder)
+        return Gathering(recipe, self._parts, product, most, seed, self._roi)
 
     def _scorer_of(self, pool: Pool, canvas: Size | None) -> PoolScorer:
         method, topk = self.aggregation_method, self.aggregation_topk

@@ -116,7 +116,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         contamination: Accepted share of normal images above the threshold, in (0, 0.5].
         confidence: How sure that share is, in [0.5, 1): with 0.95 at most that share of new normal
             images is flagged by 95 % of all detectors that are fitted like this one. None for that
-            share on average.
+            share on average. No effect on a threshold by ``use_pot_thresholding()``.
         batch_size: Maximum number of images per pass; None to choose by device. On a CPU in
             float32, scores differ by less than 1e-6 between batches of different sizes, since
             matrix products of different shapes are summed in a different order.

@@ -23,7 +23,7 @@ from .checks import check_choice, check_number, one_of
 from .detector.base import METADATA, TAGS
 from .detector.calibrated import CalibratedDetector
 from .detector.learnt import Calibration, Learnt, Lesson, image_scores
-from .detector.promises import tell_few, upper_quantile
+from .detector.promises import upper_quantile
 from .detector.saving import BY_REFERENCES, FITTED_ON, PEAKS, THRESHOLDS, saved_peaks
 from .detector.showing import tell_learnt
 from .detector.spans import of_mode
@@ -232,7 +232,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         contamination: Accepted share of normal images above the threshold, in (0, 0.5].
         confidence: How sure that share is, in [0.5, 1): with 0.95 at most that share of new normal
             images is flagged by 95 % of all detectors that are fitted like this one. None for that
-            share on average.
+            share on average. No effect on a threshold by ``use_pot_thresholding()``.
         batch_size: Maximum number of images per pass; None to choose by device. On a CPU in
             float32, scores differ by less than 1e-6 between batches of different sizes, since
             matrix products of different shapes are summed in a different order.
@@ -343,7 +343,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         learnt = self._learnt
         if learnt.by_references:
             self._learnt = self._following(learnt)
-            tell_few(self._calibration(), self.contamination, self.confidence)
+            self._tell_few(self._calibration())
 
     def fit(
         self,
@@ -415,7 +415,7 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             elif len(known.scores) == 1:
                 self._learnt = replace(learnt, **NOT_SETTLED)
             else:
-                tell_few(known, self.contamination, self.confidence)
+                self._tell_few(known)
                 self._learnt = replace(learnt, calibration=known, by_references=True)
         return self
 
@@ -576,7 +576,8 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
             kept = self._gather(references, canvas, scorer, "references").references
         scorer = replace(scorer, references=kept)
         roll = Roll(with_features=scorer.with_features)
-        with closing(self._read(items, canvas, "x", with_features=True)) as images:
+        beside = replace(learnt, references=kept, whole=None).sizes
+        with closing(self._read(items, canvas, "x", beside)) as images:
             scored = [scorer(patches) for patches in images if roll.add(patches)]
         tell_copies(items, roll.given)
         relatives = roll.relatives(groups)
@@ -628,20 +629,22 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
                 by_text.append(scorer.by_text(patches))
                 yield patches
 
-        with closing(self._read(items, canvas, argument, with_features=True)) as images:
+        with closing(self._read(items, canvas, argument)) as images:
             references = self._recipe.references.of_images(once(images))
         tell_copies(items, roll.given, argument=argument)
         return Gathered(references, by_text, roll)
 
     def _read(
-        self, items: Sequence[Item], canvas: Size | None, argument: str, *, with_features: bool
+        self,
+        items: Sequence[Item],
+        canvas: Size | None,
+        argument: str,
+        beside: frozenset[Size] = frozenset(),
     ) -> Generator[PatchTokens, None, None]:
-        """The tokens of each image, in one pass."""
+        """The tokens of each image, in one pass; ``beside`` are the sizes of references."""
         in_order = [in_rgb(item, self.channel_order) for item in items]
-        outcomes = outcomes_within(
-            self._embedder, self._roi, in_order, canvas, with_features=with_features
-        )
-        in_turn = noticed(or_raise(outcomes, argument), items, self._roi)
+        outcomes = outcomes_within(self._embedder, self._roi, in_order, canvas, with_features=True)
+        in_turn = noticed(or_raise(outcomes, argument), items, self._roi, beside)
         with closing(outcomes), closing(in_turn) as stream:
             yield from bar("encoding", "image", total=len(items), items=stream)
 

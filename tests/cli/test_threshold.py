@@ -10,7 +10,7 @@ from pyimgano_openclip.cli import main
 from pyimgano_openclip.detector.saving import PEAKS
 from pyimgano_openclip.files.checkpoint import read_checkpoint, write_checkpoint
 
-from helpers.detectors import EACH, TEXT, mutual, patchknn, promptscore
+from helpers.detectors import BOTH, EACH, TEXT, mutual, patchknn, promptscore
 from helpers.embedders import ColourEmbedder, red_images, with_green
 from helpers.runs import leather
 
@@ -175,6 +175,17 @@ def test_a_contamination_sets_no_threshold_of_a_pool_that_takes_none(tmp_path, c
     told = f"follows from the scores ({detector.threshold_:.6g}), not from --contamination 0.2"
     assert told in capsys.readouterr().err
     assert file.read_bytes() == content
+
+
+@BOTH
+@pytest.mark.filterwarnings("always::pyimgano_openclip.detector.promises.FewImagesWarning")
+def test_a_confidence_has_no_effect_on_peaks_over_a_threshold(build, tmp_path, capsys):
+    detector = build(embedder=ColourEmbedder(4, 6), confidence=0.9)
+    detector.use_pot_thresholding(tail_fraction=0.6, min_exceedances=5)
+    detector.fit(spotted(30))
+    file = detector.save_checkpoint(tmp_path / "d.safetensors")
+    assert main(["threshold", str(file), "--contamination", "0.05"]) == 0
+    assert "confidence=0.9 has no effect on a threshold by peaks" in capsys.readouterr().err
 
 
 @EACH

@@ -40,6 +40,19 @@ def test_scores_that_rise_are_noticed_and_those_that_fall_are_none():
     assert not drift(usual(training), inspected(new - 1.5), threshold=4).moved
 
 
+def test_what_has_moved_is_told_where_many_images_leave_no_chance():
+    """Chances of all that differs are then rounded to 0; scores differ, but not by much."""
+    draw, many = np.random.default_rng(0), 6000
+    looks = np.tile(GREY[:MEASURES], (many, 1))
+    looks[:, 0] = draw.normal(size=many)
+    passed = [
+        Inspected(score, GREY._replace(brightness=brightness))
+        for score, brightness in draw.normal((0.85, 5), size=(many, 2))
+    ]
+    found = drift(usual(draw.normal(size=many), looks), passed, threshold=99)
+    assert (found.measure, found.moved, found.chance) == ("brightness", True, 0)
+
+
 @pytest.mark.parametrize(
     ("measure", "by", "words"),
     [

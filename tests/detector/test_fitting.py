@@ -6,7 +6,14 @@ import pytest
 from pyimgano_openclip import load_detector
 
 from helpers.detectors import BOTH, EACH, patchknn, promptscore
-from helpers.embedders import ColourEmbedder, red_image, red_images, with_green
+from helpers.embedders import (
+    ColourEmbedder,
+    FileEmbedder,
+    red_image,
+    red_images,
+    save_all,
+    with_green,
+)
 
 NORMAL = red_images(12)
 
@@ -36,6 +43,22 @@ def test_the_threshold_is_the_quantile_of_the_training_scores(build):
     ranked = np.sort(detector.decision_scores_)  # the rank is 0.75 * 13 = 9.75
     assert detector.threshold_ == pytest.approx(0.25 * ranked[8] + 0.75 * ranked[9])
     assert detector.labels_.sum() == 3
+
+
+@EACH
+def test_fitting_and_labelling_at_once_takes_what_fitting_takes(build, tmp_path):
+    images = [*red_images(9), with_green(red_image(seed=20), 10, 20)]
+    expected = build().fit(images).predict(images)
+    paths = save_all(images, tmp_path)
+    for given in (images, (image for image in images), np.stack(images)):
+        np.testing.assert_array_equal(build().fit_predict(given), expected)
+    for given in (paths, iter(paths), tmp_path):
+        detector = build(embedder=FileEmbedder())
+        np.testing.assert_array_equal(detector.fit_predict(X=given), expected)
+    with pytest.raises(ValueError, match="x is empty"):
+        build().fit_predict([])
+    with pytest.raises(ValueError, match="x and X are the same argument"):
+        build().fit_predict(images, X=images)
 
 
 @EACH

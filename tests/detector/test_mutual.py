@@ -180,6 +180,37 @@ def test_dead_frames_of_a_pool_are_labelled_and_defects_beside_them_too(rule, tm
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pyimgano_openclip.images.notices.FlatFrameWarning")
+def test_a_dead_frame_of_a_pool_changes_neither_confidence_nor_probability(tmp_path):
+    size = (64, 64)
+    pool = [make_sample("leather", seed=seed, size=size).image for seed in range(6)]
+    new = [make_sample("leather", seed=9, size=size, defect="hole").image, pool[0]]
+    dead = np.full((*size, 3), 128, np.uint8)
+    alone = VisionOpenCLIPMutual(**BUNDLED).fit(pool)
+    beside = VisionOpenCLIPMutual(**BUNDLED).fit([*pool, dead])
+    file = beside.save_checkpoint(tmp_path / "pool.safetensors")
+    expected = said_by_the_host(alone, new)
+    assert expected[0].max() > 0.5
+    for found in (beside, load_detector(file, device="cpu")):
+        for own, same in zip(said_by_the_host(found, new), expected, strict=True):
+            np.testing.assert_allclose(own, same, atol=1e-4)
+        np.testing.assert_array_equal(found.predict_confidence([dead]), [1])
+
+
+def said_by_the_host(detector, images):
+    """Confidences, labels and probabilities of images by its formulas."""
+    chances, sure = detector.predict_proba(images, return_confidence=True)
+    return (
+        sure,
+        detector.predict_confidence(images),
+        detector.predict(images, return_confidence=True)[1],
+        detector.predict_with_rejection(images, confidence_threshold=0.2),
+        chances,
+        detector.predict_proba(images, method="unify"),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pyimgano_openclip.images.notices.FlatFrameWarning")
 @pytest.mark.parametrize("rule", ["share", "outliers"])
 @pytest.mark.parametrize(
     "settings",

@@ -150,6 +150,24 @@ def test_too_few_images_give_the_highest_score_and_a_warning_of_how_many_it_take
     assert detector.promise().rate == pytest.approx(1 / 21)
 
 
+def by_peaks(contamination, confidence):
+    return promptscore(contamination, confidence).use_pot_thresholding(
+        tail_fraction=0.5, min_exceedances=3
+    )
+
+
+def test_a_threshold_by_peaks_over_threshold_is_told_to_follow_no_confidence():
+    told = r"confidence=0\.95 has no effect .* over threshold: with 20 images this .* at {}\. Call"
+    with pytest.warns(FewImagesWarning, match=told.format(r"22 % .*, not at 5 %")):
+        detector = by_peaks(0.05, 0.95).fit(range(20))
+    assert detector.threshold_ < detector.decision_scores_.max()
+    assert "at most 22 %" in str(detector.promise())
+    with pytest.warns(FewImagesWarning, match=told.format(r"\d+ % .*, not at 6 %")):
+        detector.contamination = 0.06
+    by_peaks(0.05, None).fit(range(20))  # warnings are errors
+    assert by_peaks(0.3, 0.6).fit(range(60)).promise().bound < 0.3
+
+
 @pytest.mark.parametrize(
     ("contamination", "confidence", "n"),
     [(0.1, 0.95, 29), (0.05, 0.95, 59), (0.02, 0.95, 149), (0.01, 0.95, 299), (0.1, None, 9)],

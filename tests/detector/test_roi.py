@@ -15,6 +15,7 @@ from pyimgano_openclip import (
     load_detector,
 )
 from pyimgano_openclip.files.checkpoint import read_checkpoint, write_checkpoint
+from pyimgano_openclip.images.notices import MixedSizesWarning
 from pyimgano_openclip.samples import make_sample
 
 from helpers.detectors import TEXT, on_bundled
@@ -263,22 +264,38 @@ def test_shares_and_masks_are_for_images_of_any_size(kind, roi):
 
 
 @KINDS
-def test_pixels_may_be_those_of_several_sizes(kind):
+def test_pixels_may_be_those_of_several_sizes_with_a_warning(kind):
     train = [*red_images(3), *map(larger, red_images(3, first=3)), red_image(seed=8)[:30]]
-    detector = build(kind, roi=(0, 0, 20, 30)).fit(train)
+    told = r"^roi \(\[0, 0, 20, 30\] in pixels\) lies elsewhere .* 30 x 40 or 40 x 40 or 80 x 80 p"
+    with pytest.warns(MixedSizesWarning, match=told) as caught:
+        detector = build(kind, roi=(0, 0, 20, 30)).fit(train)
+    assert len(caught) == 1
+    assert caught[0].filename == __file__
     assert np.isfinite(detector.decision_function([CLEAN, larger(CLEAN), CLEAN[:30]])).all()
     with pytest.raises(ValueError, match=r"30 x 40 or 40 x 40 or 80 x 80 \(height x width\)"):
         detector.decision_function([CLEAN[:, :30]])
 
 
-def test_without_training_images_pixels_are_those_of_any_image():
+@KINDS
+@pytest.mark.parametrize("roi", [None, (0.0, 0.0, 0.5, 1.0), np.ones((40, 40), bool)])
+def test_what_lies_at_the_same_place_at_any_size_is_not_warned_of(kind, roi):
+    images = [*red_images(5), larger(CLEAN)]
+    build(kind, roi=roi).fit(images).decision_function(images)  # warnings are errors
+
+
+def test_without_training_images_pixels_are_those_of_any_image_with_a_warning():
     zero_shot = build("promptscore", roi=LEFT)
-    assert np.isfinite(zero_shot.decision_function([INSIDE, larger(INSIDE)])).all()
+    for ask in (zero_shot.decision_function, lambda x: [s.image for s in zero_shot.score_iter(x)]):
+        with pytest.warns(MixedSizesWarning, match="have 40 x 40 or 80 x 80 pixels"):
+            assert np.isfinite(ask([INSIDE, larger(INSIDE)])).all()
     with_references = build("promptscore", roi=LEFT, references=red_images(3))
     with pytest.raises(ValueError, match=r"x\[1\]: .*80 x 80 pixels"):
         with_references.decision_function([INSIDE, larger(INSIDE)])
+    with pytest.warns(MixedSizesWarning, match="have 40 x 40 or 80 x 80 pixels"):
+        with_references.fit([larger(CLEAN)])
     together = [*red_images(3), larger(CLEAN)]
-    assert np.isfinite(build("mutual", roi=LEFT).decision_function(together)).all()
+    with pytest.warns(MixedSizesWarning, match="have 40 x 40 or 80 x 80 pixels"):
+        assert np.isfinite(build("mutual", roi=LEFT).decision_function(together)).all()
 
 
 def test_nearest_patches_are_where_they_are():

@@ -31,6 +31,7 @@ WARNINGS = (
     "encoder.context.CutSentenceWarning",
     "images.notices.FlatFrameWarning",
     "images.notices.MixedProportionsWarning",
+    "images.notices.MixedSizesWarning",
     "images.notices.UnusedRangeWarning",
     "maps.gaps.UnreadableImageWarning",
 )

@@ -23,7 +23,7 @@ from ..detector.saving import (
     threshold_chosen,
 )
 from ..detector.spans import check_threshold, of_saved
-from ..detector.thresholds import OUTLIERS, pool_threshold, threshold_from
+from ..detector.thresholds import HOSTS, OUTLIERS, QUANTILE, pool_threshold, threshold_from
 from ..files.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from ..pool.shares import SPAN
 from .answer import Answer
@@ -63,7 +63,8 @@ def run(options: argparse.Namespace) -> Answer:
     share, confidence = after["contamination"], after.get("confidence")
     promised = promise(known, threshold, share, confidence)
     if options.contamination is not None:
-        tell_few(known, share, confidence)
+        by_rank = saved_method(before)[HOSTS[0]] in QUANTILE
+        tell_few(known, threshold, share, confidence, by_rank=by_rank)
         tell_doubt(promised, confidence)
     facts |= {"false_alarms": promise_facts(promised)}
     return Answer("\n".join([*lines, str(promised)]), facts)

@@ -39,6 +39,7 @@ from .drift import Usual
 from .learnt import Calibration, Learnt, Lesson, image_scores
 from .scoring import Scorer, Scoring, score_all
 from .suspects import Suspect, stand_out
+from .thresholds import by_patches
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -203,8 +204,16 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
 
     def _standing(self) -> Scores:
         """How little each training image resembles normal ones, shape (N,)."""
+        return self._known_scores()
+
+    def _known_scores(self) -> Scores:
+        """The training scores, shape (N,).
+
+        Raises:
+            RuntimeError: Before :meth:`fit`.
+        """
         if not hasattr(self, "decision_scores_"):
-            raise RuntimeError("There are no training images yet; call fit() first.")
+            raise RuntimeError("There are no training scores yet; call fit() first.")
         return self.decision_scores_
 
     def _take_over(self, lesson: Lesson) -> None:
@@ -254,10 +263,8 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
 
     def _calibration(self) -> Calibration:
         """What the threshold follows from; the training scores in a file of version 0.1.0."""
-        if not hasattr(self, "decision_scores_"):
-            raise RuntimeError("There are no training scores yet; call fit() first.")
-        known: Calibration | None = self._learnt.calibration
-        return Calibration.of(self.decision_scores_) if known is None else known
+        scores, known = self._known_scores(), self._learnt.calibration
+        return Calibration.of(scores) if known is None else known
 
     @abstractmethod
     def _threshold(self, calibration: Calibration) -> tuple[float, Any]:
@@ -435,6 +442,24 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
             return labels
         return labels, self._label_confidence_from_scores(scores, labels=labels)
 
+    def fit_predict(self, x: object = None, y: object = None, *, X: object = None) -> Labels:
+        """Fit the detector, and label the training images as :meth:`predict` does.
+
+        Args:
+            x: Paths or arrays, as for :meth:`fit`; also a generator of them.
+            y: As for :meth:`fit`.
+            X: Alias for ``x``.
+
+        Returns:
+            Labels, shape (N,), int64.
+
+        Raises:
+            ValueError: As for :meth:`fit`.
+        """
+        items = as_items(one_of(x, X))
+        labels: Labels = self.fit(items, y).predict(items)
+        return labels
+
     def score_percentile(self, scores: npt.ArrayLike) -> Scores:
         """Compute the share of training scores below each score, comparable across detectors.
 
@@ -447,9 +472,7 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
         Raises:
             RuntimeError: Before :meth:`fit`.
         """
-        if not hasattr(self, "decision_scores_"):
-            raise RuntimeError("There are no training scores yet; call fit() first.")
-        known, asked = np.sort(self.decision_scores_), np.asarray(scores, dtype=np.float64)
+        known, asked = np.sort(self._known_scores()), np.asarray(scores, dtype=np.float64)
         return np.where(np.isnan(asked), np.nan, np.searchsorted(known, asked) / len(known))
 
     def get_anomaly_map(self, image: Item) -> Floats:
@@ -660,9 +683,58 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
     def _name_regions(self, regions: list[Region], patches: Any, scorer: Any) -> list[Region]:
         raise NotImplementedError
 
+    def predict_proba(
+        self,
+        x: object = None,
+        method: Literal["linear", "unify"] = "linear",
+        return_confidence: bool = False,
+        *,
+        X: object = None,
+    ) -> Any:
+        """Compute the host's probabilities that images are normal and anomalous.
+
+        They tell where a score lies among the training scores, of which those of images that are
+        refused as a whole do not count; none is calibrated.
+
+        Args:
+            x: Paths or arrays, as for :meth:`decision_function`.
+            method: ``"linear"`` between the lowest and the highest training score, or ``"unify"``
+                by their mean and standard deviation.
+            return_confidence: Whether to return the confidence of each label in [0, 1] as well.
+            X: Alias for ``x``.
+
+        Returns:
+            Shape (N, 2), float64, NaN for unreadable images with ``on_error="nan"``; with
+            ``return_confidence`` a tuple (probabilities, confidence).
+
+        Raises:
+            RuntimeError: Before :meth:`fit`.
+            ValueError: As for :meth:`decision_function`, or if there is no such method.
+        """
+        formulas, scores = self._formulas(), self.decision_function(x, X=X)
+        chances = formulas.predict_proba(scores, method)
+        if not return_confidence:
+            return chances
+        return chances, self._label_confidence_from_scores(scores)
+
+    def _formulas(self) -> Any:
+        """The host's formulas, apart, which take scores in place of images.
+
+        The scores of training images that are refused as a whole have no influence on them.
+
+        Raises:
+            RuntimeError: Before :meth:`fit`.
+        """
+        apart = BaseDetector()
+        with self._lock:
+            apart.decision_scores_ = by_patches(self._known_scores(), self._refused_from)
+            apart.threshold_ = self.label_threshold()
+        apart.decision_function = np.asarray
+        return apart
+
     def _label_confidence_from_scores(self, scores: Any, *, labels: Any = None) -> Scores:
         """The host's confidence in a label, and 0 for unreadable images."""
-        sure = super()._label_confidence_from_scores(scores, labels=labels)
+        sure = self._formulas()._label_confidence_from_scores(scores, labels=labels)
         return np.where(np.isnan(np.asarray(scores, dtype=np.float64).ravel()), 0.0, sure)
 
     def set_params(self, **params: Any) -> Self:

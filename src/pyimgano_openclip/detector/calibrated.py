@@ -19,7 +19,7 @@ from .base import OpenCLIPDetector
 from .drift import MEASURES, Drift, Inspected, Usual, drift
 from .learnt import Calibration, Lesson
 from .promises import Promise, check_confidence, promise, tell_few
-from .thresholds import threshold_from
+from .thresholds import QUANTILE, threshold_from
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -143,12 +143,19 @@ class CalibratedDetector(OpenCLIPDetector):
     def _thresholds_follow(self) -> None:
         super()._thresholds_follow()
         if hasattr(self, "decision_scores_"):
-            tell_few(self._calibration(), self.contamination, self.confidence)
+            self._tell_few(self._calibration())
 
     def _take_over(self, lesson: Lesson) -> None:
         if lesson.calibration is not None:
-            tell_few(lesson.calibration, self.contamination, self.confidence)
+            self._tell_few(lesson.calibration)
         super()._take_over(lesson)
+
+    def _tell_few(self, calibration: Calibration) -> None:
+        """Warn if the threshold that follows does not promise what is asked for."""
+        share, confidence = self.contamination, self.confidence
+        threshold, _ = self._threshold(calibration)
+        by_rank = self.threshold_method in QUANTILE
+        tell_few(calibration, threshold, share, confidence, by_rank=by_rank)
 
     def _threshold(self, calibration: Calibration) -> tuple[float, Any]:
         return threshold_from(self, calibration, self.confidence)

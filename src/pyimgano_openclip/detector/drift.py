@@ -126,8 +126,13 @@ def drift(usual: Usual, inspected: Iterable[Inspected], threshold: float) -> Dri
         ]
     if not found:
         return None
-    most = min(found, key=lambda one: one.chance)
+    most = min(found, key=_order)
     return most._replace(images=len(chosen), passed=not few)
+
+
+def _order(one: Drift) -> tuple[bool, float, float]:
+    """What differs most is first: what has moved, also where all chances are rounded to 0."""
+    return not one.moved, one.chance, -abs(one.higher - 0.5)
 
 
 def _compared(measure: str, known: Scores, passed: Scores, parts: int) -> Drift:

@@ -26,7 +26,7 @@ UP = Context(prec=2, rounding=ROUND_CEILING)
 
 
 class FewImagesWarning(UserWarning):
-    """There are too few images to learn from for the threshold that is asked for."""
+    """The threshold is not what is asked for, mostly since there are too few images."""
 
 
 @dataclass(frozen=True)
@@ -137,21 +137,42 @@ def upper_quantile(
     return float(highest[min(rank, len(highest) - 1)])
 
 
-def tell_few(calibration: Calibration, contamination: float, confidence: float | None) -> None:
-    """Warn if the confidence that is asked for takes more images."""
+def tell_few(
+    calibration: Calibration,
+    threshold: float,
+    contamination: float,
+    confidence: float | None,
+    *,
+    by_rank: bool,
+) -> None:
+    """Warn if the confidence that is asked for takes more images, or has no effect.
+
+    Args:
+        calibration: Scores of normal images.
+        threshold: The score that follows from them.
+        contamination: Share that is asked for.
+        confidence: That is asked for; None for none.
+        by_rank: Whether the threshold is the quantile, on which alone the confidence has an effect.
+    """
     if confidence is None:
         return
-    count, needed = len(calibration.highest()), images_needed(contamination, confidence)
-    if count >= needed:
+    kept = promise(calibration, threshold, contamination, confidence)
+    asked, sure, bound = percent(contamination), percent(confidence), at_most(kept.bound)
+    if by_rank and kept.count < kept.needed:
+        told = (
+            f"{kept.counted} cannot bound false alarms at {asked} with {sure} confidence; that "
+            f"takes {kept.needed}. The threshold is the highest training score, which bounds them "
+            f"at {bound}."
+        )
+    elif not by_rank and kept.bound > contamination * (1 + EQUAL):
+        told = (
+            f"confidence={confidence} has no effect on a threshold by peaks over threshold: with "
+            f"{kept.counted} this one bounds false alarms at {bound} with {sure} confidence, not "
+            f"at {asked}. Call use_quantile_thresholding() first for one that follows from it."
+        )
+    else:
         return
-    kept = promise(calibration, float(calibration.scores.max()), contamination, confidence)
-    warnings.warn(
-        f"{kept.counted} cannot bound false alarms at {percent(contamination)} with "
-        f"{percent(confidence)} confidence; that takes {needed}. The threshold is the highest "
-        f"training score, which bounds them at {at_most(kept.bound)}.",
-        FewImagesWarning,
-        stacklevel=callers_level(),
-    )
+    warnings.warn(told, FewImagesWarning, stacklevel=callers_level())
 
 
 def check_confidence(confidence: float | None) -> float | None:

@@ -19,7 +19,7 @@ from ..bank.whole import Likeness, judged
 from ..encoder.tokens import PatchTokens, outcomes_within
 from ..images.identity import Recalled, nothing_known
 from ..images.items import ChannelOrder, Item, in_rgb
-from ..images.notices import FlatFrames, Pages
+from ..images.notices import FlatFrames, Pages, Sizes
 from ..images.roi import MaskFolder, Roi
 from ..images.unreadable import UnreadableError
 from ..maps.gaps import Gaps, OnError, gap
@@ -145,7 +145,7 @@ def score_all(
         Exception: What the iterator raises, after all that it gave before have been scored.
     """
     scoring, source = freeze([]), iter(items)
-    notices = Notices(Gaps(), Pages(), FlatFrames(scoring.roi))
+    notices = Notices(Gaps(), Pages(), FlatFrames(scoring.roi), Sizes(scoring.roi))
     each = partial(_each, notices=notices, with_tokens=with_tokens)
     lazily = not isinstance(items, Sequence)
     try:
@@ -172,6 +172,7 @@ class Notices(NamedTuple):
     gaps: Gaps
     pages: Pages
     flat: FlatFrames
+    sizes: Sizes
 
     def warn(self) -> None:
         """Tell it."""
@@ -202,6 +203,7 @@ def _each(
             if not isinstance(outcome, UnreadableError):
                 notices.pages.add(item, outcome.pages)
                 notices.flat.add(item, outcome.unlike if scoring.whole is None else None)
+                notices.sizes.add(outcome.size)
                 yield outcome
             elif scoring.on_error == "nan":
                 gaps.add(outcome.at(gaps.seen))

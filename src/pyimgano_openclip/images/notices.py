@@ -10,6 +10,7 @@ from contextlib import closing
 from typing import Any
 
 from ..arrays import Size
+from .areas import Shapes, either
 from .items import Item, describe
 
 NAMED = 3  # maximum number of images that a warning names
@@ -32,6 +33,10 @@ class FlatFrameWarning(UserWarning):
 
 class MixedProportionsWarning(UserWarning):
     """Images of very different proportions are stretched to those of one canvas."""
+
+
+class MixedSizesWarning(UserWarning):
+    """Images of several sizes are looked at within one region in pixels, which lie elsewhere."""
 
 
 class FlatFrames:
@@ -135,8 +140,69 @@ class Ranges:
         )
 
 
+class Sizes:
+    """Watches whether images of several sizes are looked at within one region in pixels.
+
+    Args:
+        roi: Where in them is looked; None for everywhere.
+        beside: (height, width) of others that are looked at within it.
+    """
+
+    def __init__(self, roi: object | None, beside: frozenset[Size] = frozenset()) -> None:
+        meant_for_all = isinstance(roi, Shapes) and not (roi.shares or roi.sizes)
+        self._roi = roi if meant_for_all else None
+        self._seen = set(beside)
+
+    def add(self, size: Size) -> None:
+        """Record an image by its (height, width)."""
+        self._seen.add(size)
+
+    def warn(self) -> None:
+        """Issue one warning if they differ."""
+        if self._roi is None or len(self._seen) < 2:
+            return
+        warnings.warn(
+            f"roi ({self._roi}) lies elsewhere in images of other sizes, and these have "
+            f"{either(self._seen)} pixels (height x width); give the roi in shares of the sides, "
+            "or as a mask, or pass images of one size.",
+            MixedSizesWarning,
+            stacklevel=callers_level(),
+        )
+
+
+class Watch:
+    """Watches the images that one call compares or learns from, and warns once of each doubt.
+
+    Args:
+        roi: Where in the images is looked; None for everywhere.
+        learnt: Whether they are learnt as normal.
+        beside: (height, width) of others that are looked at within the same region.
+    """
+
+    def __init__(
+        self, roi: object | None, *, learnt: bool, beside: frozenset[Size] = frozenset()
+    ) -> None:
+        self._pages, self._ranges = Pages(), Ranges()
+        self._flat, self._sizes = FlatFrames(roi, learnt=learnt), Sizes(roi, beside)
+
+    def add(self, item: Item, patches: Any) -> None:
+        """Record an image by its tokens."""
+        self._pages.add(item, patches.pages)
+        self._ranges.add(patches.range_used)
+        self._flat.add(item, patches.look and patches.look.flat)
+        self._sizes.add(patches.size)
+
+    def warn(self) -> None:
+        """Tell what there is to be told of them."""
+        for notice in (self._pages, self._ranges, self._flat, self._sizes):
+            notice.warn()
+
+
 def noticed(
-    outcomes: Generator[Any, None, None], items: Iterable[Item | None], roi: object | None = None
+    outcomes: Generator[Any, None, None],
+    items: Iterable[Item | None],
+    roi: object | None = None,
+    beside: frozenset[Size] = frozenset(),
 ) -> Generator[Any, None, None]:
     """Pass on the tokens of images that are learnt from; warn of these images at the end.
 
@@ -144,17 +210,15 @@ def noticed(
         outcomes: The tokens of images, and of copies that were made from their pixels.
         items: The images; None for each copy.
         roi: Where in the images is looked; None for everywhere.
+        beside: (height, width) of others that are looked at within the same region.
     """
-    pages, ranges, flat = Pages(), Ranges(), FlatFrames(roi, learnt=True)
+    watch = Watch(roi, learnt=True, beside=beside)
     with closing(outcomes):
         for item, patches in zip(items, outcomes, strict=True):
             if item is not None:
-                pages.add(item, patches.pages)
-                ranges.add(patches.range_used)
-                flat.add(item, patches.look and patches.look.flat)
+                watch.add(item, patches)
             yield patches
-    for notice in (pages, ranges, flat):
-        notice.warn()
+    watch.warn()
 
 
 def stretching(sizes: Iterable[Size], canvas: Size) -> str | None:

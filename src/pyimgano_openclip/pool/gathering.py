@@ -14,7 +14,8 @@ from ..bank.origins import StoredImage
 from ..bank.spool import TokenSpool
 from ..encoder.tokens import PatchTokens, on_grid
 from ..images.items import Item
-from ..images.notices import FlatFrames, Pages, Ranges
+from ..images.notices import Watch
+from ..images.roi import Roi
 from ..images.unreadable import UnreadableError
 from ..progress import bar
 from .comparing import compare_all
@@ -37,6 +38,7 @@ class Gathering(NamedTuple):
         product: See :func:`~.products.product_on`.
         most: Maximum number of images that each is compared with.
         seed: Seed of the sample that it is compared with in a larger pool.
+        roi: Where in the images is looked; None for everywhere.
     """
 
     recipe: Recipe
@@ -44,6 +46,7 @@ class Gathering(NamedTuple):
     product: Product
     most: int
     seed: int
+    roi: Roi | None = None
 
     def __call__(self, read: Iterable[tuple[Item, PatchTokens]], count: int) -> Pool:
         """Compare images with each other.
@@ -59,7 +62,8 @@ class Gathering(NamedTuple):
             images, numbers, places, sketches, embeddings, flat = self._encode(read, count, spool)
             judged = judged_among(len(images), flat)
             if len(judged) < 2:
-                unseen = f", and on {len(flat)} of them nothing can be seen" if flat else ""
+                within = "" if self.roi is None else f" within roi ({self.roi})"
+                unseen = f", and on {len(flat)} of them nothing can be seen{within}" if flat else ""
                 raise TooFewError(
                     f"Of {count} image{'' if count == 1 else 's'} {len(images)} can be read and "
                     f"differ{unseen}: those of a pool are compared with each other, so it needs "
@@ -169,7 +173,7 @@ def readable(
     Raises:
         UnreadableError: If an image cannot be read, unless they are skipped.
     """
-    pages, ranges, flat = Pages(), Ranges(), FlatFrames(roi)
+    watch = Watch(roi, learnt=False)
     with closing(outcomes):
         for place, (item, outcome) in enumerate(zip(items, outcomes, strict=True)):
             if isinstance(outcome, UnreadableError):
@@ -177,12 +181,9 @@ def readable(
                 if not skip:
                     raise missing[place]
                 continue
-            pages.add(item, outcome.pages)
-            ranges.add(outcome.range_used)
-            flat.add(item, outcome.look and outcome.look.flat)
+            watch.add(item, outcome)
             yield item, outcome
-    for notice in (pages, ranges, flat):
-        notice.warn()
+    watch.warn()
 
 
 def _embedding(patches: PatchTokens) -> Floats:
