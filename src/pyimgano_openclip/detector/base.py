@@ -1,7 +1,8 @@
 """The base class of all detectors: the methods that they share with the host.
 
 The arguments are in ``arguments.py``, the way of an image in ``scoring.py``, what is learnt in
-``learnt.py``, and how it is saved and shown in ``saving.py`` and ``showing.py``.
+``learnt.py``, how it is saved and shown in ``saving.py`` and ``showing.py``, and where a score
+lies among the training scores in ``probabilities.py``.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ from . import saving, showing, spans
 from .arguments import Arguments
 from .drift import Usual
 from .learnt import Calibration, Learnt, Lesson, image_scores
+from .probabilities import Probabilities
 from .scoring import Scorer, Scoring, score_all
 from .suspects import Suspect, stand_out
-from .thresholds import by_patches
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -60,7 +61,7 @@ Labels = npt.NDArray[np.int64]
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
-class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the host is untyped
+class OpenCLIPDetector(Arguments, Probabilities, BaseDetector):  # type: ignore[misc]  # the host is untyped
     """Base class of all detectors, which document the arguments; safe to score with in threads.
 
     Attributes:
@@ -78,8 +79,6 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
 
     registry_tags: ClassVar[tuple[str, ...]]
     registry_metadata: ClassVar[Mapping[str, Any]]
-    # Training scores from which on an image is refused as a whole.
-    _refused_from: ClassVar[float] = math.inf
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -205,16 +204,6 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
     def _standing(self) -> Scores:
         """How little each training image resembles normal ones, shape (N,)."""
         return self._known_scores()
-
-    def _known_scores(self) -> Scores:
-        """The training scores, shape (N,).
-
-        Raises:
-            RuntimeError: Before :meth:`fit`.
-        """
-        if not hasattr(self, "decision_scores_"):
-            raise RuntimeError("There are no training scores yet; call fit() first.")
-        return self.decision_scores_
 
     def _take_over(self, lesson: Lesson) -> None:
         """Put the result of learning in place, completely or not at all."""
@@ -460,21 +449,6 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
         labels: Labels = self.fit(items, y).predict(items)
         return labels
 
-    def score_percentile(self, scores: npt.ArrayLike) -> Scores:
-        """Compute the share of training scores below each score, comparable across detectors.
-
-        Args:
-            scores: Image scores from :meth:`decision_function`, shape (N,).
-
-        Returns:
-            Shares in [0, 1], shape (N,), float64; higher is more anomalous; NaN for NaN.
-
-        Raises:
-            RuntimeError: Before :meth:`fit`.
-        """
-        known, asked = np.sort(self._known_scores()), np.asarray(scores, dtype=np.float64)
-        return np.where(np.isnan(asked), np.nan, np.searchsorted(known, asked) / len(known))
-
     def get_anomaly_map(self, image: Item) -> Floats:
         """Compute the anomaly map of one image; higher is more anomalous.
 
@@ -682,60 +656,6 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
 
     def _name_regions(self, regions: list[Region], patches: Any, scorer: Any) -> list[Region]:
         raise NotImplementedError
-
-    def predict_proba(
-        self,
-        x: object = None,
-        method: Literal["linear", "unify"] = "linear",
-        return_confidence: bool = False,
-        *,
-        X: object = None,
-    ) -> Any:
-        """Compute the host's probabilities that images are normal and anomalous.
-
-        They tell where a score lies among the training scores, of which those of images that are
-        refused as a whole do not count; none is calibrated.
-
-        Args:
-            x: Paths or arrays, as for :meth:`decision_function`.
-            method: ``"linear"`` between the lowest and the highest training score, or ``"unify"``
-                by their mean and standard deviation.
-            return_confidence: Whether to return the confidence of each label in [0, 1] as well.
-            X: Alias for ``x``.
-
-        Returns:
-            Shape (N, 2), float64, NaN for unreadable images with ``on_error="nan"``; with
-            ``return_confidence`` a tuple (probabilities, confidence).
-
-        Raises:
-            RuntimeError: Before :meth:`fit`.
-            ValueError: As for :meth:`decision_function`, or if there is no such method.
-        """
-        formulas, scores = self._formulas(), self.decision_function(x, X=X)
-        chances = formulas.predict_proba(scores, method)
-        if not return_confidence:
-            return chances
-        return chances, self._label_confidence_from_scores(scores)
-
-    def _formulas(self) -> Any:
-        """The host's formulas, apart, which take scores in place of images.
-
-        The scores of training images that are refused as a whole have no influence on them.
-
-        Raises:
-            RuntimeError: Before :meth:`fit`.
-        """
-        apart = BaseDetector()
-        with self._lock:
-            apart.decision_scores_ = by_patches(self._known_scores(), self._refused_from)
-            apart.threshold_ = self.label_threshold()
-        apart.decision_function = np.asarray
-        return apart
-
-    def _label_confidence_from_scores(self, scores: Any, *, labels: Any = None) -> Scores:
-        """The host's confidence in a label, and 0 for unreadable images."""
-        sure = self._formulas()._label_confidence_from_scores(scores, labels=labels)
-        return np.where(np.isnan(np.asarray(scores, dtype=np.float64).ravel()), 0.0, sure)
 
     def set_params(self, **params: Any) -> Self:
         """Change settings.
