@@ -371,9 +371,8 @@ class OpenCLIPDetector(Arguments, BaseDetector):  # type: ignore[misc]  # the ho
                 message names it. All images before it have been yielded.
             Exception: What the generator raises, after all images before it have been yielded.
         """
-        stream = as_stream(x)
-        at_first = AT_FIRST if isinstance(x, Sequence) else self._embedder.batch
-        items = x if isinstance(x, Sequence) else stream
+        items = as_stream(x)
+        at_first = AT_FIRST if isinstance(items, Sequence) else self._embedder.batch
         return self._score(items, at_first=at_first, with_tokens=with_tokens)
 
     @overload

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..arrays import Floats, Size, unit
 from ..checks import check_choice, check_number
 from ..images.identity import Recall, Recalled, nothing_known
-from ..images.items import Item, as_items
+from ..images.items import Item, as_items, as_source
 from ..images.look import shrunk
 from ..images.pixels import Pixels
 from ..images.read_ahead import in_batches
@@ -237,7 +237,7 @@ class OpenCLIPPatchEmbedder:
         canvases = self.canvases
         if canvases.fixed and canvases.smallest_defect is None:
             return canvases.native
-        sizes = [attempt(image_size, item) for item in items]
+        sizes = [attempt(image_size, item) for item in as_source(items, argument)]
         if skip_unreadable:
             sizes = [found for found in sizes if not isinstance(found, UnreadableError)]
         known = list(or_raise(sizes, argument))
@@ -308,7 +308,7 @@ class OpenCLIPPatchEmbedder:
         def encode(frames: list[Frame]) -> list[PatchTokens]:
             return in_halves(run, frames, what=_shown(frames[0]))
 
-        yield from in_batches(read, encode, items, size, lazily=lazily)
+        yield from in_batches(read, encode, as_source(items, "items"), size, lazily=lazily)
 
     def encode_text(self, sentences: Sequence[str]) -> Floats:
         """Encode sentences to unit-length vectors, shape (N, D), with the model's own tokenizer.

@@ -142,9 +142,7 @@ class OnnxDetector:
         Raises:
             ValueError: If an image cannot be read; the message names it.
         """
-        stream = as_stream(x)
-        items = x if isinstance(x, Sequence) else stream
-        return score_all(items, self._freeze, at_first=1, with_tokens=with_tokens)
+        return score_all(as_stream(x), self._freeze, at_first=1, with_tokens=with_tokens)
 
     def decision_function(self, x: object) -> Scores:
         """Compute image scores; higher is more anomalous.
