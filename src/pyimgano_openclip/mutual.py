@@ -139,16 +139,16 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             regions; the map is 0 there, or as low as it gets if it has values below 0. The tower
             sees one colour outside, whatever is there (but a custom embedder sees whole images),
             and looks only through windows that show something inside. None for everywhere.
-        recipe: ``"fused"`` compares the tokens of all depths and windows as one. ``"musc"`` is the
-            published method: four depths and three windows compared apart, the mean distance to the
-            nearest 30 % of the images, the maximum of the map as image score, averaged over images
-            with similar class tokens (RsCIN). It costs 24 times as much, needs a tower, and ignores
-            ``aggregation_method`` and ``aggregation_topk``. It looks at whole images, at once: not
-            with ``roi`` or ``smallest_defect``.
+        recipe: ``"fused"`` compares the tokens of all depths and neighbourhoods as one. ``"musc"``
+            is the published method: four depths and three neighbourhoods compared apart, the mean
+            distance to the nearest 30 % of the images, the maximum of the map as image score,
+            averaged over images with similar class tokens (RsCIN). It costs 24 times as much, needs
+            a tower, and ignores ``aggregation_method`` and ``aggregation_topk``. It looks at whole
+            images, at once: not with ``roi`` or ``smallest_defect``.
         layers: Relative depths of the feature tokens, each in (0, 1]; None for those of the recipe:
             (0.25, 0.5, 0.75), or (0.25, 0.5, 0.75, 1).
-        neighbourhoods: Odd window sizes in patches over which feature tokens are averaged; None for
-            those of the recipe: (1, 3), or (1, 3, 5).
+        neighbourhoods: Odd sides in patches of the squares over which feature tokens are
+            averaged; None for those of the recipe: (1, 3), or (1, 3, 5).
         max_comparisons: Maximum number of images that each is compared with, at least 2: a seeded
             sample in a larger pool, so that the cost is linear in the pool.
         threshold_rule: ``"share"`` for the score that a share ``contamination`` of the pool
@@ -267,7 +267,7 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
 
     @property
     def _parts(self) -> int:
-        """Number of combinations of depths and windows."""
+        """Number of combinations of depths and neighbourhoods."""
         settings = self._embedder_settings()
         return len(settings["layers"]) * len(settings["neighbourhoods"])
 

@@ -89,8 +89,8 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         layers: Relative depths of the feature tokens, each in (0, 1]. The tower is not run deeper
             than the last one. With ``smallest_defect`` half the smallest of them is added, but not
             for the whole image beside windows, since small things are told best early in the tower.
-        neighbourhoods: Odd window sizes in patches over which feature tokens are averaged. (1,)
-            may work better when a fine texture changes as a whole.
+        neighbourhoods: Odd sides in patches of the squares over which feature tokens are
+            averaged. (1,) may work better when a fine texture changes as a whole.
         dimension: Length of feature tokens after a random projection; None for no projection, which
             takes a longer search and more memory.
         rotations: Number of evenly spaced orientations stored per training image; 1 stores only

@@ -71,7 +71,7 @@ class OpenCLIPPatchEmbedder:
             ``"auto"`` is ``"vv"`` if the tower has a side path.
         stages: Number of equal groups of blocks over which the side path is summed.
         layers: Relative depths of the feature tokens, each in (0, 1].
-        neighbourhoods: Odd window sizes in patches over which feature tokens are averaged.
+        neighbourhoods: Odd sides in patches of the squares over which feature tokens are averaged.
         windows: Sides in patches of windows that are embedded separately, in addition to the
             aligned tokens (WinCLIP).
         dimension: Length of feature tokens after a random projection; None for no projection.
