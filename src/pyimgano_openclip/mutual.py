@@ -227,7 +227,10 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
 
     @property
     def pool_(self) -> Pool:
-        """The images that were compared with each other.
+        """The images that were compared with each other, a :class:`~.pool.state.Pool`.
+
+        Its ``tokens`` are those of the images that new ones are compared with, one image after the
+        other, shape (R, L, D): R patches, L = 1 unless ``recipe="musc"``.
 
         Raises:
             RuntimeError: Before :meth:`fit`.
@@ -238,15 +241,17 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         """Find the images of the pool that an image resembles most and least.
 
         Args:
-            image: A path, or an RGB array (H, W, 3) of uint8; or a result of :meth:`score_iter`
+            image: An image in any form that the README names; or a result of :meth:`score_iter`
                 with tokens, of which nothing is read again.
             count: Number of images of either kind.
 
         Returns:
             For each of these images, most similar first, the image's hottest patch and the patch
-            most like it there. An image is not compared with itself, nor with its near copies,
-            unless all images of the pool are. An unreadable image gives an empty list and a warning
-            with ``on_error="nan"``.
+            most like it there. Images are similar if most patches of one have the like in the
+            other, by the median over all patches, which is not the ``distance`` of that one. An
+            image is not compared with itself, nor with its near copies, unless all images of the
+            pool are. An unreadable image gives an empty list and a warning with
+            ``on_error="nan"``.
 
         Raises:
             RuntimeError: Before :meth:`fit`.
@@ -304,8 +309,8 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         per number (4 with ``recipe="musc"``).
 
         Args:
-            x: Paths, RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3); most of the
-                images normal.
+            x: Images in any form that the README names, in a list or one stacked array
+                (N, H, W, 3), or the path of a folder of them; most of them normal.
             y: Ignored.
             X: Alias for ``x``.
             skip_unreadable: Whether unreadable images are left out, with one warning, in place of

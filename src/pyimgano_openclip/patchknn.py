@@ -182,7 +182,9 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
 
     @property
     def memory_bank_(self) -> MemoryBank:
-        """The stored patch tokens.
+        """The stored patch tokens, a :class:`~.bank.memory_bank.MemoryBank`.
+
+        Its ``tokens`` have unit length, shape (N, D), in ``memory_bank_dtype``.
 
         Raises:
             RuntimeError: Before :meth:`fit`.
@@ -242,7 +244,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         unchanged.
 
         Args:
-            x: Paths or arrays, as for :meth:`fit`; resized as chosen there.
+            x: Images, as for :meth:`fit`; resized as chosen there.
             y: Ignored; all images are assumed to be normal.
             X: Alias for ``x``.
             groups: As for :meth:`fit`; needed if and only if they were given there.
@@ -269,7 +271,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         """Find the nearest stored patches of an image's hottest patches.
 
         Args:
-            image: A path, or an RGB array (H, W, 3) of uint8; or a result of :meth:`score_iter`
+            image: An image in any form that the README names; or a result of :meth:`score_iter`
                 with tokens, of which nothing is read again.
             count: Number of patches.
 

@@ -194,6 +194,12 @@ def test_a_folder_stands_for_its_images(kind, tmp_path):
         np.testing.assert_array_equal(patches.tokens.reshape(tokens.shape), tokens)
 
 
+@pytest.mark.parametrize("canvas", [(7, 7), (64, 70), (64, 0), 64, (64, 64, 3)])
+def test_a_canvas_that_the_tower_cannot_see_is_refused(canvas):
+    with pytest.raises(ValueError, match=r"canvas=.* (whole patches of 32 x 32|must be)"):
+        next(embedder().stream([photograph()], canvas))
+
+
 def test_a_single_image_is_no_stream():
     for one, message in (("part.png", "items is the single path"), (photograph(), "items is one")):
         with pytest.raises(ValueError, match=message):

@@ -171,7 +171,7 @@ class OpenCLIPPatchEmbedder:
         """Compute the patch tokens of one image on a grid that fits its aspect ratio.
 
         Args:
-            image: A path, or an RGB array (H, W, 3) of uint8.
+            image: An image in any form that the README names, arrays in RGB.
 
         Returns:
             Tokens of shape (rows * cols, D), float32, row by row from the top left;
@@ -187,10 +187,15 @@ class OpenCLIPPatchEmbedder:
         """Compute the patch tokens of images on one grid that fits their median aspect ratio.
 
         Args:
-            images: Paths or arrays, or one stacked array (N, H, W, 3).
+            images: Images in any form that the README names, arrays in RGB, as a list or one
+                stacked array (N, H, W, 3), or the path of a folder of them.
 
         Returns:
             For each image, in order, the same as :meth:`embed`.
+
+        Raises:
+            ValueError: If there is no image, or one cannot be read; the message names it.
+            FileNotFoundError: As for :meth:`embed`.
         """
         items = as_items(images, "images")
         canvas = self.choose_canvas(items, argument="images")
@@ -226,13 +231,14 @@ class OpenCLIPPatchEmbedder:
         Reads the image headers and loads the model for its own size, but decodes no image.
 
         Args:
-            items: Paths or arrays.
+            items: Images, as for :meth:`embed_batch`.
             argument: Name of the caller's list, for messages.
             skip_unreadable: Whether to ignore unreadable images; the result is None if there are
                 no others.
 
         Raises:
             ValueError: If an image cannot be read, unless ``skip_unreadable``.
+            FileNotFoundError: As for :meth:`embed`.
         """
         canvases = self.canvases
         if canvases.fixed and canvases.smallest_defect is None:
@@ -265,12 +271,14 @@ class OpenCLIPPatchEmbedder:
         """Yield the tokens of images in order, a batch at a time, all on one canvas.
 
         Args:
-            items: Paths or arrays.
+            items: Images, as for :meth:`embed_batch`.
             canvas: (height, width) in pixels, in whole patches; see :meth:`choose_canvas`.
             with_features: Whether to return feature tokens in addition to aligned ones.
 
         Raises:
-            ValueError: If an image cannot be read, after those before it have been yielded.
+            ValueError: If an image cannot be read, after those before it have been yielded, or
+                ``canvas`` is not in whole patches.
+            FileNotFoundError: As for :meth:`embed`.
         """
         outcomes = cast(Outcomes, self.outcomes(items, canvas, with_features=with_features))
         return or_raise(outcomes)
@@ -287,14 +295,20 @@ class OpenCLIPPatchEmbedder:
         """Like :meth:`stream`, with errors in place of unreadable images.
 
         Args:
-            items: Paths or arrays.
+            items: Images, as for :meth:`embed_batch`.
             canvas: (height, width) in pixels, in whole patches.
             with_features: Whether to return feature tokens in addition to aligned ones.
             recall: What is known of an image by its identity, yielded in place of its tokens; None
                 to encode it.
             lazily: Whether to take at most one batch of items ahead of what has been yielded, for
                 those that are made while they are scored.
+
+        Raises:
+            ValueError: If ``items`` is a single image, or ``canvas`` is not in whole patches.
+            FileNotFoundError: As for :meth:`embed`.
         """
+        if canvas is not None:
+            canvas = self.canvases.checked(canvas)
         request = self._request(with_features=with_features)
         resample = self.loaded.preprocessing["interpolation"]
         plan = None if canvas is None else self.canvases.windows(canvas)
