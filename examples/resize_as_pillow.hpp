@@ -9,18 +9,20 @@
 
 using Pixels = std::vector<std::uint8_t>;  // RGB, row by row
 
-inline double weight(double x, bool bicubic) {
+// Half the width of a filter in pixels: 2 of bicubic, 1 of bilinear, 0.5 of box.
+inline double weight(double x, double half) {
+    if (half < 1) return x > -0.5 && x <= 0.5;
     x = std::abs(x);
-    if (!bicubic) return std::max(0.0, 1 - x);
+    if (half < 2) return std::max(0.0, 1 - x);
     if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
     return x < 2 ? (((x - 5) * x + 8) * x - 4) * -0.5 : 0;
 }
 
 // Resizes one axis of `old` pixels to `count`. Neighbours along it are `step` bytes apart; there are
 // `outer` blocks of `old * step` bytes.
-inline Pixels resize_axis(const Pixels& image, int outer, int old, int step, int count, bool bicubic) {
+inline Pixels resize_axis(const Pixels& image, int outer, int old, int step, int count, double half) {
     const double scale = double(old) / count, wide = std::max(scale, 1.0);
-    const double reach = (bicubic ? 2 : 1) * wide;
+    const double reach = half * wide;
     Pixels result(std::size_t(outer) * count * step);
     for (int place = 0; place < count; ++place) {
         const double centre = (place + 0.5) * scale;
@@ -29,7 +31,7 @@ inline Pixels resize_axis(const Pixels& image, int outer, int old, int step, int
         std::vector<double> weights;
         double total = 0;
         for (int at = first; at < last; ++at) {
-            weights.push_back(weight((at - centre + 0.5) / wide, bicubic));
+            weights.push_back(weight((at - centre + 0.5) / wide, half));
             total += weights.back();
         }
         std::vector<int> fixed;  // with 22 bits of fraction; halves are rounded away from zero
@@ -49,7 +51,7 @@ inline Pixels resize_axis(const Pixels& image, int outer, int old, int step, int
 
 inline Pixels resize_as_pillow(const Pixels& image, int height, int width, int new_height,
                                int new_width, const std::string& filter) {
-    const bool bicubic = filter == "bicubic";
-    const Pixels across = resize_axis(image, height, width, 3, new_width, bicubic);
-    return resize_axis(across, 1, height, 3 * new_width, new_height, bicubic);
+    const double half = filter == "bicubic" ? 2 : filter == "bilinear" ? 1 : 0.5;
+    const Pixels across = resize_axis(image, height, width, 3, new_width, half);
+    return resize_axis(across, 1, height, 3 * new_width, new_height, half);
 }

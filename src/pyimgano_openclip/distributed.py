@@ -135,7 +135,8 @@ def score_dataset(
         settings: Arguments of :func:`~pyimgano_openclip.load_detector`, such as ``precision``.
 
     Returns:
-        A dataset with the results of :class:`Scorer`, in the order of ``images``.
+        A dataset with the rows of ``images`` in their order, without image files, and the columns
+        ``score``, ``label``, ``percentile``, ``unlike`` and ``error``; see :class:`Scorer`.
 
     Raises:
         ValueError: If the detector has not chosen its canvas yet, by ``fit()`` or

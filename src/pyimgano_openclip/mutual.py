@@ -139,16 +139,16 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             regions; the map is 0 there, or as low as it gets if it has values below 0. The tower
             sees one colour outside, whatever is there (but a custom embedder sees whole images),
             and looks only through windows that show something inside. None for everywhere.
-        recipe: ``"fused"`` compares the tokens of all depths and windows as one. ``"musc"`` is the
-            published method: four depths and three windows compared apart, the mean distance to the
-            nearest 30 % of the images, the maximum of the map as image score, averaged over images
-            with similar class tokens (RsCIN). It costs 24 times as much, needs a tower, and ignores
-            ``aggregation_method`` and ``aggregation_topk``. It looks at whole images, at once: not
-            with ``roi`` or ``smallest_defect``.
+        recipe: ``"fused"`` compares the tokens of all depths and neighbourhoods as one. ``"musc"``
+            is the published method: four depths and three neighbourhoods compared apart, the mean
+            distance to the nearest 30 % of the images, the maximum of the map as image score,
+            averaged over images with similar class tokens (RsCIN). It costs 24 times as much, needs
+            a tower, and ignores ``aggregation_method`` and ``aggregation_topk``. It looks at whole
+            images, at once: not with ``roi`` or ``smallest_defect``.
         layers: Relative depths of the feature tokens, each in (0, 1]; None for those of the recipe:
             (0.25, 0.5, 0.75), or (0.25, 0.5, 0.75, 1).
-        neighbourhoods: Odd window sizes in patches over which feature tokens are averaged; None for
-            those of the recipe: (1, 3), or (1, 3, 5).
+        neighbourhoods: Odd sides in patches of the squares over which feature tokens are
+            averaged; None for those of the recipe: (1, 3), or (1, 3, 5).
         max_comparisons: Maximum number of images that each is compared with, at least 2: a seeded
             sample in a larger pool, so that the cost is linear in the pool.
         threshold_rule: ``"share"`` for the score that a share ``contamination`` of the pool
@@ -227,7 +227,10 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
 
     @property
     def pool_(self) -> Pool:
-        """The images that were compared with each other.
+        """The images that were compared with each other, a :class:`~.pool.state.Pool`.
+
+        Its ``tokens`` are those of the images that new ones are compared with, one image after the
+        other, shape (R, L, D): R patches, L = 1 unless ``recipe="musc"``.
 
         Raises:
             RuntimeError: Before :meth:`fit`.
@@ -238,15 +241,17 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         """Find the images of the pool that an image resembles most and least.
 
         Args:
-            image: A path, or an RGB array (H, W, 3) of uint8; or a result of :meth:`score_iter`
+            image: An image in any form that the README names; or a result of :meth:`score_iter`
                 with tokens, of which nothing is read again.
             count: Number of images of either kind.
 
         Returns:
             For each of these images, most similar first, the image's hottest patch and the patch
-            most like it there. An image is not compared with itself, nor with its near copies,
-            unless all images of the pool are. An unreadable image gives an empty list and a warning
-            with ``on_error="nan"``.
+            most like it there. Images are similar if most patches of one have the like in the
+            other, by the median over all patches, which is not the ``distance`` of that one. An
+            image is not compared with itself, nor with its near copies, unless all images of the
+            pool are. An unreadable image gives an empty list and a warning with
+            ``on_error="nan"``.
 
         Raises:
             RuntimeError: Before :meth:`fit`.
@@ -267,7 +272,7 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
 
     @property
     def _parts(self) -> int:
-        """Number of combinations of depths and windows."""
+        """Number of combinations of depths and neighbourhoods."""
         settings = self._embedder_settings()
         return len(settings["layers"]) * len(settings["neighbourhoods"])
 
@@ -304,8 +309,8 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         per number (4 with ``recipe="musc"``).
 
         Args:
-            x: Paths, RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3); most of the
-                images normal.
+            x: Images in any form that the README names, in a list or one stacked array
+                (N, H, W, 3), or the path of a folder of them; most of them normal.
             y: Ignored.
             X: Alias for ``x``.
             skip_unreadable: Whether unreadable images are left out, with one warning, in place of

@@ -89,8 +89,8 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         layers: Relative depths of the feature tokens, each in (0, 1]. The tower is not run deeper
             than the last one. With ``smallest_defect`` half the smallest of them is added, but not
             for the whole image beside windows, since small things are told best early in the tower.
-        neighbourhoods: Odd window sizes in patches over which feature tokens are averaged. (1,)
-            may work better when a fine texture changes as a whole.
+        neighbourhoods: Odd sides in patches of the squares over which feature tokens are
+            averaged. (1,) may work better when a fine texture changes as a whole.
         dimension: Length of feature tokens after a random projection; None for no projection, which
             takes a longer search and more memory.
         rotations: Number of evenly spaced orientations stored per training image; 1 stores only
@@ -182,7 +182,9 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
 
     @property
     def memory_bank_(self) -> MemoryBank:
-        """The stored patch tokens.
+        """The stored patch tokens, a :class:`~.bank.memory_bank.MemoryBank`.
+
+        Its ``tokens`` have unit length, shape (N, D), in ``memory_bank_dtype``.
 
         Raises:
             RuntimeError: Before :meth:`fit`.
@@ -211,9 +213,11 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
     def covering_distance_(self) -> float:
         """:attr:`covering_radius_` as a cosine distance, which patch scores and thresholds are.
 
-        A bank that is thinned can raise the score of a normal patch by at most so much: if it is
-        not far below the threshold, keep more patches. The bound adds up each time that a growing
-        bank is thinned; from 1 on it tells nothing.
+        A bank that is thinned raises the score of a normal patch by about so much at most: if it is
+        not far below the threshold, keep more patches. With the bundled tower it was by less on
+        leather, tile and cork, but there is no guarantee, since it is measured on a projection, and
+        cosine distances do not add up. It grows each time that a growing bank is thinned; from 1 on
+        it tells nothing.
 
         Raises:
             RuntimeError: Before :meth:`fit`.
@@ -242,7 +246,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         unchanged.
 
         Args:
-            x: Paths or arrays, as for :meth:`fit`; resized as chosen there.
+            x: Images, as for :meth:`fit`; resized as chosen there.
             y: Ignored; all images are assumed to be normal.
             X: Alias for ``x``.
             groups: As for :meth:`fit`; needed if and only if they were given there.
@@ -269,7 +273,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         """Find the nearest stored patches of an image's hottest patches.
 
         Args:
-            image: A path, or an RGB array (H, W, 3) of uint8; or a result of :meth:`score_iter`
+            image: An image in any form that the README names; or a result of :meth:`score_iter`
                 with tokens, of which nothing is read again.
             count: Number of patches.
 
@@ -459,7 +463,7 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         if not bank.is_complete:
             kept = f"{len(bank)} of {bank.seen} patches"
             if self.covering_distance_ < 1:
-                kept += ", the others within a cosine distance of at most "
+                kept += ", the others within a cosine distance of about "
                 kept += f"{self.covering_distance_:.3g}"
         return {**facts, "fitted on": f"{len(bank.images)} images", "bank": kept}
 

@@ -360,7 +360,8 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         references from a checkpoint, whose aspect ratio is kept.
 
         Args:
-            x: Paths, or RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).
+            x: Images in any form that the README names, in a list or one stacked array
+                (N, H, W, 3), or the path of a folder of them.
             y: Ignored; all images are assumed to be normal.
             X: Alias for ``x``.
             groups: What tells the parts that images show, one for each image. Each part counts as

@@ -75,6 +75,18 @@ def test_text_of_another_length_than_the_patches_is_reported():
         )
 
 
+@EACH
+@pytest.mark.parametrize("kind", [str, Path])
+def test_every_method_takes_a_folder_by_its_path(build, kind, tmp_path):
+    folder, paths = kind(tmp_path), save_all(NORMAL[:5], tmp_path)
+    detector = build(embedder=FileEmbedder()).fit(folder)
+    expected = detector.decision_function(paths).tolist()
+    assert detector.decision_function(folder).tolist() == expected
+    assert [scored.image for scored in detector.score_iter(folder)] == expected
+    assert len(list(detector.iter_anomaly_maps(folder))) == len(paths)
+    assert len(detector.predict(folder)) == len(paths)
+
+
 def test_streaming_a_single_path_is_refused():
     with pytest.raises(ValueError, match="single path"):
         next(promptscore().score_iter("part.png"))

@@ -3,6 +3,7 @@
 
 import pickle
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,6 +180,30 @@ def test_an_unreadable_file_ends_a_stream_after_those_before_it(tmp_path):
     assert next(stream).size == (64, 160)
     with pytest.raises(ValueError, match=r"bad\.png"):
         next(stream)
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_folder_stands_for_its_images(kind, tmp_path):
+    for index in range(3):
+        Image.fromarray(photograph(seed=index)).save(tmp_path / f"{index}.png")
+    folder, reader = kind(tmp_path), embedder()
+    canvas = reader.choose_canvas(sorted(tmp_path.iterdir()))
+    assert reader.choose_canvas(folder) == canvas
+    expected = [patches for patches, _, _ in reader.embed_batch(folder)]
+    for patches, tokens in zip(reader.stream(folder, canvas), expected, strict=True):
+        np.testing.assert_array_equal(patches.tokens.reshape(tokens.shape), tokens)
+
+
+@pytest.mark.parametrize("canvas", [(7, 7), (64, 70), (64, 0), 64, (64, 64, 3)])
+def test_a_canvas_that_the_tower_cannot_see_is_refused(canvas):
+    with pytest.raises(ValueError, match=r"canvas=.* (whole patches of 32 x 32|must be)"):
+        next(embedder().stream([photograph()], canvas))
+
+
+def test_a_single_image_is_no_stream():
+    for one, message in (("part.png", "items is the single path"), (photograph(), "items is one")):
+        with pytest.raises(ValueError, match=message):
+            next(embedder().stream(one, (64, 64)))
 
 
 def test_the_error_for_a_file_says_its_place_in_the_list(tmp_path):

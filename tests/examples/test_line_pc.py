@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pyimgano_openclip.bank.limits import MARGINS, Limits
+from pyimgano_openclip.images.look import look_of, shrunk
+from pyimgano_openclip.samples import make_sample
+
 from helpers.examples import load, run
 from helpers.places import EXAMPLES, ROOT
 
@@ -59,6 +63,86 @@ def test_the_rule_in_cpp_is_that_in_python(tmp_path):
         subprocess.run([tmp_path / "program", *sizes, name], cwd=tmp_path, check=True)
         expected = load("line_pc").resize(pixels, canvas, name).tobytes()
         assert (tmp_path / "new").read_bytes() == expected
+
+
+UNLIKE = """
+#include <fstream>
+#include <iostream>
+#include <iterator>
+#include "unlike.hpp"
+int main(int, char** given) {
+    const auto number = [&](int place) { return std::atoi(given[place]); };
+    Pixels image(std::size_t(3) * number(3) * number(4));
+    std::ifstream file("pixels", std::ios::binary);
+    file.read(reinterpret_cast<char*>(image.data()), image.size());
+    std::string line;
+    for (std::ifstream each("limits"); std::getline(each, line);)
+        std::cout << unlike(read_limits(line), number(1), number(2), image, number(3), number(4),
+                            std::atof(given[5]), std::atof(given[6])) << "\\n";
+}
+"""
+ONE_END = {"edges": 1, "repeats": 1, "grain": -1}  # which ends of a limit count
+
+
+@pytest.fixture(scope="module")
+def unlike(tmp_path_factory):
+    """What the C++ code says of an image by each of some limits, at a distance of 0.75."""
+    if shutil.which("g++") is None:
+        pytest.skip("there is no g++")
+    folder = tmp_path_factory.mktemp("unlike")
+    (folder / "program.cpp").write_text(UNLIKE)
+    command = ["g++", "-std=c++17", "-O1", "-Wall", "-Wextra", "-Werror", "-I", EXAMPLES]
+    subprocess.run([*command, "program.cpp", "-o", "program"], cwd=folder, check=True)
+
+    def told(original, pixels, limits):
+        (folder / "pixels").write_bytes(pixels.tobytes())
+        (folder / "limits").write_text("".join(f"{Limits(each).as_json()}\n" for each in limits))
+        numbers = [str(number) for number in (*original, *pixels.shape[:2], 0.75, 0.5)]
+        command = [folder / "program", *numbers]
+        done = subprocess.run(command, cwd=folder, check=True, capture_output=True, text=True)
+        return done.stdout.split("\n")[:-1]
+
+    return told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "size"), [("leather", (96, 128)), ("screw", (301, 403)), ("cork", (225, 90))]
+)
+def test_each_limit_in_cpp_is_that_in_python(unlike, family, size):
+    pixels = make_sample(family, seed=1, size=size).image
+    look, original = look_of(shrunk(pixels)), (480, 640)
+    known = {
+        "proportions": [np.log(640 / 480)],
+        "sides": [np.log(480 * 640) / 2],
+        "distance": [0.75],
+        "most": [0.5],
+        "half": list(look.halves.values()),
+        **{name: [getattr(look, name)] for name in MARGINS if name != "half"},
+    }
+    around = {name: (min(each) - 1e-3, max(each) + 1e-3) for name, each in known.items()}
+    limits, expected = [around], [""]
+    for name, (low, high) in around.items():
+        apart = 2e-3 + high - low
+        for way in (-1, 1):
+            limits.append({**around, name: (low + way * apart, high + way * apart)})
+            expected.append(name if ONE_END.get(name, way) == way else "")
+    told = [Limits(each).unlike(original, look, 0.75, np.array([0.5 / 0.75])) for each in limits]
+    assert [why is None for why in told] == [not name for name in expected]
+    assert unlike(original, pixels, limits) == expected
+
+
+@pytest.mark.slow
+def test_flat_frames_in_cpp_are_those_in_python(unlike):
+    rng, seen = np.random.default_rng(0), set()
+    for brightness in (0, 9, 14, 120, 243, 248):
+        for contrast in (0, 1.8, 2.2, 3.8, 4.2):
+            levels = rng.normal(brightness, contrast, (60, 80, 1)).round().clip(0, 255)
+            pixels = np.repeat(levels.astype(np.uint8), 3, axis=2)
+            flat = look_of(shrunk(pixels)).flat is not None
+            assert unlike((60, 80), pixels, [{}]) == ["flat" if flat else ""]
+            seen.add(flat)
+    assert seen == {True, False}
 
 
 @pytest.mark.slow

@@ -143,6 +143,10 @@ REFUSED = {
         "bfloat16 on cpu; save it and export load_detector",
     ),
     "unfitted": (lambda: on_bundled("patchknn"), r"call fit\(\) first"),
+    "unfitted in bfloat16": (
+        lambda: on_bundled("patchknn", precision="bfloat16"),
+        r"call fit\(\) first",
+    ),
     "no canvas": (lambda: on_bundled("promptscore"), "has not chosen a canvas"),
 }
 

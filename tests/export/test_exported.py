@@ -9,9 +9,11 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import cache
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnxruntime")
@@ -67,6 +69,18 @@ def test_no_label_differs_on_200_images(pair):
     assert found.map <= MAPS
     assert found.labels == ()
     assert len(set(exported.predict(images).tolist())) == 2
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_folder_stands_for_its_images(square_prompts, kind, tmp_path):
+    for index, image in enumerate(square_prompts.images[:3]):
+        Image.fromarray(image).save(tmp_path / f"{index}.png")
+    exported, folder = OnnxDetector(square_prompts.path, threads=1), kind(tmp_path)
+    expected = exported.decision_function(square_prompts.images[:3]).tolist()
+    assert [scored.image for scored in exported.score_iter(folder)] == expected
+    assert exported.decision_function(folder).tolist() == expected
+    done = export_onnx(square_prompts.detector, tmp_path / "d.onnx", verify=folder)
+    assert done.verified.images == 3
 
 
 def frames(size):

@@ -111,6 +111,11 @@ def test_families_and_defects_are_named_once_and_some_are_held_out() -> None:
         ({"defect": "missing part"}, "'missing part' is not a defect of 'leather'"),
         ({"size": (8, 96)}, "at least 16"),
         ({"seed": -1}, "neither may be negative"),
+        ({"defect": "hole", "defect_size": 0}, "defect_size is 0; it must be at least 1"),
+        (
+            {"family": "key", "size": (240, 320), "defect": "print error", "defect_size": 1},
+            "defect_size is 1, but no print error of that size can be seen on this key",
+        ),
     ],
 )
 def test_wrong_arguments_are_named(arguments: dict[str, object], message: str) -> None:
@@ -165,3 +170,14 @@ def test_defects_of_an_absolute_size_lie_anywhere(defect, side):
         assert not changed[: max(rows.min() - side, 0)].any()
         far += abs(rows.mean() - 100) > 50 or abs(cols.mean() - 140) > 70
     assert far
+
+
+@pytest.mark.parametrize("defect", ["scratch", "dent", "missing part"])
+@pytest.mark.parametrize("family", ["screw", "key"])
+def test_small_defects_are_seen_on_things_that_fill_little_of_the_picture(family, defect):
+    for seed in range(3):
+        asked = {"seed": seed, "size": (240, 320), "defect": defect, "defect_size": 6}
+        good, bad = make_pair(family, **asked)
+        assert bad.mask.any()
+        changed = np.abs(good.image.astype(int) - bad.image).max(axis=2)
+        assert changed[bad.mask].min() > 0

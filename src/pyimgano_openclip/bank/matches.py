@@ -18,16 +18,16 @@ from .memory_bank import MemoryBank
 
 @dataclass(frozen=True)
 class Match:
-    """A patch of an image and its nearest normal patch.
+    """A patch of an image and the patch most like it in one of the images that were learnt.
 
     Attributes:
-        score: Score of the patch: its mean cosine distance to the nearest normal patches.
+        score: Score of the patch, as in ``patches`` of :class:`~..maps.scores.ImageScores`.
         box: The patch in pixels of the image.
-        distance: Cosine distance to the nearest normal patch, in [0, 2].
+        distance: Cosine distance of the two, in [0, 2].
         training_image: Index of the training image in the order of fitting, from 0, without those
             that could not be read; of copies the first.
         path: Path of that image; None if it was an array.
-        training_box: The normal patch in pixels of that image. For a turned or moved copy, a
+        training_box: The other patch in pixels of that image. For a turned or moved copy, a
             patch-sized box around the position of the patch in the original image.
         rotation: Counter-clockwise rotation of the training image in degrees.
     """

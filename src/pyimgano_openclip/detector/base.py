@@ -296,7 +296,7 @@ class OpenCLIPDetector(Arguments, Probabilities, BaseDetector):  # type: ignore[
         Otherwise the first images scored decide; see the argument ``resize``.
 
         Args:
-            x: Paths or arrays, as for :meth:`fit`; unreadable ones are ignored.
+            x: Images, as for :meth:`fit`; unreadable ones are ignored.
 
         Returns:
             The detector itself; :attr:`canvas_` is None if no image can be read.
@@ -337,7 +337,8 @@ class OpenCLIPDetector(Arguments, Probabilities, BaseDetector):  # type: ignore[
         :attr:`~..maps.scores.ImageScores.unlike` of :meth:`score_iter` says why.
 
         Args:
-            x: Paths, RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).
+            x: Images in any form that the README names, in a list or one stacked array
+                (N, H, W, 3), or the path of a folder of them.
             X: Alias for ``x``.
 
         Returns:
@@ -358,8 +359,9 @@ class OpenCLIPDetector(Arguments, Probabilities, BaseDetector):  # type: ignore[
         with each other, so it takes all at once, and its results carry no tokens.
 
         Args:
-            x: Paths or arrays. Of a generator at most one batch of images is taken ahead of the
-                results that were asked for (``batch_size``; one image with a custom embedder).
+            x: Images, as for :meth:`decision_function`, or a generator of them. Of that at most one
+                batch of images is taken ahead of the results that were asked for (``batch_size``;
+                one image with a custom embedder).
             with_tokens: Whether each result carries its patch tokens, so that it can be passed to
                 :meth:`explain` and its like, which then read no image again.
 
@@ -373,9 +375,8 @@ class OpenCLIPDetector(Arguments, Probabilities, BaseDetector):  # type: ignore[
                 message names it. All images before it have been yielded.
             Exception: What the generator raises, after all images before it have been yielded.
         """
-        stream = as_stream(x)
-        at_first = AT_FIRST if isinstance(x, Sequence) else self._embedder.batch
-        items = x if isinstance(x, Sequence) else stream
+        items = as_stream(x)
+        at_first = AT_FIRST if isinstance(items, Sequence) else self._embedder.batch
         return self._score(items, at_first=at_first, with_tokens=with_tokens)
 
     @overload
@@ -407,7 +408,7 @@ class OpenCLIPDetector(Arguments, Probabilities, BaseDetector):  # type: ignore[
         that was not inspected does not pass.
 
         Args:
-            x: Paths or arrays, as for :meth:`decision_function`.
+            x: Images, as for :meth:`decision_function`.
             return_confidence: Whether to return the confidence of each label in [0, 1] as well.
             X: Alias for ``x``.
 
@@ -453,11 +454,14 @@ class OpenCLIPDetector(Arguments, Probabilities, BaseDetector):  # type: ignore[
         """Compute the anomaly map of one image; higher is more anomalous.
 
         Args:
-            image: A path, or an RGB array (H, W, 3) of uint8.
+            image: An image in any form that the README names.
 
         Returns:
             Map of shape (H, W) of the original image, float32; see :meth:`iter_anomaly_maps` for
             unreadable images.
+
+        Raises:
+            ValueError: If the image cannot be read; the message names it.
         """
         (found,) = self.iter_anomaly_maps([image])
         return found
@@ -466,7 +470,7 @@ class OpenCLIPDetector(Arguments, Probabilities, BaseDetector):  # type: ignore[
         """Compute the anomaly maps of images of equal size; higher is more anomalous.
 
         Args:
-            x: Paths or arrays, as for :meth:`decision_function`.
+            x: Images, as for :meth:`decision_function`.
             X: Alias for ``x``.
 
         Returns:
@@ -499,7 +503,7 @@ class OpenCLIPDetector(Arguments, Probabilities, BaseDetector):  # type: ignore[
         """Compute anomaly maps one by one, for images of any sizes, in constant memory.
 
         Args:
-            x: Paths or arrays, as for :meth:`decision_function`, or a generator of them, as for
+            x: Images, as for :meth:`decision_function`, or a generator of them, as for
                 :meth:`score_iter`.
 
         Yields:
@@ -525,7 +529,7 @@ class OpenCLIPDetector(Arguments, Probabilities, BaseDetector):  # type: ignore[
         """Find the anomalous regions of an image and, if defects are named, what they resemble.
 
         Args:
-            image: A path, or an RGB array (H, W, 3) of uint8; or a result of :meth:`score_iter`,
+            image: An image in any form that the README names; or a result of :meth:`score_iter`,
                 of which nothing is read again, with tokens if defects are named.
             threshold: Map value that a hot pixel exceeds; None for :meth:`region_threshold`.
             limit: Maximum number of regions, at least 1.

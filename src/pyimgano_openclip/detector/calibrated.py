@@ -61,7 +61,8 @@ class CalibratedDetector(OpenCLIPDetector):
         temporary directory, which the environment variable ``TMPDIR`` sets.
 
         Args:
-            x: Paths, RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).
+            x: Images in any form that the README names, in a list or one stacked array
+                (N, H, W, 3), or the path of a folder of them.
             y: Ignored; all images are assumed to be normal.
             X: Alias for ``x``.
             groups: What tells the parts that images show, such as serial numbers, one for each

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..arrays import Size
+from ..checks import check_sides
 from ..images.reading import choose_canvas, whole_patches
 from ..images.roi import MaskFolder, Roi
 from .windows import WindowPlan
@@ -140,6 +141,21 @@ class Canvases:
             times = seen / whole
             cost = f"about {times:.{1 if times < 9.95 else 0}f} times the tower's work"
         return f"{said};{covers} {cost} without smallest_defect"
+
+    def checked(self, canvas: Size) -> Size:
+        """Return a canvas that the tower can see.
+
+        Raises:
+            ValueError: Unless it is (height, width) in whole patches, or the tower's own.
+        """
+        canvas = check_sides("canvas", canvas)
+        if canvas != self.native and whole_patches(canvas, self.patch) != canvas:
+            height, width = self.patch
+            raise ValueError(
+                f"canvas={canvas}; both sides must be whole patches of {height} x {width} pixels, "
+                "as choose_canvas() gives them."
+            )
+        return canvas
 
     def may_choose(self, canvas: Size) -> bool:
         """Whether :meth:`choose` would choose this canvas for some images."""

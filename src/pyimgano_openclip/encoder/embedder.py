@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ..arrays import Floats, Size, unit
 from ..checks import check_choice, check_number
 from ..images.identity import Recall, Recalled, nothing_known
-from ..images.items import Item, as_items
+from ..images.items import Item, as_items, as_source
 from ..images.look import shrunk
 from ..images.pixels import Pixels
 from ..images.read_ahead import in_batches
@@ -71,7 +71,7 @@ class OpenCLIPPatchEmbedder:
             ``"auto"`` is ``"vv"`` if the tower has a side path.
         stages: Number of equal groups of blocks over which the side path is summed.
         layers: Relative depths of the feature tokens, each in (0, 1].
-        neighbourhoods: Odd window sizes in patches over which feature tokens are averaged.
+        neighbourhoods: Odd sides in patches of the squares over which feature tokens are averaged.
         windows: Sides in patches of windows that are embedded separately, in addition to the
             aligned tokens (WinCLIP).
         dimension: Length of feature tokens after a random projection; None for no projection.
@@ -171,7 +171,7 @@ class OpenCLIPPatchEmbedder:
         """Compute the patch tokens of one image on a grid that fits its aspect ratio.
 
         Args:
-            image: A path, or an RGB array (H, W, 3) of uint8.
+            image: An image in any form that the README names, arrays in RGB.
 
         Returns:
             Tokens of shape (rows * cols, D), float32, row by row from the top left;
@@ -187,10 +187,15 @@ class OpenCLIPPatchEmbedder:
         """Compute the patch tokens of images on one grid that fits their median aspect ratio.
 
         Args:
-            images: Paths or arrays, or one stacked array (N, H, W, 3).
+            images: Images in any form that the README names, arrays in RGB, as a list or one
+                stacked array (N, H, W, 3), or the path of a folder of them.
 
         Returns:
             For each image, in order, the same as :meth:`embed`.
+
+        Raises:
+            ValueError: If there is no image, or one cannot be read; the message names it.
+            FileNotFoundError: As for :meth:`embed`.
         """
         items = as_items(images, "images")
         canvas = self.choose_canvas(items, argument="images")
@@ -226,18 +231,19 @@ class OpenCLIPPatchEmbedder:
         Reads the image headers and loads the model for its own size, but decodes no image.
 
         Args:
-            items: Paths or arrays.
+            items: Images, as for :meth:`embed_batch`.
             argument: Name of the caller's list, for messages.
             skip_unreadable: Whether to ignore unreadable images; the result is None if there are
                 no others.
 
         Raises:
             ValueError: If an image cannot be read, unless ``skip_unreadable``.
+            FileNotFoundError: As for :meth:`embed`.
         """
         canvases = self.canvases
         if canvases.fixed and canvases.smallest_defect is None:
             return canvases.native
-        sizes = [attempt(image_size, item) for item in items]
+        sizes = [attempt(image_size, item) for item in as_source(items, argument)]
         if skip_unreadable:
             sizes = [found for found in sizes if not isinstance(found, UnreadableError)]
         known = list(or_raise(sizes, argument))
@@ -265,12 +271,14 @@ class OpenCLIPPatchEmbedder:
         """Yield the tokens of images in order, a batch at a time, all on one canvas.
 
         Args:
-            items: Paths or arrays.
+            items: Images, as for :meth:`embed_batch`.
             canvas: (height, width) in pixels, in whole patches; see :meth:`choose_canvas`.
             with_features: Whether to return feature tokens in addition to aligned ones.
 
         Raises:
-            ValueError: If an image cannot be read, after those before it have been yielded.
+            ValueError: If an image cannot be read, after those before it have been yielded, or
+                ``canvas`` is not in whole patches.
+            FileNotFoundError: As for :meth:`embed`.
         """
         outcomes = cast(Outcomes, self.outcomes(items, canvas, with_features=with_features))
         return or_raise(outcomes)
@@ -287,14 +295,20 @@ class OpenCLIPPatchEmbedder:
         """Like :meth:`stream`, with errors in place of unreadable images.
 
         Args:
-            items: Paths or arrays.
+            items: Images, as for :meth:`embed_batch`.
             canvas: (height, width) in pixels, in whole patches.
             with_features: Whether to return feature tokens in addition to aligned ones.
             recall: What is known of an image by its identity, yielded in place of its tokens; None
                 to encode it.
             lazily: Whether to take at most one batch of items ahead of what has been yielded, for
                 those that are made while they are scored.
+
+        Raises:
+            ValueError: If ``items`` is a single image, or ``canvas`` is not in whole patches.
+            FileNotFoundError: As for :meth:`embed`.
         """
+        if canvas is not None:
+            canvas = self.canvases.checked(canvas)
         request = self._request(with_features=with_features)
         resample = self.loaded.preprocessing["interpolation"]
         plan = None if canvas is None else self.canvases.windows(canvas)
@@ -308,7 +322,7 @@ class OpenCLIPPatchEmbedder:
         def encode(frames: list[Frame]) -> list[PatchTokens]:
             return in_halves(run, frames, what=_shown(frames[0]))
 
-        yield from in_batches(read, encode, items, size, lazily=lazily)
+        yield from in_batches(read, encode, as_source(items, "items"), size, lazily=lazily)
 
     def encode_text(self, sentences: Sequence[str]) -> Floats:
         """Encode sentences to unit-length vectors, shape (N, D), with the model's own tokenizer.

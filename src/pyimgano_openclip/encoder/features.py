@@ -1,9 +1,9 @@
 """Feature tokens for comparing images with images, fused from several depths and neighbourhoods.
 
 For each layer and neighbourhood this is the local aggregation of MuSc (Li et al., ICLR 2024):
-centre the token map, average it over a window, scale to unit length. The results are concatenated
-to one token per patch, whose cosine with another such token is the mean of the cosines of the
-parts; a random projection shortens it.
+centre the token map, average it over a neighbourhood, scale to unit length. The results are
+concatenated to one token per patch, whose cosine with another such token is the mean of the cosines
+of the parts; a random projection shortens it.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ def fuse_features(
 
     Args:
         layers: Tokens after each depth, each of shape (B, rows, cols, C).
-        neighbourhoods: Odd window sizes in patches; 1 is the patch alone.
+        neighbourhoods: Odd sides in patches of the squares; 1 is the patch alone.
         projection: Projection of the fused tokens; None for no projection.
 
     Returns:
         Fused tokens, shape (B, rows, cols, D), float32.
     """
-    parts = [aggregate(tokens, window) for tokens in layers for window in neighbourhoods]
+    parts = [aggregate(tokens, side) for tokens in layers for side in neighbourhoods]
     fused = torch.cat(parts, dim=-1)
     return F.normalize(fused if projection is None else projection(fused), dim=-1)
 
@@ -74,17 +74,17 @@ def projected(
     return {**maps, "features": F.normalize(projection(maps["features"]), dim=-1)}
 
 
-def aggregate(tokens: Tensor, window: int) -> Tensor:
+def aggregate(tokens: Tensor, side: int) -> Tensor:
     """Average each patch token over its neighbourhood and scale it to unit length.
 
     Args:
         tokens: Shape (B, rows, cols, C).
-        window: Odd side of the neighbourhood in patches; clipped at the border.
+        side: Odd side of the neighbourhood in patches; clipped at the border.
     """
     tokens = tokens.float()
     centred = tokens - tokens.mean(dim=(1, 2, 3), keepdim=True)
     planes = centred.permute(0, 3, 1, 2)
-    pooled = F.avg_pool2d(planes, window, stride=1, padding=window // 2, count_include_pad=False)
+    pooled = F.avg_pool2d(planes, side, stride=1, padding=side // 2, count_include_pad=False)
     return F.normalize(pooled.permute(0, 2, 3, 1), dim=-1)
 
 

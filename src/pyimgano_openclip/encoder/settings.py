@@ -25,7 +25,7 @@ def check_layers(layers: object) -> tuple[float, ...]:
 
 
 def check_neighbourhoods(neighbourhoods: object) -> tuple[int, ...]:
-    """Check odd window sizes in patches: at least one.
+    """Check odd sides in patches of the squares to average over: at least one.
 
     Raises:
         ValueError: If they are invalid.
@@ -33,9 +33,9 @@ def check_neighbourhoods(neighbourhoods: object) -> tuple[int, ...]:
     checked = as_list("neighbourhoods", neighbourhoods, MOST_KINDS)
     if not checked:
         raise ValueError("neighbourhoods is empty; it needs at least one entry.")
-    for window in checked:
-        check_count("neighbourhoods", window, most=WIDEST)
-        if window % 2 == 0:
+    for side in checked:
+        check_count("neighbourhoods", side, most=WIDEST)
+        if side % 2 == 0:
             raise ValueError(f"neighbourhoods={checked!r}; each must be odd.")
     return checked
 

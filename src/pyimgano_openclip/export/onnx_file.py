@@ -24,7 +24,7 @@ from ..detector.base import OpenCLIPDetector
 from ..encoder.neutral import neutral
 from ..files.atomic import naming
 from ..files.exported import SUFFIX
-from ..images.items import Item
+from ..images.items import Item, as_source
 from ..images.notices import FlatFrameWarning
 from ..progress import bar
 from ..runtime.detector import OnnxDetector
@@ -80,8 +80,9 @@ def export_onnx(
     Args:
         detector: A fitted detector that computes in float32 on the CPU.
         path: Path of the file, ``*.onnx``; its folder is created if needed.
-        verify: Images, paths or arrays, to score with both, besides five generated ones; those
-            that the detector has learnt from are scored as if they were new.
+        verify: Images as for :meth:`~..detector.base.OpenCLIPDetector.decision_function`, to score
+            with both, besides five generated ones; those that the detector has learnt from are
+            scored as if they were new.
 
     Returns:
         What was written, and how far it is from the detector.
@@ -94,6 +95,7 @@ def export_onnx(
         OSError: If the file cannot be written.
     """
     path, start = Path(path), time.monotonic()
+    images = list(as_source(verify, "verify"))
     if path.suffix != SUFFIX:
         raise ValueError(f"{path} must end in {SUFFIX}.")
     check_libraries()
@@ -106,7 +108,7 @@ def export_onnx(
             _write(detector, partial / path.name, steps.update)
             proof = _prove(detector, partial / path.name)
             steps.update()
-            verified = _prove(detector, partial / path.name, verify) if len(verify) else None
+            verified = _prove(detector, partial / path.name, images) if images else None
         written = sorted(partial.iterdir(), key=lambda file: file.suffix == SUFFIX)
         size = sum(file.stat().st_size for file in written)
         for file in written:

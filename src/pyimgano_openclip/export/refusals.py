@@ -83,12 +83,12 @@ def check_exportable(detector: OpenCLIPDetector) -> None:
             "knn_backend='faiss-ivf' cannot be exported: its search is approximate, that of the "
             "file is exact; fit with knn_backend='auto'."
         )
-    _check_arithmetic(detector)
     detector.label_threshold()  # raises before there is one
     if detector.canvas_ is None:
         raise RuntimeError(
             "The detector has not chosen a canvas yet; call choose_canvas() with typical images."
         )
+    _check_arithmetic(detector)
     _check_tower(detector)
     looked_at(detector)
 

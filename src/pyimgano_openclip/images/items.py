@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -32,24 +32,25 @@ def as_items(x: object, argument: str = "x") -> list[Item]:
     Raises:
         ValueError: If ``x`` is empty, None, or a single image instead of a list of images.
     """
-    items = list(as_stream(x, argument))
+    items = list(as_source(x, argument))
     if not items:
         raise ValueError(f"{argument} is empty; pass at least one image.")
     return items
 
 
-def as_stream(x: object, argument: str = "x") -> Iterator[Item]:
-    """Iterate over the images in ``x`` without taking any yet.
+def as_source(x: object, argument: str = "x") -> Sequence[Item] | Iterator[Item]:
+    """The images in ``x``, none taken yet: a list stays one, and a folder becomes one.
 
     Args:
-        x: As for :func:`as_items`, or a generator.
+        x: As for :func:`as_items`, or a generator; may be empty.
         argument: Name of the caller's argument, for messages.
 
     Raises:
-        ValueError: If ``x`` is None, an empty list, or a single image instead of a list of images.
+        ValueError: If ``x`` is None, a folder without images, or a single image instead of a list
+            of images.
     """
     if isinstance(x, (str, os.PathLike)) and os.path.isdir(x):  # noqa: PTH112 - an empty path is no folder
-        return iter(_images_in(Path(x), argument))
+        return _images_in(Path(x), argument)
     if isinstance(x, (str, bytes, os.PathLike)):
         raise ValueError(f"{argument} is the single path {x!r}; pass a list of paths: [{x!r}].")
     if getattr(x, "ndim", 4) != 4 and not _is_column(x):
@@ -61,9 +62,19 @@ def as_stream(x: object, argument: str = "x") -> Iterator[Item]:
         raise ValueError(
             f"{argument} is {type(x).__name__}; pass a list of image paths or of RGB arrays."
         )
+    return x if isinstance(x, Sequence) else iter(x)
+
+
+def as_stream(x: object) -> Sequence[Item] | Iterator[Item]:
+    """Like :func:`as_source`, but a list, tuple or array must not be empty.
+
+    Raises:
+        ValueError: As there, and if it is.
+    """
+    source = as_source(x)
     if isinstance(x, Sized) and not len(x):
-        raise ValueError(f"{argument} is empty; pass at least one image.")
-    return iter(x)
+        raise ValueError("x is empty; pass at least one image.")
+    return source
 
 
 def _images_in(folder: Path, argument: str) -> list[Path]:

@@ -125,7 +125,11 @@ def read_frame(
 
 
 def read_pixels(item: Item) -> Pixels:
-    """Decode an image at its own size, blank where it is not :class:`~.within.Within` a region.
+    """Decode an image at its own size, as the detectors do: in RGB, turned by its EXIF entry.
+
+    Args:
+        item: A path, array, tensor or Pillow image; see :mod:`~.pixels` for the supported kinds. Of
+            one :class:`~.within.Within` a region of interest, the pixels outside are one colour.
 
     Returns:
         RGB, uint8, shape (H, W, 3).

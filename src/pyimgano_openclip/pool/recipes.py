@@ -22,8 +22,9 @@ class Recipe:
 
     Attributes:
         layers: Relative depths of the tokens, unless the user chooses others.
-        neighbourhoods: Window sizes over which they are averaged, unless the user chooses others.
-        fused: Whether the tokens of all depths and windows are compared as one.
+        neighbourhoods: Sides in patches of the squares over which they are averaged, unless the
+            user chooses others.
+        fused: Whether the tokens of all depths and neighbourhoods are compared as one.
         share: How the distances of a patch become its score.
         published: Whether image scores are those of MuSc: the maximum of the map, averaged over
             images with similar class tokens.

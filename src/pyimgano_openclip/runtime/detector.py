@@ -133,24 +133,25 @@ class OnnxDetector:
         """Score images one by one, in constant memory.
 
         Args:
-            x: Paths or arrays; of a generator at most one batch of images is taken ahead.
+            x: Images, as for :meth:`decision_function`, or a generator of them, of which at most
+                one batch of images is taken ahead.
             with_tokens: Whether results carry what :meth:`explain` names defects by.
 
         Yields:
             For each image, in order, its scores; see :class:`~..maps.scores.ImageScores`.
 
         Raises:
-            ValueError: If an image cannot be read; the message names it.
+            ValueError: If ``x`` is an empty list or a single image, or an image cannot be read; the
+                message names it.
         """
-        stream = as_stream(x)
-        items = x if isinstance(x, Sequence) else stream
-        return score_all(items, self._freeze, at_first=1, with_tokens=with_tokens)
+        return score_all(as_stream(x), self._freeze, at_first=1, with_tokens=with_tokens)
 
     def decision_function(self, x: object) -> Scores:
         """Compute image scores; higher is more anomalous.
 
         Args:
-            x: Paths, RGB arrays (H, W, 3) of uint8, or one stacked array (N, H, W, 3).
+            x: Images in any form that the README names, in a list or one stacked array
+                (N, H, W, 3), or the path of a folder of them.
 
         Returns:
             Image scores, shape (N,), float64; NaN for unreadable images with ``on_error="nan"``.
@@ -164,18 +165,27 @@ class OnnxDetector:
         """Label images: 1 if the score is above :attr:`threshold_` or unknown, else 0.
 
         Args:
-            x: Paths or arrays, as for :meth:`decision_function`.
+            x: Images, as for :meth:`decision_function`.
 
         Returns:
             Labels, shape (N,), int64.
+
+        Raises:
+            ValueError: As for :meth:`decision_function`.
         """
         return (~(self.decision_function(x) <= self.threshold_)).astype(np.int64)
 
     def get_anomaly_map(self, image: Item) -> Floats:
         """Compute the anomaly map of one image; higher is more anomalous.
 
+        Args:
+            image: An image in any form that the README names.
+
         Returns:
             Map of shape (H, W) of the original image, float32.
+
+        Raises:
+            ValueError: If the image cannot be read; the message names it.
         """
         (found,) = self.iter_anomaly_maps([image])
         return found
@@ -184,7 +194,10 @@ class OnnxDetector:
         """Compute anomaly maps one by one, each of shape (H, W) of its image, float32.
 
         Args:
-            x: Paths or arrays, or a generator of them, as for :meth:`score_iter`.
+            x: Images, as for :meth:`decision_function`, or a generator of them.
+
+        Raises:
+            ValueError: As for :meth:`score_iter`.
         """
         for scored in self.score_iter(x if isinstance(x, Iterator) else as_items(x)):
             yield scored.anomaly_map()
@@ -195,7 +208,7 @@ class OnnxDetector:
         """Find the anomalous regions of an image and, if defects are named, what they resemble.
 
         Args:
-            image: A path, or an RGB array (H, W, 3) of uint8.
+            image: An image in any form that the README names.
             threshold: Map value that a hot pixel exceeds; None for :meth:`region_threshold`.
             limit: Maximum number of regions, at least 1.
 
@@ -204,6 +217,9 @@ class OnnxDetector:
             ``threshold`` an anomalous image that has none gets its hottest patch, with an area of
             0. Empty for an unreadable image with ``on_error="nan"``. If defects are named, the
             first has the name of the one that the image resembles, where it leads clearly.
+
+        Raises:
+            ValueError: If the image cannot be read, or a number is out of range.
         """
         check_count("limit", limit)
         if threshold is not None:

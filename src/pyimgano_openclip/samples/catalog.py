@@ -158,15 +158,16 @@ def make_sample(
         size: (height, width) in pixels, each at least 16.
         defect: One of `defects_of(family)`, or None for a normal image.
         product: Seed of colour, scale, layout and light; not negative.
-        defect_size: Side of the defect in pixels, to within a third, for small defects in large
-            pictures; None for one in proportion to the picture.
+        defect_size: Longer side of the defect in pixels, at least 1, for small defects in large
+            pictures. Most are within a third of it; bends and scratches can be several times as
+            long. None for one in proportion to the picture.
 
     Returns:
         A sample, equal for equal arguments.
 
     Raises:
-        ValueError: If a name is unknown, the family cannot have the defect, or the size or a seed
-            is out of range.
+        ValueError: If a name is unknown, the family cannot have the defect, a size or a seed is out
+            of range, or no defect of ``defect_size`` can be seen.
     """
     if defect is not None:
         return make_pair(
@@ -205,6 +206,8 @@ def make_pair(
     """
     _known("family", family, FAMILIES)
     _known(f"defect of {family!r}", defect, defects_of(family))
+    if defect_size is not None and defect_size < 1:
+        raise ValueError(f"defect_size is {defect_size}; it must be at least 1 pixel.")
     scene, camera = _set_up(family, seed, size, product)
     clean = camera.expose(scene)
     rng = _rng(f"{family}, {defect}", product, seed)
@@ -213,6 +216,11 @@ def make_pair(
         best, best_mask = _damaged(scene, camera, clean, damage, rng)
     else:
         best, best_mask = _slightly_damaged(scene, camera, clean, damage, rng, defect_size)
+    if not best_mask.any():
+        raise ValueError(
+            f"defect_size is {defect_size}, but no {defect} of that size can be seen on this "
+            f"{family}; choose a larger one, or another seed."
+        )
     return (
         Sample(camera.develop(clean), np.zeros(size, np.bool_), family, None),
         Sample(camera.develop(best), best_mask, family, defect),
@@ -242,13 +250,34 @@ def _slightly_damaged(
     rng: Rng,
     side: int,
 ) -> tuple[Floats, NDArray[np.bool_]]:
-    """The picture with a defect of about `side` pixels anywhere, and its mask.
+    """The picture with a defect of about `side` pixels anywhere, and its mask."""
+    centre, seed = rng.random(2), int(rng.integers(2**32))
+    best, mask = _damaged_at(centre, scene, camera, clean, damage, seed, side)
+    for _ in range(_TRIES):
+        if mask.any():
+            break
+        # There it cannot be seen, most often beside the thing.
+        thing = np.argwhere(scene.part > 0.9 * scene.part.max())
+        centre = thing[rng.integers(len(thing))] / np.array(mask.shape)
+        best, mask = _damaged_at(centre, scene, camera, clean, damage, seed, side)
+    return best, mask
+
+
+def _damaged_at(
+    centre: Floats,
+    scene: Scene,
+    camera: Camera,
+    clean: Floats,
+    damage: defects.Defect,
+    seed: int,
+    side: int,
+) -> tuple[Floats, NDArray[np.bool_]]:
+    """The same with the defect about a place, in shares of the picture's sides.
 
     The defect of a whole picture is put into a piece of this one, as small as it takes.
     """
     height, width = clean.shape[:2]
     shape = np.array([height, width])
-    centre, seed = rng.random(2), int(rng.integers(2**32))
     best, best_mask, error = clean, np.zeros((height, width), np.bool_), np.inf
     piece = 3.0 * side
     for attempt in range(2 * _TRIES):
