@@ -128,7 +128,7 @@ def _bank_line(facts: Mapping[str, Any]) -> str:
     if not 0 < facts["covering_distance"] < 1:  # the bound tells nothing
         return f"{stored} (max_patches)"
     return (
-        f"{stored}; each of the others is within a cosine distance of at most "
+        f"{stored}; each of the others is within a cosine distance of about "
         f"{facts['covering_distance']:.2g} of one of them (raise max_patches if that is not far "
         "below the threshold)"
     )
