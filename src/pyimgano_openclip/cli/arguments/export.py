@@ -17,9 +17,10 @@ def add_to(commands: Commands, common: argparse.ArgumentParser) -> None:
         description="Write a detector saved by 'fit' to one ONNX file that gives its scores, maps "
         "and labels in float32, without torch. The file is scored beside the detector in float32 "
         "before it is put in place: scores may differ by 1e-4, map values by 1e-3, and no label "
-        "may differ. In Python OnnxDetector gives these labels; another program must also refuse what "
-        "is unlike the training images, as examples/line_pc.cpp does. Where 'score' computes in another precision ('doctor' tells), its scores "
-        "differ by more, and the output says by how much.",
+        "may differ. OnnxDetector gives these labels; another program must also flag what is "
+        "unlike the training images, as examples/line_pc.cpp does. Where 'score' computes in "
+        "another precision ('doctor' tells), its scores differ by more, and the output says by how "
+        "much.",
         epilog="example: pyimgano-openclip export screw.safetensors --to screw.onnx --verify new/",
     )
     parser.add_argument("detector", type=Path, metavar="FILE", help="file saved by 'fit'")
