@@ -36,12 +36,13 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from pyimgano_openclip import load_detector
+from pyimgano_openclip.images.formats import file_suffixes
 from pyimgano_openclip.maps.scores import ImageScores
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
+IMAGE_SUFFIXES = file_suffixes()
 PARTIAL_SUFFIXES = {".part", ".tmp"}
 PATIENCE = 60.0  # seconds
-WINDOW = 100  # images that passed, which are compared with the training images
+WINDOW = 100  # images that are compared with the training images
 NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # of links, or what is gone meanwhile
 UNREAD = ""  # in place of a digest, which is None for what cannot be read
 COARSE = 3.0  # seconds; some file systems give two writes within two seconds the same date
@@ -121,7 +122,7 @@ class Line:
     def __post_init__(self) -> None:
         self._arrivals: dict[str, Arrival] = {}
         self._finished: dict[str, Arrival] = {}  # as they were when they had their line
-        self._passed: deque = deque(maxlen=WINDOW)  # results of the last images that passed
+        self._latest: deque = deque(maxlen=WINDOW)  # results, flagged or not
         self._gone = False
 
     def look(self, stop: threading.Event) -> int:
@@ -208,26 +209,31 @@ class Line:
     def _judge(self, scored: ImageScores, start: float) -> dict:
         """What the line of a scored image says; the time is that of the performance counter."""
         detector = self.detector
-        anomalous = scored.image > detector.threshold_
+        anomalous = scored.image > detector.label_threshold()
         told = {} if scored.unlike is None else {"unlike": scored.unlike}
-        if not anomalous:
-            self._passed.append(replace(scored, tokens=None))
+        self._latest.append(replace(scored, tokens=None))
         if drift := self._drift():
             told["drift"] = drift
         return {
             "score": scored.image,
             "label": int(anomalous),
             **told,
-            "percentile": float(detector.score_percentile([scored.image])[0]),
+            "percentile": self._percentile(scored.image),
             "regions": [asdict(region) for region in detector.explain(scored)] if anomalous else [],
             "seconds": round(time.perf_counter() - start, 3),
         }
+
+    def _percentile(self, score: float) -> float | None:
+        """The share of training scores below a score; None without training images."""
+        if not hasattr(self.detector, "decision_scores_"):
+            return None
+        return float(self.detector.score_percentile([score])[0])
 
     def _drift(self) -> str | None:
         """How normal images have moved away from the training images, if they have."""
         if not hasattr(self.detector, "drift"):  # one of unlabelled images knows no normal ones
             return None
-        found = self.detector.drift(self._passed)
+        found = self.detector.drift(self._latest)
         return str(found) if found is not None and found.moved else None
 
 
@@ -260,7 +266,7 @@ def _record(path: Path, number: int, line: bytes) -> dict:
     """A line of the journal; the program ends if it is none."""
     try:
         record = json.loads(line)
-        record["file"].encode()
+        record["file"].encode("utf-8", "surrogateescape")  # bytes that are not UTF-8 are kept
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise SystemExit(
             f"{path}:{number}: found {line[:60]!r}, which is no line that this program writes, a "
@@ -275,6 +281,17 @@ def _arrival(version: Version, earlier: Arrival | None, now: float) -> Arrival:
     if earlier.version == version:
         return earlier
     return Arrival(version, earlier.first_seen, unchanged_since=now, reported=earlier.reported)
+
+
+def has_threshold(detector: object) -> bool:
+    """Whether images have told the threshold: those of fit(), or references."""
+    if hasattr(detector, "decision_scores_"):
+        return True
+    try:
+        detector.read_references().promise()
+    except (AttributeError, RuntimeError):
+        return False
+    return True
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -299,8 +316,11 @@ def main(arguments: list[str] | None = None) -> None:
             f"{options.detector} is an exported detector; pass the file that it was exported from."
         )
     detector = load_detector(options.detector, device=options.device)
-    if not hasattr(detector, "decision_scores_"):
-        raise SystemExit(f"{options.detector} has no threshold: save it after fit().")
+    if not has_threshold(detector):
+        raise SystemExit(
+            f"{options.detector} has no threshold that images have told: save it after fit(), or "
+            "with two references or more."
+        )
     journal, stop = Journal(options.out), threading.Event()
     handlers = {
         number: signal.signal(number, lambda *_: stop.set())

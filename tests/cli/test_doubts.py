@@ -103,6 +103,10 @@ def test_light_that_leaves_few_to_pass_is_told_by_the_looks_of_all():
     alike = [{**one, "look": look} for one, look in zip(darker, looks[::2], strict=False)]
     assert doubts(judge, alike) == []
     assert doubts(judge, darker[:18]) == []
+    older = [{"score": 0.5, "label": 0, "look": look} for look in looks * 8]
+    assert doubts(judge, [*older, *darker]) == []
+    (doubt,) = doubts(judge, [*older, *darker], darker)
+    assert doubt.startswith("of those scored by this run, images have moved away: all 30 are dark")
 
 
 def test_a_threshold_that_no_images_have_told_is_doubted_first():

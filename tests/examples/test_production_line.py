@@ -457,10 +457,52 @@ def test_a_detector_without_a_threshold_is_refused(incoming, saved, tmp_path):
     VisionOpenCLIPPromptScore(class_name="tile", openclip_model_name="bundled").save_checkpoint(
         path
     )
-    with pytest.raises(SystemExit, match="has no threshold"):
+    with pytest.raises(SystemExit, match="has no threshold that images have told"):
         load("production_line").main(
             [str(incoming), "--detector", str(path), "--out", str(tmp_path / "line.jsonl")]
         )
+
+
+def test_references_that_have_told_the_threshold_do(incoming, tmp_path):
+    references = [make_sample("tile", seed=seed, size=(72, 96)).image for seed in range(3)]
+    detector = VisionOpenCLIPPromptScore(
+        class_name="tile", openclip_model_name="bundled", references=references
+    )
+    path = detector.save_checkpoint(tmp_path / "references.safetensors")
+    (incoming / "a.png").write_bytes(tile(9))
+    out = tmp_path / "line.jsonl"
+    arguments = [str(incoming), "--detector", str(path), "--out", str(out), "--once", *HURRY]
+    load("production_line").main(arguments)
+    (line,) = lines_of(out)
+    above = line["score"] > load_detector(path).read_references().label_threshold()
+    assert (line["label"], line["percentile"]) == (int(above), None)
+
+
+def test_all_formats_and_names_have_a_line_after_a_restart_too(incoming, saved, tmp_path):
+    picture = Image.open(io.BytesIO(tile(1)))
+    for name in ("a.gif", "b.ppm", "c.jp2"):
+        picture.save(incoming / name)
+    (incoming / "a.gif").rename(incoming / os.fsdecode(b"a\xff.gif"))
+    out = tmp_path / "line.jsonl"
+    arguments = [str(incoming), "--detector", str(saved), "--out", str(out), "--once", *HURRY]
+    for _ in range(2):
+        load("production_line").main(arguments)
+        assert [line["file"] for line in lines_of(out)] == ["a\udcff.gif", "b.ppm", "c.jp2"]
+
+
+def test_light_that_leaves_few_to_pass_is_told(incoming, tmp_path):
+    normal = [make_sample("tile", seed=seed, size=(72, 96)).image for seed in range(40)]
+    detector = VisionOpenCLIPPatchKNN(openclip_model_name="bundled", jitter=0).fit(normal)
+    saved = detector.save_checkpoint(tmp_path / "tile.safetensors")
+    for seed in range(24):
+        pixels = make_sample("tile", seed=100 + seed, size=(72, 96)).image
+        Image.fromarray((pixels * 0.6).astype(np.uint8)).save(incoming / f"{seed:02}.png")
+    out = tmp_path / "line.jsonl"
+    arguments = [str(incoming), "--detector", str(saved), "--out", str(out), "--once", *HURRY]
+    load("production_line").main(arguments)
+    lines = lines_of(out)
+    assert sum(line["label"] for line in lines) > 4
+    assert "darker than the training images" in lines[-1]["drift"]
 
 
 def test_a_folder_that_is_missing_is_named(saved, tmp_path):

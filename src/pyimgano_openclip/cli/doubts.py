@@ -18,13 +18,21 @@ UNFITTED = (
 )
 
 
-def doubts(judge: Judge, records: Sequence[Record]) -> list[str]:
+def doubts(judge: Judge, records: Sequence[Record], latest: Sequence[Record] = ()) -> list[str]:
     """Sentences for a person to check, most urgent first.
 
     Args:
         judge: What has labelled the records.
         records: Those of all images.
+        latest: Those of images that this run has scored; older ones may hide what is new in them.
     """
+    found = _doubts(judge, records)
+    if found or len(latest) == len(records):
+        return found
+    return [f"of those scored by this run, {doubt}" for doubt in _doubts(judge, latest)]
+
+
+def _doubts(judge: Judge, records: Sequence[Record]) -> list[str]:
     scored = [record for record in records if "score" in record]
     anomalous = sum(record["label"] for record in scored)
     if len(scored) >= FEWEST and anomalous >= NEARLY_ALL * len(scored):

@@ -39,6 +39,7 @@ class Tally:
         gone: Number of images of an earlier run that are not among those of this one.
         seconds: How long the images scored in this run took, from reading to the journal.
         records: One record per image or such a folder, in order.
+        latest: Those of images that were scored in this run.
     """
 
     scored: int = 0
@@ -47,6 +48,7 @@ class Tally:
     seconds: float = 0.0
     unreadable: list[str] = field(default_factory=list)
     records: list[Record] = field(default_factory=list)
+    latest: list[Record] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def summary(run: Run) -> dict[str, Any]:
         "unreadable": run.tally.unreadable,
         "reasons": reasons_of(run),
         "unlike": unlike(run.tally.records),
-        "doubts": doubts(run.detector, run.tally.records),
+        "doubts": doubts(run.detector, run.tally.records, run.tally.latest),
         "folder": str(run.results.folder),
     }
 

@@ -132,6 +132,8 @@ def score_into(
     _add_folders(results, detector, [source for source in todo if source.problem is not None])
     for source in sources:
         tally.records.append(labelled(results, results.records[source.name], detector))
+    fresh = {source.name for source in todo}
+    tally.latest += [record for record in tally.records if record["image"] in fresh]
     tally.unreadable += [record["image"] for record in tally.records if "error" in record]
     tally.gone = results.finish(tally.records)
     return tally

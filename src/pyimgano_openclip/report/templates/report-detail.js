@@ -70,7 +70,7 @@ function showFacts(image) {
   if (image.unlike) about.push(image.unlike);
   facts.append(make("p", "", about.join(" · ")));
   if (image.regions.length) {
-    facts.append(make("h2", "", `Hot regions at ${number(section().threshold)}`));
+    facts.append(make("h2", "", image.regions.some((region) => region.area) ? `Regions above ${number(section().region)}` : "Hottest place"));
     const table = make("table");
     image.regions.forEach((region, number_) => table.append(regionRow(region, number_)));
     facts.append(table);
