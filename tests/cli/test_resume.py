@@ -165,6 +165,18 @@ def test_the_canvas_of_a_run_is_kept(tmp_path):
     assert Results(tmp_path, {"a": 1}).canvas == (96, 128)
 
 
+@pytest.mark.parametrize("other", [{"a": 1}, {"a": 2}])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_two_runs_that_begin_at_once_do_not_mix(overwrite, other, tmp_path):
+    first, second = Results(tmp_path, {"a": 1}), Results(tmp_path, other, overwrite=overwrite)
+    first.start((96, 128))
+    with pytest.raises(ValueError, match="Another run has begun to write into"):
+        second.start((96, 96))
+    first.start((96, 128))  # the same run again
+    first.close()
+    assert Results(tmp_path, {"a": 1}).canvas == (96, 128)
+
+
 @pytest.mark.parametrize("lower", [-1.0, 0.001, 0.2])
 def test_results_get_the_labels_of_another_threshold_without_being_scored_again(
     lower, parts, tmp_path

@@ -112,6 +112,7 @@ class Results:
         self._earlier: set[str] = set()
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder} is a file; pass a folder for the results.")
+        self._last_run = self._bytes_of_run()
         if overwrite:
             return
         earlier = read_run(folder / RUN)
@@ -147,8 +148,17 @@ class Results:
         return self._stream is not None
 
     def start(self, canvas: tuple[int, int] | None) -> None:
-        """Open the journal; a resumed run uses the same canvas."""
+        """Open the journal; a resumed run uses the same canvas.
+
+        Raises:
+            ValueError: If another run has begun meanwhile, whose results would mix with these.
+        """
         self.close()
+        if self._bytes_of_run() != self._last_run:
+            raise ValueError(
+                f"Another run has begun to write into {self.folder} meanwhile; choose another "
+                "--out, or run this command again when it has ended."
+            )
         self.folder.mkdir(parents=True, exist_ok=True)
         if self._overwrite:
             self._discard()
@@ -242,7 +252,12 @@ class Results:
 
     def _write_run(self, **more: Any) -> None:
         run = {"identity": self.identity, "canvas": self.canvas, **more}
-        write_atomically(self.folder / RUN, (json.dumps(run, indent=2) + "\n").encode())
+        self._last_run = (json.dumps(run, indent=2) + "\n").encode()
+        write_atomically(self.folder / RUN, self._last_run)
+
+    def _bytes_of_run(self) -> bytes | None:
+        path = self.folder / RUN
+        return path.read_bytes() if path.is_file() else None
 
     def _check(self, earlier: Mapping[str, Any]) -> None:
         """Raise an error unless earlier results are of the same identity."""
