@@ -151,6 +151,7 @@ REFUSED = {
 }
 
 
+@pytest.mark.filterwarnings("ignore::pyimgano_openclip.images.notices.MixedSizesWarning")
 @pytest.mark.parametrize(("build", "message"), REFUSED.values(), ids=REFUSED)
 def test_what_cannot_be_exported_is_named_before_any_work(tmp_path, monkeypatch, build, message):
     detector = build()
