@@ -211,6 +211,8 @@ class Line:
         detector = self.detector
         anomalous = scored.image > detector.label_threshold()
         told = {} if scored.unlike is None else {"unlike": scored.unlike}
+        if scored.pages > 1:  # of which the first was scored
+            told["pages"] = scored.pages
         self._latest.append(replace(scored, tokens=None))
         if drift := self._drift():
             told["drift"] = drift

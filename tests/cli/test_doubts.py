@@ -38,6 +38,23 @@ def test_a_wrong_folder_is_told_from_a_bad_batch(saved, tmp_path, capsys):
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pyimgano_openclip.images.notices.SeveralPagesWarning")
+def test_pages_that_are_not_inspected_are_told_by_every_run(saved, tmp_path, capsys):
+    folder = leather(tmp_path / "new", 3)
+    first, second = (Image.open(path) for path in sorted(folder.iterdir())[:2])
+    first.save(folder / "two.tif", save_all=True, append_images=[second])
+    command = ["score", str(folder), "--detector", str(saved), "--out", str(tmp_path / "out")]
+    told = (
+        "1 file with several pages or frames, of which only the first was scored: two.tif (2 pages)"
+    )
+    for _ in range(2):
+        assert main(command) == 0
+        assert f"check:  {told}" in capsys.readouterr().out
+        assert main([*command, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["doubts"][0] == told
+
+
+@pytest.mark.slow
 def test_a_dead_camera_is_anomalous_in_every_file_whatever_the_threshold(saved, tmp_path, capsys):
     folder, out = leather(tmp_path / "new", 3), tmp_path / "out"
     Image.fromarray(np.zeros((48, 64, 3), np.uint8)).save(folder / "black.png")

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..detector.drift import Inspected, drift
 from ..images.look import Look
 from .judging import Judge
+from .messages import counted, listed
 from .results import Record
 
 FEWEST = 5  # images
@@ -27,9 +28,17 @@ def doubts(judge: Judge, records: Sequence[Record], latest: Sequence[Record] = (
         latest: Those of images that this run has scored; older ones may hide what is new in them.
     """
     found = _doubts(judge, records)
-    if found or len(latest) == len(records):
-        return found
-    return [f"of those scored by this run, {doubt}" for doubt in _doubts(judge, latest)]
+    if not found and len(latest) < len(records):
+        found = [f"of those scored by this run, {doubt}" for doubt in _doubts(judge, latest)]
+    return [*_not_inspected(records), *found]
+
+
+def _not_inspected(records: Sequence[Record]) -> list[str]:
+    several = [f"{one['image']} ({one['pages']} pages)" for one in records if "pages" in one]
+    if not several:
+        return []
+    what = f"{counted(len(several), 'file')} with several pages or frames"
+    return [f"{what}, of which only the first was scored: {listed(several)}"]
 
 
 def _doubts(judge: Judge, records: Sequence[Record]) -> list[str]:

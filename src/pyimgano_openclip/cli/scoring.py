@@ -181,6 +181,8 @@ def _record(detector: OpenCLIPDetector, scored: ImageScores) -> Record:
         record["look"] = list(scored.look[:MEASURES])
     if scored.unlike is not None:
         record["unlike"] = scored.unlike
+    if scored.pages > 1:
+        record["pages"] = scored.pages
     if isinstance(detector, (VisionOpenCLIPMutual, VisionOpenCLIPPatchKNN)):
         record["nearest"] = [
             {
