@@ -17,9 +17,9 @@ from PIL import Image
 from pyimgano.models import create_model
 
 from pyimgano_openclip import load_detector, read_pixels
+from pyimgano_openclip.images.formats import file_suffixes
 from pyimgano_openclip.samples import make_sample
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 NORMAL, INTACT = 20, 4  # generated images to learn from, and normal ones among those to score
 DEFECTS = ("hole", "cut", "stain", "scratch")
 TILE = 240  # pixels; side of a patch in the picture that compares two
@@ -39,7 +39,7 @@ def photograph(folder: Path) -> tuple[Path, Path]:
 
 def images_in(folder: Path) -> list[Path]:
     """The image files of a folder, by name."""
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in file_suffixes())
     if not found:
         raise SystemExit(f"{folder} holds no images.")
     return found

@@ -39,8 +39,8 @@ from pyimgano_openclip import load_detector
 from pyimgano_openclip.images.formats import file_suffixes
 from pyimgano_openclip.maps.scores import ImageScores
 
-IMAGE_SUFFIXES = file_suffixes()
 PARTIAL_SUFFIXES = {".part", ".tmp"}
+WATCHED = file_suffixes() | PARTIAL_SUFFIXES
 PATIENCE = 60.0  # seconds
 WINDOW = 100  # images that are compared with the training images
 NO_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}  # of links, or what is gone meanwhile
@@ -176,7 +176,7 @@ class Line:
         """The files that have no line yet, or have been written to since, by name."""
         for path in sorted(self.folder.iterdir()):
             suffix = path.suffix.lower()
-            if path.name.startswith(".") or suffix not in IMAGE_SUFFIXES | PARTIAL_SUFFIXES:
+            if path.name.startswith(".") or suffix not in WATCHED:
                 continue
             version = _version(path)
             if version is not None and not self._is_finished(version, now):

@@ -28,8 +28,8 @@ from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
 from pyimgano_openclip import overlay, read_pixels
+from pyimgano_openclip.images.formats import file_suffixes
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 FEW_SHOT, UNLABELLED = "vision_openclip_patchknn", "vision_openclip_mutual"
 RARE = 4  # of an unlabelled folder most should be normal: one in so many defective ones is in it
 SHOWN = 6  # images of each kind on the sheet
@@ -67,7 +67,7 @@ def own_folder(root: Path) -> tuple[list, Images]:
     """Images to fit, if there are any, and to score; which are defective, if folders tell."""
 
     def files(folder: Path) -> list[Path]:
-        return sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+        return sorted(p for p in folder.rglob("*") if p.suffix.lower() in file_suffixes())
 
     train = files(root / "train" / "good")
     inside = root / "test" if train and (root / "test").is_dir() else root

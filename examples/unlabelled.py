@@ -16,9 +16,9 @@ from pathlib import Path
 from PIL import Image
 from pyimgano.models import create_model
 
+from pyimgano_openclip.images.formats import file_suffixes
 from pyimgano_openclip.samples import make_sample
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 INTACT = 20  # generated images without a defect
 DEFECTS = ("hole", "cut", "stain")
 
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     folder = options.images or photograph(options.out / "images")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in file_suffixes())
     detector = create_model(
         "vision_openclip_mutual",
         threshold_rule="outliers",  # how many are bad is not known

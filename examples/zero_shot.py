@@ -18,9 +18,9 @@ from PIL import Image
 from pyimgano.models import create_model
 
 from pyimgano_openclip import overlay
+from pyimgano_openclip.images.formats import file_suffixes
 from pyimgano_openclip.samples import make_sample
 
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp"}
 DEFECTS = ("hole", "cut", "stain", "scratch")
 NEUTRAL = 0.5  # the score where the texts of intact and of damaged objects are equally close
 
@@ -36,7 +36,7 @@ def photograph(folder: Path) -> Path:
 
 def images_in(folder: Path) -> list[Path]:
     """The image files of a folder, by name."""
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in file_suffixes())
     if not found:
         raise SystemExit(f"{folder} holds no images.")
     return found
