@@ -16,6 +16,7 @@ from ..checks import check_number
 from ..images.items import Item, as_array
 from ..images.pixels import Pixels
 from ..images.reading import read_pixels
+from .png import grey_png
 from .regions import hot_pixels
 
 BAND = 2**15  # pixels that are drawn at once, few enough for the processor's cache
@@ -32,12 +33,6 @@ MIXED_IN = np.rint(COLOURS * (1 - KEPT / 255)[:, None, None]).astype(np.uint8)
 CONTOUR = (255, 255, 255)  # colour of the line around pixels above the threshold
 DIMMED = 0.4  # brightness where was not looked
 EDGE = (0, 190, 255)  # of where was
-# Each row as what it differs from the one above; older versions of OpenCV take longer to choose.
-ROW_BY_ROW = (
-    [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
-    if hasattr(cv2, "IMWRITE_PNG_FILTER")
-    else []
-)
 QUALITY = 82  # JPEG
 LARGEST_SIDE = 65_500  # pixels of a JPEG file, as libjpeg writes it
 HATCH = 128  # grey level of the stripes where a map is NaN
@@ -232,23 +227,14 @@ def thumbnail(image: Pixels, side: int) -> Pixels:
 def jpeg(pixels: Pixels) -> bytes:
     """An RGB image as a JPEG file, made smaller if it is too large for one."""
     pixels = thumbnail(pixels, LARGEST_SIDE)  # of a line-scan camera
-    return _encoded(
-        ".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), cv2.IMWRITE_JPEG_QUALITY, QUALITY
-    )
+    options = (cv2.IMWRITE_JPEG_QUALITY, QUALITY)
+    done, data = cv2.imencode(".jpg", cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR), options)
+    if not done:
+        height, width = pixels.shape[:2]
+        raise OSError(f"OpenCV cannot write a JPEG file of {width} x {height} pixels")
+    return data.tobytes()
 
 
 def map_to_16_bits(anomaly_map: Floats, *, low: float, high: float) -> bytes:
-    """A map as a PNG file of 16-bit grey: 0 is ``low``, 65535 is ``high``.
-
-    It is smooth, so that hardly any compression makes it small.
-    """
-    grey = _levels(anomaly_map, low, high, np.uint16)
-    return _encoded(".png", grey, cv2.IMWRITE_PNG_COMPRESSION, 1, *ROW_BY_ROW)
-
-
-def _encoded(suffix: str, pixels: npt.NDArray[Any], *options: int) -> bytes:
-    done, data = cv2.imencode(suffix, pixels, options)
-    if not done:
-        height, width = pixels.shape[:2]
-        raise OSError(f"OpenCV cannot write a {suffix} file of {width} x {height} pixels")
-    return data.tobytes()
+    """A map as a PNG file of 16-bit grey: 0 is ``low``, 65535 is ``high``."""
+    return grey_png(_levels(anomaly_map, low, high, np.uint16))
