@@ -34,6 +34,7 @@ class Places:
     def __init__(self, folder: Path, names: Iterable[str] = ()) -> None:
         self.folder = folder
         self._stems = _stems(names)
+        self._sound: set[str] = set()  # names that lead nowhere else
         self._inside: set[Path] = set()  # folders that were seen to be in the results folder
 
     def stem(self, name: str) -> str:
@@ -46,11 +47,13 @@ class Places:
         Raises:
             ValueError: If the name, or a link in the folder, leads out of the results folder.
         """
-        below = Path(f"{self.stem(name)}.{suffix}")
-        parts = len(name.split("/"))
-        if below.anchor or ".." in below.parts or len(below.parts) != parts:
-            raise ValueError(f"{name!r} is no name of an image below {self.folder / kind}.")
-        path = self.folder / kind / below
+        stem = self.stem(name)
+        if name not in self._sound:
+            below = Path(f"{stem}.{suffix}")
+            if below.anchor or ".." in below.parts or len(below.parts) != name.count("/") + 1:
+                raise ValueError(f"{name!r} is no name of an image below {self.folder / kind}.")
+            self._sound.add(name)
+        path = self.folder / f"{kind}/{stem}.{suffix}"
         if path.parent not in self._inside:
             real = Path(os.path.realpath(path.parent))
             if not real.is_relative_to(os.path.realpath(self.folder)):

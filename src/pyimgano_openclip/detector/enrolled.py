@@ -80,7 +80,7 @@ class Enrolled(Learnt):
         """
         if not self.scores:  # of version 0.1.0
             return 1.0
-        scores, peaks = (np.quantile(v, 1 - contamination, method="weibull") for v in self._highest)
+        scores, peaks = np.quantile(self._highest, 1 - contamination, axis=1, method="weibull")
         return float(peaks / scores) if scores > 0 else 1.0
 
     @cached_property

@@ -54,6 +54,8 @@ def hot_pixels(anomaly_map: Floats, threshold: float) -> npt.NDArray[np.bool_]:
         Shape (H, W): pixels above the threshold and at least 70 % of the way up to the peak of
         their connected region, from 0 or from the lowest value of the map if that is negative.
     """
+    if anomaly_map.max() <= threshold:  # told much sooner; never of maps with NaN
+        return np.zeros(anomaly_map.shape, np.bool_)
     hot: npt.NDArray[np.bool_] = anomaly_map > threshold
     runs_of_each = connected_runs(hot)
     lowest = lowest_of(anomaly_map) if runs_of_each else 0.0
