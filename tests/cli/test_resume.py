@@ -15,9 +15,10 @@ from PIL import Image
 
 from pyimgano_openclip.cli import main
 from pyimgano_openclip.cli.results import Results
+from pyimgano_openclip.samples import make_sample
 
-from helpers.detectors import patchknn, promptscore
-from helpers.embedders import red_image, red_images, with_green
+from helpers.detectors import on_bundled, patchknn, promptscore
+from helpers.embedders import red_image, red_images, save_all, with_green
 from helpers.places import TESTS
 from helpers.processes import clean_environment
 from helpers.runs import RecordingEmbedder, fitted_detector, leather, lines_of, scored
@@ -192,6 +193,25 @@ def test_results_get_the_labels_of_another_threshold_without_being_scored_again(
     assert table == (tmp_path / "afresh/scores.csv").read_bytes()
     scored(parts, tmp_path / "out")
     assert lines_of(tmp_path / "out") == scored(parts, tmp_path / "third").tally.records
+
+
+@pytest.mark.slow
+def test_names_of_defects_stay_when_another_threshold_moves_the_regions(tmp_path):
+    def leathers(seeds, defect):
+        return [make_sample("leather", seed=n, size=(120, 160), defect=defect).image for n in seeds]
+
+    folder, boxes = tmp_path / "parts", set()
+    folder.mkdir()
+    save_all(leathers([1], "discoloration"), folder)
+    detector = on_bundled("promptscore", defects=["hole", "scratch", "discoloration"])
+    detector.fit(leathers(range(10, 22), "scratch"))  # whose maps have peaks as high as new ones
+    for share in (0.5, 0.3, 0.05, 0.5):
+        detector.contamination = share
+        (kept,) = scored(folder, tmp_path / "out", detector).tally.records
+        assert [kept] == scored(folder, tmp_path / f"afresh-{share}", detector).tally.records
+        boxes.add(tuple(kept["regions"][0]["box"]))
+        assert kept["regions"][0]["defect"] == "discoloration"
+    assert len(boxes) == 3
 
 
 def test_only_overlays_whose_contour_moves_are_drawn_again(parts, tmp_path):

@@ -183,7 +183,7 @@ def labelled(results: Results, record: Record, judge: Judge) -> Record:
             found = map_of(results, judge, record)
             if (hot_pixels(found, hot) != hot_pixels(found, before)).any():
                 results.place(OVERLAYS, record["image"], "jpg").unlink(missing_ok=True)
-                regions = [plain_region(region) for region in find_regions(found, hot, REGIONS)]
+                regions = regions_of(found, hot, record["spot"])
     flagged = "unlike" in record or record["score"] > judge.label_threshold()
     if flagged and not regions:
         regions = [record["spot"]]
@@ -192,6 +192,21 @@ def labelled(results: Results, record: Record, judge: Judge) -> Record:
         below = np.searchsorted(np.sort(training), record["score"])
         fresh["percentile"] = float(below / len(training))
     return fresh
+
+
+def regions_of(found: Floats, hot: float, spot: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The regions of a map as JSON values.
+
+    Args:
+        found: The map.
+        hot: Map value that a hot pixel exceeds.
+        spot: The hottest place by any threshold. The whole image gives it its name, if it has one,
+            so that the hottest region has the same.
+    """
+    regions = [plain_region(region) for region in find_regions(found, hot, REGIONS)]
+    for hottest in regions[:1]:
+        hottest |= {name: spot[name] for name in ("defect", "probability")}
+    return regions
 
 
 def plain_region(region: Region) -> dict[str, Any]:
