@@ -1,5 +1,6 @@
 """Runs of `score` that were interrupted, killed or started again with other settings."""
 
+import errno
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ from pyimgano_openclip.samples import make_sample
 from helpers.detectors import on_bundled, patchknn, promptscore
 from helpers.embedders import red_image, red_images, save_all, with_green
 from helpers.places import TESTS
-from helpers.processes import clean_environment
+from helpers.processes import clean_environment, run_python
 from helpers.runs import RecordingEmbedder, fitted_detector, leather, lines_of, scored
 
 
@@ -176,6 +178,48 @@ def test_two_runs_that_begin_at_once_do_not_mix(overwrite, other, tmp_path):
     first.start((96, 128))  # the same run again
     first.close()
     assert Results(tmp_path, {"a": 1}).canvas == (96, 128)
+
+
+def test_two_runs_that_go_on_at_once_do_not_mix(tmp_path):
+    with closing(Results(tmp_path, {"a": 1})) as interrupted:
+        interrupted.start((96, 128))
+    first, second = Results(tmp_path, {"a": 1}), Results(tmp_path, {"a": 1})
+    first.start((96, 128))
+    for go_on in (lambda: second.start((96, 128)), lambda: second.finish([])):
+        with pytest.raises(ValueError, match="Another run has begun to write into"):
+            go_on()
+    first.finish([])
+    with pytest.raises(ValueError, match="Another run has begun to write into"):
+        second.finish([])  # while the first one draws
+    first.close()
+    second.start((96, 128))
+    second.close()
+
+
+def test_a_run_that_is_killed_does_not_keep_the_next_one_out(tmp_path):
+    begin = f"""
+import os
+from pathlib import Path
+from pyimgano_openclip.cli.results import Results
+results = Results(Path({str(tmp_path)!r}), {{"a": 1}})
+results.start((96, 128))
+"""
+    run_python(f"{begin}os._exit(9)", fails=True)
+    results = Results(tmp_path, {"a": 1})
+    results.start((96, 128))
+    assert "Another run" in run_python(begin, fails=True).stderr  # another process, too
+    results.close()
+    run_python(begin)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are other locks")
+def test_folders_that_have_no_locks_are_written_to(parts, tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    assert scored(parts, tmp_path / "out").tally.scored == 6
+    assert scored(parts, tmp_path / "out").tally.kept == 6
 
 
 @pytest.mark.parametrize("lower", [-1.0, 0.001, 0.2])

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 JOURNAL, TABLE, RUN, REPORT = "scores.jsonl", "scores.csv", "run.json", "report.html"
 PICTURE_SETTINGS = "pictures.json"
+LOCK = ".lock"  # empty; held by the run that writes
 PATCHES, MAPS, OVERLAYS, THUMBNAILS = KINDS = ("patches", "maps", "overlays", "thumbnails")
 FILES = (JOURNAL, TABLE, RUN, REPORT, PICTURE_SETTINGS)
 FORMATS = frozenset({"png", "npy"})  # of maps
