@@ -152,6 +152,11 @@ def short_name(judge: Judge) -> str:
     return name.removeprefix("VisionOpenCLIP")
 
 
+def is_pool(judge: Judge) -> bool:
+    """Whether what a detector knows are unlabelled images that it has compared with each other."""
+    return short_name(judge) == "Mutual"
+
+
 def training_scores(judge: Judge) -> Scores:
     """Scores of the training images, shape (N,); empty if there are none."""
     return getattr(judge, "decision_scores_", np.empty(0))
