@@ -90,7 +90,9 @@ def test_without_a_threshold_the_detectors_own_is_in_force_again(place, capsys):
 def test_a_threshold_stored_in_the_detector_labels_the_results_anew(place, capsys):
     assert main(["threshold", f"{place}/d.safetensors", "1.9"]) == 0
     assert main(command(place)) == 3
-    assert "1 unreadable (threshold 1.9)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 unreadable (threshold 1.9)" in said
+    assert "\n4 scored by an earlier run\n" in said
     labels = {line["image"]: line["label"] for line in lines_of(place / "out")}
     assert [labels[f"{n:03}.png"] for n in range(3)] == [0, 0, 0]
 
