@@ -108,6 +108,32 @@ def test_words_and_pools_are_labelled_anew_without_the_model_too(by, place):
     assert {line["image"]: line.get("score") for line in lines_of(place / "out")} == scores
 
 
+def test_an_interruption_says_which_results_are_of_an_earlier_run(place, monkeypatch, capsys):
+    def interrupted_in(name):
+        def stop(*_, **__):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(f"pyimgano_openclip.cli.{name}", stop)
+            capsys.readouterr()
+            assert main(command(place)) == 130
+        return capsys.readouterr().err.splitlines()[-1]
+
+    goes_on = "Interrupted. Run the same command again to resume."
+    assert interrupted_in("relabel.search") == goes_on
+    table, report = f"{place}/out/scores.csv", f"{place}/out/report.html"
+    for name in ("new.png", "newer.png"):
+        Image.fromarray(red_image(48, 64, seed=len(name))).save(place / "new" / name)
+    old = f"{goes_on} Until then, {table} and {report} are of an earlier run."
+    assert interrupted_in("scoring.labelled") == old
+    assert interrupted_in("results.csv.DictWriter") == old
+    assert interrupted_in("outcome.write_report") == (
+        f"{goes_on} Until then, {report} is of an earlier run."
+    )
+    assert main(command(place)) == 3
+    assert interrupted_in("relabel.search") == goes_on
+
+
 def test_what_is_new_or_has_changed_is_scored(place, capsys):
     shutil.copy(place / "good/005.png", place / "new/more.png")
     Image.fromarray(red_image(48, 64, seed=50)).save(place / "new/000.png")

@@ -100,6 +100,16 @@ def taken(folder: Path) -> list[str]:
     return found
 
 
+def outdated(folder: Path) -> list[Path]:
+    """The table and the report, if they are older than the last line of the journal."""
+    try:
+        latest = (folder / JOURNAL).stat().st_mtime_ns
+    except OSError:
+        return []
+    made = [path for name in (TABLE, REPORT) if (path := folder / name).is_file()]
+    return [path for path in made if path.stat().st_mtime_ns < latest]
+
+
 def check_new(folder: Path, option: str, *, overwrite: bool) -> None:
     """Check that a folder is new or empty, unless its files may be replaced.
 
