@@ -205,10 +205,9 @@ results = Results(Path({str(tmp_path)!r}), {{"a": 1}})
 results.start((96, 128))
 """
     run_python(f"{begin}os._exit(9)", fails=True)
-    results = Results(tmp_path, {"a": 1})
-    results.start((96, 128))
-    assert "Another run" in run_python(begin, fails=True).stderr  # another process, too
-    results.close()
+    with closing(Results(tmp_path, {"a": 1})) as results:
+        results.start((96, 128))
+        assert "Another run" in run_python(begin, fails=True).stderr  # another process, too
     run_python(begin)
 
 
