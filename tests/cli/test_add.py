@@ -41,7 +41,7 @@ def test_images_are_added_once_and_what_changed_is_said(saved, tmp_path, capsys)
     assert loaded.threshold_ == facts["after"]["threshold"] != facts["before"]["threshold"]
     assert len(loaded.decision_scores_) == 9
     assert main(command) == 0
-    assert capsys.readouterr().out.startswith("0 images added, 9 known already\n")
+    assert capsys.readouterr().out.startswith("no image added, 9 known already\n")
     assert saved.read_bytes() == content
 
 

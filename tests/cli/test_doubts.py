@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -124,6 +125,23 @@ def test_light_that_leaves_few_to_pass_is_told_by_the_looks_of_all():
     assert doubts(judge, [*older, *darker]) == []
     (doubt,) = doubts(judge, [*older, *darker], darker)
     assert doubt.startswith("of those scored by this run, images have moved away: all 30 are dark")
+
+
+@pytest.mark.parametrize(
+    ("kind", "which", "parts"),
+    [("PatchKNN", "the detector was fitted on", 4), ("Mutual", "were compared with each other", 0)],
+)
+def test_a_threshold_below_most_of_the_images_known_is_doubted_and_no_camera(kind, which, parts):
+    known = {"training": (0.2, 0.3, 0.4, 0.5), "parts": parts}
+    judge = Stored(f"VisionOpenCLIP{kind}", 1.0, 0.25, None, roi=None, **known)
+    records = [{"score": 0.6, "label": 1}] * 6
+    (doubt,) = doubts(judge, records)
+    assert doubt == (
+        f"nearly all images are anomalous (6 of 6): so are 3 of the 4 that {which}; is 0.25 the "
+        "threshold that is meant?"
+    )
+    (changed,) = doubts(replace(judge, threshold=0.45), records)
+    assert "are camera, light, product" in changed
 
 
 def test_a_threshold_that_no_images_have_told_is_doubted_first():

@@ -330,6 +330,25 @@ def test_references_and_images_of_fit_are_known_from_a_file(recipe, tmp_path):
 
 
 @pytest.mark.slow
+def test_images_of_a_pool_are_counted_without_calling_them_normal(tmp_path, capsys):
+    good, bad = runs.leather(tmp_path / "good", 4), runs.leather(tmp_path / "bad", 2, first=50)
+    pool = on_bundled("mutual").fit([*sorted(good.iterdir())[:3], bad / "000.png"])
+    file = pool.save_checkpoint(tmp_path / "d.safetensors")
+    command = ["evaluate", str(good), str(bad), "--detector", str(file), "--device", "cpu"]
+    assert main([*command, "--json"]) == 0
+    (measured,) = json.loads(capsys.readouterr().out)["detectors"].values()
+    assert measured["in_pool"] == {"normal": 3, "anomalous": 1}
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    told = "3 normal images and 1 anomalous image, compared with each other without labels"
+    printed = capsys.readouterr().out
+    assert f"  In the pool: {told}\n" in printed
+    assert "earnt from" not in printed
+    page = (tmp_path / "out/report.html").read_text("utf-8")
+    assert told in page
+    assert '"pool":true' in page
+
+
+@pytest.mark.slow
 def test_images_that_were_learnt_from_are_counted(tmp_path, capsys):
     good, bad = runs.leather(tmp_path / "good", 4), runs.leather(tmp_path / "bad", 2)
     for path in bad.iterdir():

@@ -152,7 +152,7 @@ def test_overwriting_discards_what_was_drawn_and_nothing_else(parts, tmp_path):
     assert kept == {
         *(f"{kind}/part-{n}.png.{suffix}" for n in range(5) for kind, suffix in
           (("maps", "png"), ("patches", "npy"), ("overlays", "jpg"), ("thumbnails", "jpg"))),
-        "maps/mine.png", "run.json", "scores.csv", "scores.jsonl", "pictures.json",
+        "maps/mine.png", ".lock", "run.json", "scores.csv", "scores.jsonl", "pictures.json",
     }  # fmt: skip
     assert not (out / "maps/late").exists()
     assert (out / "late").is_dir()

@@ -90,7 +90,9 @@ def test_without_a_threshold_the_detectors_own_is_in_force_again(place, capsys):
 def test_a_threshold_stored_in_the_detector_labels_the_results_anew(place, capsys):
     assert main(["threshold", f"{place}/d.safetensors", "1.9"]) == 0
     assert main(command(place)) == 3
-    assert "1 unreadable (threshold 1.9)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "1 unreadable (threshold 1.9)" in said
+    assert "\n4 scored by an earlier run\n" in said
     labels = {line["image"]: line["label"] for line in lines_of(place / "out")}
     assert [labels[f"{n:03}.png"] for n in range(3)] == [0, 0, 0]
 
@@ -104,6 +106,32 @@ def test_words_and_pools_are_labelled_anew_without_the_model_too(by, place):
     assert loaded(*command(place, "--threshold", "0.99", by=by)) == ("", 3)
     assert [line["label"] for line in lines_of(place / "out")] == [0, 0, 0, 0, 1]
     assert {line["image"]: line.get("score") for line in lines_of(place / "out")} == scores
+
+
+def test_an_interruption_says_which_results_are_of_an_earlier_run(place, monkeypatch, capsys):
+    def interrupted_in(name):
+        def stop(*_, **__):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patched:
+            patched.setattr(f"pyimgano_openclip.cli.{name}", stop)
+            capsys.readouterr()
+            assert main(command(place)) == 130
+        return capsys.readouterr().err.splitlines()[-1]
+
+    goes_on = "Interrupted. Run the same command again to resume."
+    assert interrupted_in("relabel.search") == goes_on
+    table, report = f"{place}/out/scores.csv", f"{place}/out/report.html"
+    for name in ("new.png", "newer.png"):
+        Image.fromarray(red_image(48, 64, seed=len(name))).save(place / "new" / name)
+    old = f"{goes_on} Until then, {table} and {report} are of an earlier run."
+    assert interrupted_in("scoring.labelled") == old
+    assert interrupted_in("results.csv.DictWriter") == old
+    assert interrupted_in("outcome.write_report") == (
+        f"{goes_on} Until then, {report} is of an earlier run."
+    )
+    assert main(command(place)) == 3
+    assert interrupted_in("relabel.search") == goes_on
 
 
 def test_what_is_new_or_has_changed_is_scored(place, capsys):

@@ -1,5 +1,6 @@
 """Runs of `score` that were interrupted, killed or started again with other settings."""
 
+import errno
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -15,11 +17,12 @@ from PIL import Image
 
 from pyimgano_openclip.cli import main
 from pyimgano_openclip.cli.results import Results
+from pyimgano_openclip.samples import make_sample
 
-from helpers.detectors import patchknn, promptscore
-from helpers.embedders import red_image, red_images, with_green
+from helpers.detectors import on_bundled, patchknn, promptscore
+from helpers.embedders import red_image, red_images, save_all, with_green
 from helpers.places import TESTS
-from helpers.processes import clean_environment
+from helpers.processes import clean_environment, run_python
 from helpers.runs import RecordingEmbedder, fitted_detector, leather, lines_of, scored
 
 
@@ -177,6 +180,47 @@ def test_two_runs_that_begin_at_once_do_not_mix(overwrite, other, tmp_path):
     assert Results(tmp_path, {"a": 1}).canvas == (96, 128)
 
 
+def test_two_runs_that_go_on_at_once_do_not_mix(tmp_path):
+    with closing(Results(tmp_path, {"a": 1})) as interrupted:
+        interrupted.start((96, 128))
+    first, second = Results(tmp_path, {"a": 1}), Results(tmp_path, {"a": 1})
+    first.start((96, 128))
+    for go_on in (lambda: second.start((96, 128)), lambda: second.finish([])):
+        with pytest.raises(ValueError, match="Another run has begun to write into"):
+            go_on()
+    first.finish([])
+    with pytest.raises(ValueError, match="Another run has begun to write into"):
+        second.finish([])  # while the first one draws
+    first.close()
+    second.start((96, 128))
+    second.close()
+
+
+def test_a_run_that_is_killed_does_not_keep_the_next_one_out(tmp_path):
+    begin = f"""
+import os
+from pathlib import Path
+from pyimgano_openclip.cli.results import Results
+results = Results(Path({str(tmp_path)!r}), {{"a": 1}})
+results.start((96, 128))
+"""
+    run_python(f"{begin}os._exit(9)", fails=True)
+    with closing(Results(tmp_path, {"a": 1})) as results:
+        results.start((96, 128))
+        assert "Another run" in run_python(begin, fails=True).stderr  # another process, too
+    run_python(begin)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are other locks")
+def test_folders_that_have_no_locks_are_written_to(parts, tmp_path, monkeypatch):
+    def refused(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refused)
+    assert scored(parts, tmp_path / "out").tally.scored == 6
+    assert scored(parts, tmp_path / "out").tally.kept == 6
+
+
 @pytest.mark.parametrize("lower", [-1.0, 0.001, 0.2])
 def test_results_get_the_labels_of_another_threshold_without_being_scored_again(
     lower, parts, tmp_path
@@ -192,6 +236,25 @@ def test_results_get_the_labels_of_another_threshold_without_being_scored_again(
     assert table == (tmp_path / "afresh/scores.csv").read_bytes()
     scored(parts, tmp_path / "out")
     assert lines_of(tmp_path / "out") == scored(parts, tmp_path / "third").tally.records
+
+
+@pytest.mark.slow
+def test_names_of_defects_stay_when_another_threshold_moves_the_regions(tmp_path):
+    def leathers(seeds, defect):
+        return [make_sample("leather", seed=n, size=(120, 160), defect=defect).image for n in seeds]
+
+    folder, boxes = tmp_path / "parts", set()
+    folder.mkdir()
+    save_all(leathers([1], "discoloration"), folder)
+    detector = on_bundled("promptscore", defects=["hole", "scratch", "discoloration"])
+    detector.fit(leathers(range(10, 22), "scratch"))  # whose maps have peaks as high as new ones
+    for share in (0.5, 0.3, 0.05, 0.5):
+        detector.contamination = share
+        (kept,) = scored(folder, tmp_path / "out", detector).tally.records
+        assert [kept] == scored(folder, tmp_path / f"afresh-{share}", detector).tally.records
+        boxes.add(tuple(kept["regions"][0]["box"]))
+        assert kept["regions"][0]["defect"] == "discoloration"
+    assert len(boxes) == 3
 
 
 def test_only_overlays_whose_contour_moves_are_drawn_again(parts, tmp_path):

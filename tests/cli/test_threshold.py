@@ -163,7 +163,7 @@ def test_what_would_be_the_threshold_of_a_pool_is_told_by_its_rule(rule, tmp_pat
     assert (facts["chosen"], facts["computed"]) == (True, detector.threshold_)
     assert load_detector(file, embedder=ColourEmbedder()).computed_threshold() == facts["computed"]
     assert main(["threshold", str(file)]) == 0
-    told = f"as chosen; by the training images it would be {detector.threshold_:.4g}\n"
+    told = f"as chosen; by the pool it would be {detector.threshold_:.4g}\n"
     assert told in capsys.readouterr().out
 
 

@@ -59,6 +59,7 @@ def test_how_far_scores_in_another_precision_are_from_the_files_is_said(
     *_, line = capsys.readouterr().out.splitlines()
     start = f"in bfloat16, as 'score' computes here ({choose_device('auto')}), scores of 4 images"
     assert line.startswith(f"{start} differ from the file's by up to")
+    assert ", no label differs; fit with --precision float32" in line
     assert line.endswith(
         "fit with --precision float32 if the threshold is to come from the same arithmetic"
     )

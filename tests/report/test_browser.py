@@ -175,6 +175,25 @@ def test_a_region_without_a_name_says_so_where_names_were_asked_for(defects, sho
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("pool", "known", "nearest"),
+    [
+        (False, "normal training images", "normal ones"),
+        (True, "unlabelled images of the pool", "of other images"),
+    ],
+)
+def test_images_are_compared_with_what_the_detector_knows(pool, known, nearest, show):
+    one = section(1).findings[0]
+    page = show(Section("One", 0.5, [replace(one, percentile=0.8)], [0.1, 0.2], pool=pool))
+    assert page.locator("#legend-training").inner_text() == f"{known}, 2"
+    assert page.locator("#histogram path title").text_content() == f"2 {known}"
+    page.locator(".card").first.click()
+    facts = page.locator("#facts").inner_text()
+    assert f"above 80 % of the {known}" in facts
+    assert f"and the nearest {nearest}" in facts.replace("\n", " ")
+
+
+@pytest.mark.slow
 def test_tabs_change_the_detector(show):
     page = show(section(6), section(3, "Zero-shot"))
     page.locator("[role=tab]").nth(1).click()

@@ -18,7 +18,7 @@ from .arguments.parser import build_parser
 from .console import complain, show, standing_in
 from .host import import_base_alone
 from .messages import UsageError, error_message
-from .places import RUN
+from .places import RUN, outdated
 from .usage import check, refuse_exported
 
 if TYPE_CHECKING:
@@ -36,24 +36,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
-    again = ""
+    options = None
     with standing_in(), warnings.catch_warnings():
         warnings.showwarning = _warner()
         try:
             options = _options(arguments)
-            again = options.again
             if arguments is None:
                 import_base_alone()
             # Importing it takes seconds, and may be interrupted or fail as well.
             answer = _answer(options)
             show(json.dumps(answer.facts, indent=2) if options.json else answer.text)
         except KeyboardInterrupt:
-            complain(f"\nInterrupted.{again}")
+            complain(f"\nInterrupted.{_advice(options)}")
             return INTERRUPTED
         except (ValueError, RuntimeError, OSError, ImportError, MemoryError) as error:
             complain(f"pyimgano-openclip: {error_message(error)}")
             return WRONG_USAGE if isinstance(error, UsageError) else FAILED
         return answer.code
+
+
+def _advice(options: argparse.Namespace | None) -> str:
+    """How an interrupted command goes on, and which of its results are old until then."""
+    if options is None:
+        return ""
+    old = [str(path) for path in outdated(options.out)] if options.command == "score" else []
+    are = "are" if len(old) > 1 else "is"
+    until = f" Until then, {' and '.join(old)} {are} of an earlier run." if old else ""
+    return f"{options.again}{until}"
 
 
 def _warner() -> Callable[..., None]:

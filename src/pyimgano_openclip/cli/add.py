@@ -131,7 +131,7 @@ def _state(detector: VisionOpenCLIPPatchKNN) -> dict[str, Any]:
 
 def _text(facts: Mapping[str, Any], notes: Sequence[str]) -> str:
     before, after, copies = facts["before"], facts["after"], facts["copies"]
-    lines = [f"{counted(facts['added'], 'image')} added"]
+    lines = [f"{counted(facts['added'], 'image') if facts['added'] else 'no image'} added"]
     if copies:
         lines[0] += f", {copies} {'a copy' if copies == 1 else 'copies'}"
     if facts["known"]:

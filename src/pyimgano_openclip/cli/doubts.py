@@ -6,17 +6,19 @@ from collections.abc import Sequence
 
 from ..detector.drift import Inspected, drift
 from ..images.look import Look
-from .judging import Judge
+from .judging import Judge, is_pool, training_scores
 from .messages import counted, listed
 from .results import Record
 
 FEWEST = 5  # images
 NEARLY_ALL = 0.9  # share of the images
+MOST = 0.5  # share of the images that a threshold should follow from
 CHANGED = "are camera, light, product and tower the ones that the detector is meant for?"
 UNFITTED = (
     "no images have told whether {:.4g} is a threshold for them; 'fit' with normal images, or pass "
     "another --threshold"
 )
+LOW = "so are {} of the {} that {}; is {:.4g} the threshold that is meant?"
 
 
 def doubts(judge: Judge, records: Sequence[Record], latest: Sequence[Record] = ()) -> list[str]:
@@ -45,8 +47,7 @@ def _doubts(judge: Judge, records: Sequence[Record]) -> list[str]:
     scored = [record for record in records if "score" in record]
     anomalous = sum(record["label"] for record in scored)
     if len(scored) >= FEWEST and anomalous >= NEARLY_ALL * len(scored):
-        learnt_from = len(getattr(judge, "decision_scores_", ()))  # prompts need no images
-        asked = CHANGED if learnt_from else UNFITTED.format(judge.label_threshold())
+        asked = _asked(judge)
         return [f"nearly all images are anomalous ({anomalous} of {len(scored)}): {asked}"]
     usual = judge.usual()
     if usual is None:
@@ -54,6 +55,18 @@ def _doubts(judge: Judge, records: Sequence[Record]) -> list[str]:
     inspected = (Inspected(record["score"], _look(record)) for record in scored)
     found = drift(usual, inspected, judge.label_threshold())
     return [str(found)] if found is not None and found.moved else []
+
+
+def _asked(judge: Judge) -> str:
+    """What to check where nearly all images are above the threshold."""
+    known, threshold = training_scores(judge), judge.label_threshold()
+    if not len(known):  # prompts need none
+        return UNFITTED.format(threshold)
+    above = int((known > threshold).sum())
+    if above <= MOST * len(known):
+        return CHANGED
+    which = "were compared with each other" if is_pool(judge) else "the detector was fitted on"
+    return LOW.format(above, len(known), which, threshold)
 
 
 def _look(record: Record) -> Look | None:

@@ -25,7 +25,7 @@ from .detectors import saved_detector
 from .evaluated import of_learnt, rows, text_of
 from .identities import identity_in
 from .images import most_pixels
-from .judging import map_of
+from .judging import is_pool, map_of
 from .masks import folder_of_masks
 from .measures import SHARES, curves, image_measures, pixel_measures
 from .outcome import SOME_UNREADABLE, Run, reasons_of, section_of, unlike
@@ -137,7 +137,7 @@ def _measured(done: Run, truth: Truth) -> dict[str, Any]:
 
 
 def _learnt_from(detector: OpenCLIPDetector, truth: Truth) -> dict[str, Any]:
-    """How many of the images the detector has learnt from, if there are any."""
+    """How many of the images the detector has learnt from, or compared, if there are any."""
     known, labels = detector.identities_, list[int]()
     for image, label in zip(truth.images, truth.labels.tolist(), strict=True) if known else ():
         found = attempt(partial(identity_in, detector), image.path)
@@ -145,7 +145,8 @@ def _learnt_from(detector: OpenCLIPDetector, truth: Truth) -> dict[str, Any]:
             labels.append(label)
     if not labels:
         return {}
-    return {"learnt_from": {"normal": labels.count(0), "anomalous": labels.count(1)}}
+    found_in = "in_pool" if is_pool(detector) else "learnt_from"
+    return {found_in: {"normal": labels.count(0), "anomalous": labels.count(1)}}
 
 
 def _written(

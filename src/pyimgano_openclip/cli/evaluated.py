@@ -111,7 +111,12 @@ def _of_copies(copies: Mapping[str, int], totals: Mapping[str, int]) -> str:
 
 
 def of_learnt(measured: Mapping[str, Any], normal: int) -> dict[str, str]:
-    """Which images were learnt from, and what that means, in words."""
+    """Which images were learnt from, or compared with each other, and what that means, in words."""
+    if "in_pool" in measured:
+        kinds = [
+            counted(count, f"{kind} image") for kind, count in measured["in_pool"].items() if count
+        ]
+        return {"In the pool": f"{' and '.join(kinds)}, compared with each other without labels"}
     known = measured.get("learnt_from", {"normal": 0, "anomalous": 0})
     found = {}
     if known["normal"]:

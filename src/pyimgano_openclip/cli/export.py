@@ -65,10 +65,11 @@ def _scored_here(options: argparse.Namespace, images: Sequence[Path]) -> dict[st
 
 def _advice(here: dict[str, Any], done: Exported) -> str:
     images = counted(here["images"], "generated image" if done.verified is None else "image")
-    differ = counted(len(here["labels"]), "label")
+    labels = len(here["labels"])
+    differ = f"and {counted(labels, 'label')}" if labels else "no label differs"
     return (
         f"in {here['precision']}, as 'score' computes here ({here['device']}), scores of {images} "
-        f"differ from the file's by up to {here['score']:.1e}, and {differ}; fit with --precision "
+        f"differ from the file's by up to {here['score']:.1e}, {differ}; fit with --precision "
         "float32 if the threshold is to come from the same arithmetic"
     )
 

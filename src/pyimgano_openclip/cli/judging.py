@@ -152,6 +152,11 @@ def short_name(judge: Judge) -> str:
     return name.removeprefix("VisionOpenCLIP")
 
 
+def is_pool(judge: Judge) -> bool:
+    """Whether what a detector knows are unlabelled images that it has compared with each other."""
+    return short_name(judge) == "Mutual"
+
+
 def training_scores(judge: Judge) -> Scores:
     """Scores of the training images, shape (N,); empty if there are none."""
     return getattr(judge, "decision_scores_", np.empty(0))
@@ -183,7 +188,7 @@ def labelled(results: Results, record: Record, judge: Judge) -> Record:
             found = map_of(results, judge, record)
             if (hot_pixels(found, hot) != hot_pixels(found, before)).any():
                 results.place(OVERLAYS, record["image"], "jpg").unlink(missing_ok=True)
-                regions = [plain_region(region) for region in find_regions(found, hot, REGIONS)]
+                regions = regions_of(found, hot, record["spot"])
     flagged = "unlike" in record or record["score"] > judge.label_threshold()
     if flagged and not regions:
         regions = [record["spot"]]
@@ -192,6 +197,21 @@ def labelled(results: Results, record: Record, judge: Judge) -> Record:
         below = np.searchsorted(np.sort(training), record["score"])
         fresh["percentile"] = float(below / len(training))
     return fresh
+
+
+def regions_of(found: Floats, hot: float, spot: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The regions of a map as JSON values.
+
+    Args:
+        found: The map.
+        hot: Map value that a hot pixel exceeds.
+        spot: The hottest place by any threshold. The whole image gives it its name, if it has one,
+            so that the hottest region has the same.
+    """
+    regions = [plain_region(region) for region in find_regions(found, hot, REGIONS)]
+    for hottest in regions[:1]:
+        hottest |= {name: spot[name] for name in ("defect", "probability")}
+    return regions
 
 
 def plain_region(region: Region) -> dict[str, Any]:

@@ -146,7 +146,8 @@ def _text(facts: Mapping[str, Any]) -> str:
         f"(threshold {facts['threshold']:.4g})"
     ]
     if facts["kept"]:
-        lines.append(f"{facts['kept']} scored by an earlier run, {facts['scored']} by this one")
+        here = f", {facts['scored']} by this one" if facts["scored"] else ""
+        lines.append(f"{facts['kept']} scored by an earlier run{here}")
     if facts["unreadable"]:
         lines.append(f"unreadable, labelled 1: {listed(facts['unreadable'])}")
         lines += [f"  {reason}" for reason in of_each_kind(facts["reasons"])]

@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 JOURNAL, TABLE, RUN, REPORT = "scores.jsonl", "scores.csv", "run.json", "report.html"
 PICTURE_SETTINGS = "pictures.json"
+LOCK = ".lock"  # empty; held by the run that writes
 PATCHES, MAPS, OVERLAYS, THUMBNAILS = KINDS = ("patches", "maps", "overlays", "thumbnails")
 FILES = (JOURNAL, TABLE, RUN, REPORT, PICTURE_SETTINGS)
 FORMATS = frozenset({"png", "npy"})  # of maps
@@ -100,6 +101,16 @@ def taken(folder: Path) -> list[str]:
         if os.path.lexists(place) and not (place.is_dir() and not any(place.iterdir())):
             found.append(kind)
     return found
+
+
+def outdated(folder: Path) -> list[Path]:
+    """The table and the report, if they are older than the last line of the journal."""
+    try:
+        latest = (folder / JOURNAL).stat().st_mtime_ns
+    except OSError:
+        return []
+    made = [path for name in (TABLE, REPORT) if (path := folder / name).is_file()]
+    return [path for path in made if path.stat().st_mtime_ns < latest]
 
 
 def check_new(folder: Path, option: str, *, overwrite: bool) -> None:

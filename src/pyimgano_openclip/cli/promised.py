@@ -29,9 +29,9 @@ def copies_lines(images: int, promise: Promise) -> list[str]:
     return [f"{more} of these images are copies or near copies of others, with which they count"]
 
 
-def as_chosen(computed: float | None) -> str:
-    """That a threshold is not the one that would follow from the training images, if any does."""
-    by = "" if computed is None else f"; by the training images it would be {computed:.4g}"
+def as_chosen(computed: float | None, known: str = "training images") -> str:
+    """That a threshold is not the one that would follow from the images known, if any does."""
+    by = "" if computed is None else f"; by the {known} it would be {computed:.4g}"
     return f"as chosen{by}"
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -77,12 +78,12 @@ def _run(options: argparse.Namespace) -> Answer | None:
         return None
     found = search(options)
     names = [source.name for source in found.images if source.problem is None]
-    results = Results(options.out, earlier["identity"], names)
-    if not _all_known(options, results, found.images):
-        return None
-    tally = _tally(results, detector, found.images)
     how = {"maps": options.maps, "overlays": options.overlays}
-    drawing = draw_all(results, detector, tally.records, **how, more=False)
+    with closing(Results(options.out, earlier["identity"], names)) as results:
+        if not _all_known(options, results, found.images):
+            return None
+        tally = _tally(results, detector, found.images)
+        drawing = draw_all(results, detector, tally.records, **how, more=False)
     settings = known["settings"]
     if options.threshold is None and known["promise"] is not None:
         settings = {**settings, FALSE_ALARMS: known["promise"]}

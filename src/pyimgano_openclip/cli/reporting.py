@@ -22,7 +22,7 @@ from ..maps.pictures import heat_picture
 from ..maps.regions import lowest_of
 from ..report.page import Finding, Neighbour, Section, crop, render_report
 from .drawing import Drawing, fair_side
-from .judging import Judge, map_of, training_scores
+from .judging import Judge, is_pool, map_of, training_scores
 from .messages import printable
 from .places import THUMBNAILS
 from .results import Record, Results
@@ -52,6 +52,7 @@ def build_section(
         threshold=detector.label_threshold(),
         findings=findings,
         training=training_scores(detector),
+        pool=is_pool(detector),
         unreadable={r["image"]: r["error"] for r in records if "error" in r},
         settings=settings,
         folder=_folder_of(records),
@@ -106,12 +107,13 @@ def _finding(
         percentile=record.get("percentile"),
         regions=record["regions"],
         unlike=record.get("unlike"),
-        neighbours=_neighbours(record, normal) if record["label"] else (),
+        neighbours=_neighbours(record, normal, detector) if record["label"] else (),
         lowest=lowest_of(small),
     )
 
 
-def _neighbours(record: Record, normal: Normal) -> list[Neighbour]:
+def _neighbours(record: Record, normal: Normal, detector: Judge) -> list[Neighbour]:
+    known = "pool" if is_pool(detector) else "training"
     nearest = record.get("nearest")
     if not nearest:
         return []
@@ -124,7 +126,7 @@ def _neighbours(record: Record, normal: Normal) -> list[Neighbour]:
             normal=normal.get(found["path"], {}).get(tuple(found["training_box"])),
             source=Path(found["path"]).name
             if found["path"]
-            else f"training image {found['training_image'] + 1}",
+            else f"{known} image {found['training_image'] + 1}",
         )
         for found in nearest
     ]

@@ -16,17 +16,19 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from ..arrays import Floats
 from ..files.atomic import naming, write_atomically
+from ..files.lock import locked
 from ..files.remote import digest_of
 from .images import ImageFile
 from .messages import counted
 from .places import (
     JOURNAL,
+    LOCK,
     OF_AN_IMAGE,
     PATCHES,
     PICTURE_SETTINGS,
@@ -108,6 +110,7 @@ class Results:
         self.identity = dict(identity)
         self._places = Places(folder, names)
         self._stream: io.FileIO | None = None
+        self._lock: BinaryIO | None = None
         self._overwrite = overwrite
         self._earlier: set[str] = set()
         if folder.exists() and not folder.is_dir():
@@ -153,13 +156,8 @@ class Results:
         Raises:
             ValueError: If another run has begun meanwhile, whose results would mix with these.
         """
-        self.close()
-        if self._bytes_of_run() != self._last_run:
-            raise ValueError(
-                f"Another run has begun to write into {self.folder} meanwhile; choose another "
-                "--out, or run this command again when it has ended."
-            )
-        self.folder.mkdir(parents=True, exist_ok=True)
+        self._close_journal()
+        self._claim()
         if self._overwrite:
             self._discard()
         self.canvas = canvas
@@ -200,7 +198,13 @@ class Results:
         self.records[source.name] = full
 
     def close(self) -> None:
-        """Close the journal."""
+        """Close the journal, and let other runs write into the folder."""
+        self._close_journal()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _close_journal(self) -> None:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
@@ -211,8 +215,12 @@ class Results:
         Returns:
             Number of images of the earlier run that are not among the records; what was drawn of
             them has been removed.
+
+        Raises:
+            ValueError: See :meth:`start`.
         """
-        self.close()
+        self._close_journal()
+        self._claim()
         records = list(records)
         names = {record["image"] for record in records}
         old, new = Places(self.folder, self._earlier), self._places
@@ -249,6 +257,20 @@ class Results:
     def place(self, kind: str, name: str, suffix: str) -> Path:
         """Path of a file about an image; see :meth:`.places.Places.path`."""
         return self._places.path(kind, name, suffix)
+
+    def _claim(self) -> None:
+        """Keep other runs out of the folder until :meth:`close`."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self._lock = self._lock or locked(self.folder / LOCK)
+            alone = self._bytes_of_run() == self._last_run
+        except BlockingIOError:
+            alone = False
+        if not alone:
+            raise ValueError(
+                f"Another run has begun to write into {self.folder} meanwhile; choose another "
+                "--out, or run this command again when it has ended."
+            )
 
     def _write_run(self, **more: Any) -> None:
         run = {"identity": self.identity, "canvas": self.canvas, **more}

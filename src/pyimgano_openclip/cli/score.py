@@ -8,7 +8,7 @@ import os
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -131,24 +131,21 @@ def score_folder(
         detector.read_references()  # they may set the threshold
     identity = _identity(detector, settings, saved)
     names = [source.name for source in sources if source.problem is None]
-    results = Results(out, identity, names, overwrite=overwrite)
-    try:
+    with closing(Results(out, identity, names, overwrite=overwrite)) as results:
         if cluster:
             tally = score_into(results, detector, sources, cluster.score)
         else:
             with Easel(results, detector, len(sources), maps, overlays) as easel:
                 tally = score_into(results, detector, sources, draw=easel.draw)
-    finally:
-        results.close()
-    drawing = draw_all(
-        results,
-        detector,
-        tally.records,
-        maps=maps,
-        overlays=overlays,
-        more=tally.scored > 0,
-        paint=cluster.paint if cluster else paint_here,
-    )
+        drawing = draw_all(
+            results,
+            detector,
+            tally.records,
+            maps=maps,
+            overlays=overlays,
+            more=tally.scored > 0,
+            paint=cluster.paint if cluster else paint_here,
+        )
     return Run(results, detector, drawing, tally, report_settings(detector, saved))
 
 

@@ -15,14 +15,14 @@ from ..detector.base import AT_FIRST, OpenCLIPDetector
 from ..detector.drift import MEASURES
 from ..images.once import DecodedOnce
 from ..maps.gaps import UnreadableImageWarning
-from ..maps.regions import find_regions, hottest_spot
+from ..maps.regions import hottest_spot
 from ..maps.scores import ImageScores
 from ..mutual import VisionOpenCLIPMutual
 from ..patchknn import VisionOpenCLIPPatchKNN
 from ..promptscore import VisionOpenCLIPPromptScore
 from .easel import SAMPLE
 from .images import ImageFile
-from .judging import REGIONS, labelled, plain_region, short_name
+from .judging import labelled, plain_region, regions_of, short_name
 from .messages import command_words, printable
 from .outcome import Tally
 from .results import Record, Results
@@ -163,19 +163,16 @@ def _record(detector: OpenCLIPDetector, scored: ImageScores) -> Record:
     found = scored.anomaly_map()
     threshold = detector.region_threshold()
     named = isinstance(detector, VisionOpenCLIPPromptScore) and detector.defects
-    if named:
-        regions = detector.explain(scored, threshold=threshold, limit=REGIONS)
-        spot = detector.hottest_spot(scored)
-    else:
-        regions = find_regions(found, threshold, REGIONS)
-        spot = hottest_spot(found, scored.grid, scored.inside)
+    spot = plain_region(
+        detector.hottest_spot(scored) if named else hottest_spot(found, scored.grid, scored.inside)
+    )
     record: Record = {
         "score": scored.image,
         "height": scored.size[0],
         "width": scored.size[1],
         "region_threshold": threshold,
-        "regions": [plain_region(region) for region in regions],
-        "spot": plain_region(spot),
+        "regions": regions_of(found, threshold, spot),
+        "spot": spot,
     }
     if scored.look is not None:
         record["look"] = list(scored.look[:MEASURES])

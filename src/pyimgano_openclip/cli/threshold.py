@@ -222,7 +222,8 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
         then, now = facts["region_threshold_before"], facts["region_threshold"]
         lines.append(f"of regions: {_moved(then, now)}")
     if facts["chosen"]:
-        lines.append(as_chosen(facts["computed"]))
+        known = "pool" if facts["detector"] == POOL else "training images"
+        lines.append(as_chosen(facts["computed"], known))
     if facts["training_images"]:
         above, count = facts["training_images_above"], counted(facts["training_images"], "image")
         lines.append(f"above it: {above} of the {count} that it was fitted on")

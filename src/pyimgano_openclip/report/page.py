@@ -91,7 +91,10 @@ class Section:
         title: Title of the section's tab, if there are several.
         threshold: Image score above which an image is anomalous.
         findings: The images.
-        training: Scores of the normal training images, shown in the histogram; may be empty.
+        training: Scores of the images that the detector knows, shown in the histogram; may be
+            empty.
+        pool: Whether these are unlabelled images that were compared with each other, in place of
+            normal training images.
         unreadable: For each image that could not be read, the reason.
         settings: Settings that the scores depend on.
         folder: Folder that the names of the images are relative to.
@@ -109,6 +112,7 @@ class Section:
     threshold: float
     findings: Sequence[Finding]
     training: Sequence[float] | npt.NDArray[np.float64] = ()
+    pool: bool = False
     unreadable: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     folder: str = ""
@@ -198,6 +202,7 @@ def _section(section: Section) -> dict[str, Any]:
         "title": section.title,
         "threshold": section.threshold,
         "training": [float(score) for score in section.training],
+        "pool": section.pool,
         "unreadable": len(section.unreadable),
         "folder": section.folder,
         "saved": section.saved,

@@ -66,7 +66,7 @@ function showFacts(image) {
   facts.scrollTop = 0;
   facts.replaceChildren(make("div", "verdict"));
   const about = [`${image.width} × ${image.height} pixels`];
-  if (image.percentile !== null) about.push(`above ${Math.round(image.percentile * 100)} % of the training images`);
+  if (image.percentile !== null) about.push(`above ${Math.round(image.percentile * 100)} % of the ${known()}`);
   if (image.unlike) about.push(image.unlike);
   facts.append(make("p", "", about.join(" · ")));
   if (image.regions.length) {
@@ -77,7 +77,7 @@ function showFacts(image) {
     if (section().named && !image.regions.some((region) => region.defect)) facts.append(make("p", "", "No named defect leads clearly."));
   }
   if (image.neighbours.length) {
-    facts.append(make("h2", "", "Hottest patches and the nearest normal ones"));
+    facts.append(make("h2", "", `Hottest patches and the nearest ${section().pool ? "of other images" : "normal ones"}`));
     for (const found of image.neighbours) facts.append(pair(found));
   }
 }

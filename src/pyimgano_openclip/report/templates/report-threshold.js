@@ -38,7 +38,7 @@ function drawHistogram() {
   if (section().training.length) {
     const path = training.map((count, bin) => (count ? `M${bin * width} 72V${72 - 60 * Math.sqrt(count / usual)}h${width}V72` : ""));
     const line = svg("path", { d: path.join("") }, box);
-    svg("title", {}, line).textContent = `${section().training.length} normal training images`;
+    svg("title", {}, line).textContent = `${section().training.length} ${known()}`;
   }
   svg("line", { y1: -4, y2: 76, id: "threshold-line" }, box);
   const slider = $("threshold");

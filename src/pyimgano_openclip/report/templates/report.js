@@ -33,6 +33,7 @@ function svg(tag, attributes, parent) {
 }
 const isOblong = ({ width, height }) => width > 0 && Math.max(width, height) > 4 * Math.min(width, height);
 const section = () => sections[state.section];
+const known = () => (section().pool ? "unlabelled images of the pool" : "normal training images");
 const isBad = (image) => image.score === null || Boolean(image.unlike) || image.score > state.threshold; // what was not inspected does not pass
 const scored = () => section().images.filter((image) => image.score !== null);
 const middle = (values) => [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)];
@@ -59,7 +60,7 @@ function setSection(index) {
   $("scale-low").textContent = number(scale[0]);
   $("scale-high").textContent = number(scale[1]);
   $("legend-training").hidden = !training.length;
-  $("legend-training").querySelector("b").textContent = training.length;
+  $("legend-training").querySelector("b").textContent = `${known()}, ${training.length}`;
   // As high as most images are, so that these have no bars beside them.
   $("grid").style.setProperty("--aspect", Math.max(0.6, Math.min(2, aspect ?? 1)));
   axis = makeAxis();

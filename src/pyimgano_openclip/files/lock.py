@@ -1,0 +1,46 @@
+"""Locks that end with the process that holds them, however it ends."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+if sys.platform == "win32":
+    import msvcrt
+
+    def _lock(number: int) -> None:
+        msvcrt.locking(number, msvcrt.LK_NBLCK, 1)
+else:
+    import fcntl
+
+    def _lock(number: int) -> None:
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+HELD = frozenset({errno.EACCES, errno.EAGAIN})
+
+
+def locked(path: Path) -> BinaryIO | None:
+    """Lock a file, which is created and never removed, until it is closed.
+
+    Returns:
+        The file; None where there are no locks, as on some network folders, and where another user
+        owns the file: there nobody is kept out.
+
+    Raises:
+        BlockingIOError: If it is locked already.
+    """
+    try:
+        file = path.open("ab")
+    except PermissionError:
+        return None
+    try:
+        _lock(file.fileno())
+    except OSError as error:
+        file.close()
+        if error.errno in HELD:
+            raise BlockingIOError(errno.EAGAIN, "It is locked", str(path)) from error
+        return None
+    return file
