@@ -144,6 +144,7 @@ def test_files_named_one_by_one_and_photographs_of_one_name_are_learnt_from(mixe
     assert len(learnt_from(folder, search_images(folder).images)) == 3
 
 
+@pytest.mark.slow
 def test_masks_that_are_scored_are_told(mixed, capsys):
     command = ["score", str(mixed / "bad"), "--class-name", "part", "--model", "bundled"]
     assert main([*command, "--out", str(mixed / "results"), "--json"]) == 0
