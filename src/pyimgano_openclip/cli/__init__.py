@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from .arguments.parser import build_parser
 from .console import complain, show, standing_in
 from .host import import_base_alone
-from .messages import UsageError, error_message
+from .messages import UsageError, error_lines
 from .places import RUN
 from .usage import check, refuse_exported
 
@@ -48,10 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             answer = _answer(options)
             show(json.dumps(answer.facts, indent=2) if options.json else answer.text)
         except KeyboardInterrupt:
-            complain(f"\nInterrupted.{again}")
+            complain("", f"Interrupted.{again}")
             return INTERRUPTED
         except (ValueError, RuntimeError, OSError, ImportError, MemoryError) as error:
-            complain(f"pyimgano-openclip: {error_message(error)}")
+            first, *more = error_lines(error)
+            complain(f"pyimgano-openclip: {first}", *more)
             return WRONG_USAGE if isinstance(error, UsageError) else FAILED
         return answer.code
 
@@ -92,7 +93,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         except SystemExit as stop:
             code = stop.code
     if code:
-        complain(complaint.getvalue().rstrip())
+        complain(*complaint.getvalue().rstrip().split("\n"))
     else:
         show(told.getvalue().rstrip())
     raise SystemExit(code)

@@ -56,12 +56,12 @@ def run(options: argparse.Namespace) -> Answer:
         "bytes": size,
         "fingerprint": digest,
     }
-    text = (
-        f"{folder}: {size / 1e6:.0f} MB, verified\n"
-        f"To check a copy: cd {folder.name} && sha256sum -c {CHECKSUMS}\n"
-        f"To use it: --model {LOCAL_DIR}{folder}"
-    )
-    return Answer(text, facts)
+    lines = [
+        f"{folder}: {size / 1e6:.0f} MB, verified",
+        f"To check a copy: cd {folder.name} && sha256sum -c {CHECKSUMS}",
+        f"To use it: --model {LOCAL_DIR}{folder}",
+    ]
+    return Answer(lines, facts)
 
 
 def _replace(new: Path, folder: Path) -> None:

@@ -45,8 +45,8 @@ def _run(options: argparse.Namespace) -> Answer:
     images = [image.path for image in found]
     done = export_onnx(detector, to, verify=images)
     here = _scored_here(options, images)
-    text = [*_lines(done), *([_advice(here, done)] if here else [])]
-    return Answer("\n".join(text), {**_facts(done), "scored_here": here})
+    lines = [*_lines(done), *([_advice(here, done)] if here else [])]
+    return Answer(lines, {**_facts(done), "scored_here": here})
 
 
 def _scored_here(options: argparse.Namespace, images: Sequence[Path]) -> dict[str, Any] | None:

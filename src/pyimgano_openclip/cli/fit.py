@@ -27,7 +27,7 @@ from .detectors import new_detector
 from .groups import groups_of, parts_line
 from .images import ImageFile, most_pixels, search_images, skipped, skipped_lines
 from .masks import places_of_masks
-from .messages import UsageError, counted, printable
+from .messages import SeveralError, UsageError, counted
 from .promised import copies_lines, promise_facts, tell_doubt
 
 SUFFIX = ".safetensors"
@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace) -> Answer:
     promised = [f"{promise}", *copies_lines(len(paths), promise)]
     notes = [*parts, *promised, *looks, *doubtful(paths, suspects), *skipped_lines(facts)]
     lines = [text + _bank_line(facts), *notes, f"saved:  {options.out}"]
-    return Answer("\n".join(lines), facts)
+    return Answer(lines, facts)
 
 
 def _learn(
@@ -188,7 +188,7 @@ def all_unreadable(detector: OpenCLIPDetector, paths: Sequence[Path]) -> Iterato
     """Name all images that cannot be read or have no mask when learning stops at the first.
 
     Raises:
-        ValueError: In place of the error about the first one.
+        SeveralError: In place of the error about the first one.
     """
     try:
         yield
@@ -196,9 +196,9 @@ def all_unreadable(detector: OpenCLIPDetector, paths: Sequence[Path]) -> Iterato
         reasons = [reason for path in paths if (reason := _why_unreadable(detector, path))]
         if len(reasons) < 2:
             raise
-        raise ValueError(
-            f"{len(reasons)} images cannot be read; what a detector learns from must be complete:\n"
-            + "\n".join(f"  {printable(reason)}" for reason in reasons)
+        raise SeveralError(
+            f"{len(reasons)} images cannot be read; what a detector learns from must be complete:",
+            *(f"  {reason}" for reason in reasons),
         ) from None
 
 
