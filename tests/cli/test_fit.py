@@ -234,4 +234,4 @@ def test_a_bank_that_is_thinned_says_so_however_little_is_left(tmp_path, capsys)
 
 def test_where_the_covering_distance_tells_nothing_the_bank_is_still_said_to_be_thinned():
     facts = {"patches": 5000, "patches_seen": 1_796_010, "covering_distance": 2.0}
-    assert _bank_line(facts) == ", 5000 of 1796010 patches stored (max_patches)"
+    assert _bank_line(facts) == ", 5000 of 1796010 patches stored (--set max_patches=N)"

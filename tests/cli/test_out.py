@@ -20,6 +20,7 @@ from helpers import runs
 from helpers.embedders import red_image, with_green
 from helpers.runs import find_images, fitted_detector, lines_of, lock, scored
 
+SAVED = Path(__file__).parents[1] / "detector/version_0_1_0/patchknn.safetensors"
 NAMES_OF_RESULTS = ("scores.csv", "scores.jsonl", "report.html", "run.json", "pictures.json")
 
 
@@ -326,7 +327,7 @@ def test_results_of_other_images_are_not_discarded_unasked(tmp_path, capsys, mon
     "command",
     [
         ["fit", "--normal", "none", "--out", "/proc/part.safetensors"],
-        ["export", "none.safetensors", "--to", "/proc/part.onnx"],
+        ["export", str(SAVED), "--to", "/proc/part.onnx"],
     ],
 )
 def test_a_place_that_takes_no_file_is_told_before_anything_is_read(command, capsys):

@@ -20,6 +20,7 @@ from .host import import_base_alone
 from .messages import UsageError, error_lines
 from .places import RUN
 from .usage import check, refuse_exported
+from .words import command_words
 
 if TYPE_CHECKING:
     from .answer import Answer
@@ -67,7 +68,7 @@ def _warner() -> Callable[..., None]:
     def warn(message: object, *_: object) -> None:
         if str(message) not in told:
             told.add(str(message))
-            complain(f"pyimgano-openclip: warning: {message}")
+            complain(f"pyimgano-openclip: warning: {command_words(str(message))}")
 
     return warn
 

@@ -29,6 +29,7 @@ from .images import ImageFile, most_pixels, search_images, skipped, skipped_line
 from .masks import places_of_masks
 from .messages import SeveralError, UsageError, counted
 from .promised import copies_lines, promise_facts, tell_doubt
+from .words import command_words
 
 SUFFIX = ".safetensors"
 NAMED = 5  # maximum number of images that stand out, in the text
@@ -87,7 +88,7 @@ def _run(options: argparse.Namespace) -> Answer:
     }
     images = counted(len(paths), "normal image")
     text = f"{facts['detector']}: {images}, threshold {detector.threshold_:.4g}"
-    looks = [f"{name}: {value}" for name, value in seen.items()]
+    looks = [command_words(f"{name}: {value}") for name, value in seen.items()]
     parts = [] if groups is None else [parts_line(paths, groups, options.group_by)]
     promised = [f"{promise}", *copies_lines(len(paths), promise)]
     notes = [*parts, *promised, *looks, *doubtful(paths, suspects), *skipped_lines(facts)]
@@ -126,11 +127,11 @@ def _bank_line(facts: Mapping[str, Any]) -> str:
         return f", {patches} stored patches"
     stored = f", {patches} of {seen} patches stored"
     if not 0 < facts["covering_distance"] < 1:  # the bound tells nothing
-        return f"{stored} (max_patches)"
+        return f"{stored} (--set max_patches=N)"
     return (
         f"{stored}; each of the others is within a cosine distance of about "
-        f"{facts['covering_distance']:.2g} of one of them (raise max_patches if that is not far "
-        "below the threshold)"
+        f"{facts['covering_distance']:.2g} of one of them (--set max_patches=N stores more, where "
+        "that is not far below the threshold)"
     )
 
 

@@ -10,17 +10,8 @@ from pathlib import PurePosixPath
 
 from ..full_install import explained
 from ..images.unreadable import UnreadableError
+from .words import command_words
 
-# Names in the library's messages, and what they are called on the command line.
-WORDS = {
-    "openclip_model_name": "--model",
-    "openclip_pretrained": "--pretrained",
-    "open_clip.list_models()": "pyimgano-openclip towers",
-    "set_most_pixels() of pyimgano_openclip.images.opening": "--max-pixels N",
-    "roi=DIR": "--roi DIR",
-    "set threshold_": "give --threshold",
-    "vision_openclip_patchknn": "patch-kNN (no --class-name)",
-}
 SHOWN = 5  # names listed before "and 7 more"
 NUMBER = re.compile(r"\d+")
 # Control characters, ends of lines and what reverses the direction of a text.
@@ -78,13 +69,6 @@ def error_message(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and (told := explained(error)) is not None:
         return told
     return command_words(str(error))
-
-
-def command_words(text: str) -> str:
-    """Put the command line's names in place of the library's."""
-    for name, word in WORDS.items():
-        text = re.sub(f"(?<!--set ){re.escape(name)}", word, text)
-    return text
 
 
 def listed(names: Sequence[str]) -> str:

@@ -20,11 +20,12 @@ from .answer import Answer
 from .drawing import draw_all, drawn
 from .images import ImageFile, most_pixels
 from .judging import Stored, labelled
-from .messages import command_words, encodable
+from .messages import encodable
 from .outcome import FALSE_ALARMS, Run, Tally, answer
 from .places import RUN
 from .remote_images import search
 from .results import Record, Results, read_run
+from .words import command_words
 
 # Options that change neither the detector nor its scores; the saved one is told by its digest.
 ELSEWHERE = frozenset({

@@ -23,9 +23,10 @@ from ..promptscore import VisionOpenCLIPPromptScore
 from .easel import SAMPLE
 from .images import ImageFile
 from .judging import REGIONS, labelled, plain_region, short_name
-from .messages import command_words, encodable
+from .messages import encodable
 from .outcome import Tally
 from .results import Record, Results
+from .words import command_words
 
 NEIGHBOURS = 3  # hottest patches of an image, found with their nearest normal patch
 
