@@ -37,6 +37,8 @@ class Probabilities:
     def score_percentile(self, scores: npt.ArrayLike) -> Scores:
         """Compute the share of training scores below each score, comparable across detectors.
 
+        As in :meth:`predict_proba`, those of images that are refused as a whole do not count.
+
         Args:
             scores: Image scores from :meth:`decision_function`, shape (N,).
 
@@ -46,7 +48,7 @@ class Probabilities:
         Raises:
             RuntimeError: Before :meth:`fit`.
         """
-        known, asked = np.sort(self._known_scores()), np.asarray(scores, dtype=np.float64)
+        known, asked = np.sort(self._counted_scores()), np.asarray(scores, dtype=np.float64)
         return np.where(np.isnan(asked), np.nan, np.searchsorted(known, asked) / len(known))
 
     def predict_proba(
@@ -96,7 +98,7 @@ class Probabilities:
 
         apart = BaseDetector()
         with self._lock:
-            apart.decision_scores_ = by_patches(self._known_scores(), self._refused_from)
+            apart.decision_scores_ = self._counted_scores()
             apart.threshold_ = self.label_threshold()
         apart.decision_function = np.asarray
         return apart
@@ -105,6 +107,14 @@ class Probabilities:
         """The host's confidence in a label, and 0 for unreadable images."""
         sure = self._formulas()._label_confidence_from_scores(scores, labels=labels)
         return np.where(np.isnan(np.asarray(scores, dtype=np.float64).ravel()), 0.0, sure)
+
+    def _counted_scores(self) -> Scores:
+        """Those of training images that are not refused as a whole; of all if there are no others.
+
+        Raises:
+            RuntimeError: Before :meth:`fit`.
+        """
+        return by_patches(self._known_scores(), self._refused_from)
 
     def _known_scores(self) -> Scores:
         """The training scores, shape (N,).
