@@ -416,7 +416,7 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
                 if not missing:
                     raise
                 _add(gaps, missing)
-                raise TooFewError(f"{error} Not read: {gaps.named}") from error
+                raise TooFewError(f"{error} Not read: {gaps.named.rstrip('.')}.") from error
         _add(gaps, missing)
         gaps.warn()
         return Met(pool, missing)

@@ -92,6 +92,7 @@ def test_every_argument_has_a_word():
         ("confidence=0.3; it must be", "--confidence 0.3; it must be"),
         ("roi='a b.png' has", "--roi a b.png has"),
         ("windows=(2, 3) reach beyond roi=;", "--set windows=[2, 3] reach beyond --roi;"),
+        ("neighbourhoods=(2,); each", "--set neighbourhoods=[2]; each"),
         ("pretrained=False, or recipe='musc'.", "--set pretrained=false, or --set recipe=musc."),
         ("openclip_pretrained='x.pt' (--pretrained), but", "--pretrained x.pt, but"),
         ("pass openclip_model_name='local-dir:DIR' with", "pass --model local-dir:DIR with"),

@@ -286,7 +286,7 @@ def test_what_cannot_be_read_is_left_out_of_a_pool_and_named_with_the_reason(ima
         mutual(embedder=FileEmbedder()).fit(paths[:2], skip_unreadable=True)
     assert "Call fit()" not in str(raised.value)
     detector = mutual(embedder=FileEmbedder(), on_error="nan")
-    with pytest.raises(ValueError, match=rf"{reason}.* Call fit\(\) with a pool"):
+    with pytest.raises(ValueError, match=rf"{reason}.*[^.]\. Call fit\(\) with a pool"):
         detector.decision_function(paths[:2])
 
 

@@ -69,7 +69,7 @@ def command_words(text: str) -> str:
 def _as_given(found: re.Match[str]) -> str:
     """An argument with its value as it is typed."""
     name, value = found[1], (found[2] or "").strip("'")
-    value = JSON.get(value, value.replace("(", "[").replace(")", "]"))
+    value = JSON.get(value, value.replace("(", "[").replace(",)", "]").replace(")", "]"))
     if name in OPTIONS:
         return f"{OPTIONS[name]} {value}".rstrip()
     return f"--set {name}={value}"
