@@ -379,7 +379,7 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
             met = self._compare(items, canvas, Gaps(), skip_unreadable=self.on_error == "nan")
         except TooFewError as error:
             remedy = "Call fit() with a pool to score single images against it."
-            raise ValueError(f"{error}\n{remedy}") from error
+            raise ValueError(f"{error} {remedy}") from error
         scored: Iterator[ImageScores] = iter(())
         if met.pool is not None:
             found = self._scorer_of(met.pool, canvas).training
@@ -416,7 +416,7 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
                 if not missing:
                     raise
                 _add(gaps, missing)
-                raise TooFewError(f"{error} Not read: {gaps.named}") from error
+                raise TooFewError(f"{error} Not read: {gaps.named.rstrip('.')}.") from error
         _add(gaps, missing)
         gaps.warn()
         return Met(pool, missing)

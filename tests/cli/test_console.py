@@ -25,7 +25,7 @@ from types import SimpleNamespace
 def command(name, _):
     if name != ".doctor":
         raise ValueError("no such command")
-    return SimpleNamespace(run=lambda _: Answer("x" * 10**6, {}))
+    return SimpleNamespace(run=lambda _: Answer(["x" * 10**6], {}))
 
 cli.import_module = command
 """
@@ -90,7 +90,7 @@ def test_progress_and_warnings_have_somewhere_to_go_without_a_console(monkeypatc
     def command(_):
         print("progress", file=sys.stderr)
         sys.stdout.write("result")
-        return Answer("done", {})
+        return Answer(["done"], {})
 
     monkeypatch.setattr(
         "pyimgano_openclip.cli.import_module", lambda *_: SimpleNamespace(run=command)
@@ -125,7 +125,7 @@ def test_a_person_is_told_at_once_that_a_model_is_loaded(tmp_path, monkeypatch, 
 
     def imported(*_):
         said.append(capsys.readouterr().err)
-        return SimpleNamespace(run=lambda _: Answer("", {}))
+        return SimpleNamespace(run=lambda _: Answer([], {}))
 
     monkeypatch.setattr("pyimgano_openclip.cli.import_module", imported)
     for more in ([], ["--json"]):

@@ -10,6 +10,8 @@ import pytest
 from PIL import Image
 
 from pyimgano_openclip.cli import main
+from pyimgano_openclip.cli.answer import Answer
+from pyimgano_openclip.cli.messages import SeveralError, error_lines
 
 from helpers.embedders import red_image, with_green
 from helpers.runs import fitted_detector
@@ -18,6 +20,7 @@ from helpers.runs import scored as score
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
 
 NOT_UTF_8 = os.fsdecode(b"bad\xff\xfe.png")
+HOSTILE = "red\x1b[31m\r\x07.png", "two\nforged.png"  # what a terminal obeys, and a line of its own
 LONG = "l" * 245 + ".png"  # 249 bytes, the suffix of a map fits only once more
 LONGEST = "ä" * 124 + "xyz.png"  # 255 bytes
 
@@ -87,3 +90,56 @@ def test_a_name_in_the_table_is_no_formula(tmp_path):
     )
     lines = (tmp_path / "out/scores.jsonl").read_text().splitlines()
     assert sorted(json.loads(line)["image"] for line in lines) == sorted(names)
+
+
+def told_to_people(capsys, *command):
+    """What a command tells a person; no control character but ends of lines, none of a name."""
+    main([*map(str, command)])
+    told = "".join(capsys.readouterr())
+    assert all(line.isprintable() for line in told.split("\n"))
+    assert "\nforged" not in told
+    return told
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_no_command_tells_a_person_what_a_terminal_obeys(tmp_path, capsys):
+    folder, file = tmp_path / "all\x1b[31m\nforged", tmp_path / "part\x1b\nforged.safetensors"
+    normal, broken = folder / "normal", folder / "broken"
+    normal.mkdir(parents=True)
+    for seed, name in enumerate(f"{n}{name}" for name in HOSTILE for n in range(12)):
+        Image.fromarray(red_image(30, 45, seed=seed)).save(normal / name)
+    save(broken, "right.png")
+    for name in HOSTILE:
+        (broken / name).write_bytes(b"no image")
+    fit = ["fit", "--model", "bundled", "--out", file, "--normal"]
+    asked = [
+        [*fit, broken],
+        [*fit, normal],
+        [*fit, normal],  # exists
+        ["threshold", file],
+        ["add", broken, "--detector", file],
+        ["add", broken / "right.png", "--detector", file],
+        ["score", folder, "--detector", file, "--out", folder / "out"],
+        ["score", folder, "--detector", file, "--out", folder / "out"],  # by what is known
+        ["evaluate", normal, broken, "--detector", file, "--out", folder / "measured"],
+        ["score", folder / "none\x1b", "--detector", file, "--out", folder / "other"],
+        ["export", file, "--to", folder / "no\x1b\nforged"],
+    ]
+    told = [told_to_people(capsys, *command) for command in asked]
+    for name in HOSTILE:
+        shown = name.encode("unicode_escape").decode()
+        assert all(shown in told[number] for number in (0, 4, 6, 7, 8))
+    assert main(["score", str(folder), "--detector", str(file), "--out", str(folder / "out"),
+                 "--json"]) == 3  # fmt: skip
+    facts = json.loads(capsys.readouterr().out)
+    assert {f"broken/{name}" for name in HOSTILE} <= set(facts["unreadable"])
+
+
+def test_an_error_about_a_file_is_of_one_line_and_others_keep_theirs():
+    assert error_lines(ValueError("a\nb is a folder")) == ["a\nb is a folder"]
+    assert error_lines(OSError(2, "No such file", "a\nb")) == ["a\nb: No such file"]
+    assert error_lines(RuntimeError("first\nsecond")) == ["first", "second"]
+    assert error_lines(SeveralError("two:", "a\nb", "c")) == ["two:", "a\nb", "c"]
+    answer = Answer(["a\nb", "c\x7f \x9b \u2028 \u202e", "ä\u200d"], {})
+    assert answer.text == "a\\nb\nc\\x7f \\x9b \\u2028 \\u202e\nä\u200d"

@@ -20,6 +20,7 @@ from helpers import runs
 from helpers.embedders import red_image, with_green
 from helpers.runs import find_images, fitted_detector, lines_of, lock, scored
 
+SAVED = Path(__file__).parents[1] / "detector/version_0_1_0/patchknn.safetensors"
 NAMES_OF_RESULTS = ("scores.csv", "scores.jsonl", "report.html", "run.json", "pictures.json")
 
 
@@ -318,3 +319,18 @@ def test_results_of_other_images_are_not_discarded_unasked(tmp_path, capsys, mon
     assert main(["score", str(evening), "--out", str(out), *command]) == 0
     assert "1 image of an earlier run not among these: results removed" in capsys.readouterr().out
     assert main(["score", str(morning), "--out", str(out), *command, "--overwrite"]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no /proc")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["fit", "--normal", "none", "--out", "/proc/part.safetensors"],
+        ["export", str(SAVED), "--to", "/proc/part.onnx"],
+    ],
+)
+def test_a_place_that_takes_no_file_is_told_before_anything_is_read(command, capsys):
+    assert main(command) == 1
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told == f"pyimgano-openclip: {command[-1]}: No such file or directory"

@@ -185,7 +185,7 @@ def test_a_confidence_has_no_effect_on_peaks_over_a_threshold(build, tmp_path, c
     detector.fit(spotted(30))
     file = detector.save_checkpoint(tmp_path / "d.safetensors")
     assert main(["threshold", str(file), "--contamination", "0.05"]) == 0
-    assert "confidence=0.9 has no effect on a threshold by peaks" in capsys.readouterr().err
+    assert "--confidence 0.9 has no effect on a threshold by peaks" in capsys.readouterr().err
 
 
 @EACH

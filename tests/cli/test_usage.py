@@ -47,7 +47,7 @@ LATE_WRONG_USAGE = {
     FIT + " --set layers=3 --model bundled": "it must be a list",
     FIT + " --device gpu": "such as 'cpu'",
     FIT + " --model RN50": "--model RN50 needs --pretrained",
-    FIT + " --model RN50 --pretrained no": "--pretrained='no'",
+    FIT + " --model RN50 --pretrained no": "--pretrained no is neither",
     FIT + " --model RN50 --pretrained openia": "did you mean 'openai'?",
     FIT + " --model RN5 --pretrained openai": "pyimgano-openclip towers",
 }

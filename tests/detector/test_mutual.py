@@ -5,6 +5,7 @@ import pytest
 
 from pyimgano_openclip import VisionOpenCLIPMutual, load_detector
 from pyimgano_openclip.bank.copies import CopiesWarning
+from pyimgano_openclip.cli.judging import training_scores
 from pyimgano_openclip.detector.learnt import Calibration
 from pyimgano_openclip.detector.promises import FewImagesWarning
 from pyimgano_openclip.files.checkpoint import read_checkpoint, write_checkpoint
@@ -180,7 +181,7 @@ def test_dead_frames_of_a_pool_are_labelled_and_defects_beside_them_too(rule, tm
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::pyimgano_openclip.images.notices.FlatFrameWarning")
-def test_a_dead_frame_of_a_pool_changes_neither_confidence_nor_probability(tmp_path):
+def test_a_dead_frame_of_a_pool_changes_neither_confidence_nor_probability_nor_percentile(tmp_path):
     size = (64, 64)
     pool = [make_sample("leather", seed=seed, size=size).image for seed in range(6)]
     new = [make_sample("leather", seed=9, size=size, defect="hole").image, pool[0]]
@@ -194,6 +195,8 @@ def test_a_dead_frame_of_a_pool_changes_neither_confidence_nor_probability(tmp_p
         for own, same in zip(said_by_the_host(found, new), expected, strict=True):
             np.testing.assert_allclose(own, same, atol=1e-4)
         np.testing.assert_array_equal(found.predict_confidence([dead]), [1])
+        np.testing.assert_array_equal(found.score_percentile([0.9, 1.1]), [1, 1])
+        np.testing.assert_array_equal(training_scores(found), found.decision_scores_[:6])
 
 
 def said_by_the_host(detector, images):
@@ -283,7 +286,7 @@ def test_what_cannot_be_read_is_left_out_of_a_pool_and_named_with_the_reason(ima
         mutual(embedder=FileEmbedder()).fit(paths[:2], skip_unreadable=True)
     assert "Call fit()" not in str(raised.value)
     detector = mutual(embedder=FileEmbedder(), on_error="nan")
-    with pytest.raises(ValueError, match=rf"{reason}[^\n]*\nCall fit\(\) with a pool"):
+    with pytest.raises(ValueError, match=rf"{reason}.*[^.]\. Call fit\(\) with a pool"):
         detector.decision_function(paths[:2])
 
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 
 import numpy as np
@@ -70,3 +71,38 @@ detector.save_checkpoint({str(path)!r})
 """
     assert run_python(script, fails=True).returncode == -signal.SIGKILL
     assert path.read_bytes() == before
+
+
+def into(folder):
+    """A file in a folder whose folder is made."""
+    with atomic.folder_beside(folder / "file", ".new-") as partial:
+        (partial / "file").write_bytes(b"whole")
+        (partial / "file").replace(folder / "file")
+
+
+@pytest.mark.parametrize(
+    ("write", "place"),
+    [
+        (lambda place: atomic.write_atomically(place, b"whole"), "/proc/file"),
+        (lambda place: atomic.check_writable(place), "/proc/file"),
+        (lambda place: into(place.parent), "/proc/file"),
+        (lambda place: atomic.write_atomically(place, b"whole"), "folder"),
+        (lambda place: into(place.parent), "folder/file"),
+    ],
+)
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no /proc")
+def test_what_cannot_be_written_is_told_by_the_name_that_was_asked_for(write, place, tmp_path):
+    place = tmp_path / place
+    if tmp_path in place.parents:
+        (place / "in the way").mkdir(parents=True)
+    with pytest.raises(OSError, match=f"'{place}'$") as refused:
+        write(place)
+    assert refused.value.filename == str(place)
+    assert refused.value.filename2 is None
+    assert not [*tmp_path.rglob("*.tmp")]
+
+
+def test_errors_of_other_files_keep_their_names(tmp_path):
+    with pytest.raises(FileNotFoundError) as other, atomic.folder_beside(tmp_path / "a", "b"):
+        (tmp_path / "other").read_bytes()
+    assert other.value.filename == str(tmp_path / "other")

@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING
 from .arguments.parser import build_parser
 from .console import complain, show, standing_in
 from .host import import_base_alone
-from .messages import UsageError, error_message
+from .messages import UsageError, error_lines
 from .places import RUN, outdated
 from .usage import check, refuse_exported
+from .words import command_words
 
 if TYPE_CHECKING:
     from .answer import Answer
@@ -47,10 +48,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             answer = _answer(options)
             show(json.dumps(answer.facts, indent=2) if options.json else answer.text)
         except KeyboardInterrupt:
-            complain(f"\nInterrupted.{_advice(options)}")
+            complain("", f"Interrupted.{_advice(options)}")
             return INTERRUPTED
         except (ValueError, RuntimeError, OSError, ImportError, MemoryError) as error:
-            complain(f"pyimgano-openclip: {error_message(error)}")
+            first, *more = error_lines(error)
+            complain(f"pyimgano-openclip: {first}", *more)
             return WRONG_USAGE if isinstance(error, UsageError) else FAILED
         return answer.code
 
@@ -75,7 +77,7 @@ def _warner() -> Callable[..., None]:
     def warn(message: object, *_: object) -> None:
         if str(message) not in told:
             told.add(str(message))
-            complain(f"pyimgano-openclip: warning: {message}")
+            complain(f"pyimgano-openclip: warning: {command_words(str(message))}")
 
     return warn
 
@@ -101,7 +103,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         except SystemExit as stop:
             code = stop.code
     if code:
-        complain(complaint.getvalue().rstrip())
+        complain(*complaint.getvalue().rstrip().split("\n"))
     else:
         show(told.getvalue().rstrip())
     raise SystemExit(code)

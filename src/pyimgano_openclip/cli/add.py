@@ -70,7 +70,7 @@ def _run(options: argparse.Namespace) -> Answer:
         "false_alarms": promise_facts(promise),
         **doubt.facts(),
     }
-    return Answer(_text(facts, [str(promise), *doubt.lines()]), facts)
+    return Answer(_lines(facts, [str(promise), *doubt.lines()]), facts)
 
 
 def _learn(
@@ -129,7 +129,7 @@ def _state(detector: VisionOpenCLIPPatchKNN) -> dict[str, Any]:
     }
 
 
-def _text(facts: Mapping[str, Any], notes: Sequence[str]) -> str:
+def _lines(facts: Mapping[str, Any], notes: Sequence[str]) -> list[str]:
     before, after, copies = facts["before"], facts["after"], facts["copies"]
     lines = [f"{counted(facts['added'], 'image') if facts['added'] else 'no image'} added"]
     if copies:
@@ -142,7 +142,7 @@ def _text(facts: Mapping[str, Any], notes: Sequence[str]) -> str:
     ]
     lines += [*notes, *skipped_lines(facts)]
     lines.append(f"saved:     {facts['file']}" if facts["added"] else "nothing to save")
-    return "\n".join(lines)
+    return lines
 
 
 def _threshold(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from .messages import printable
 
 
 @dataclass(frozen=True)
@@ -11,11 +14,16 @@ class Answer:
     """The outcome of a command, for people and for programs.
 
     Attributes:
-        text: Printed without ``--json``.
+        lines: Printed without ``--json``, without what a terminal would obey.
         facts: Printed with ``--json``.
         code: Exit code.
     """
 
-    text: str
+    lines: Sequence[str]
     facts: dict[str, Any]
     code: int = 0
+
+    @property
+    def text(self) -> str:
+        """The lines as one text, in which no name of a file makes a line of its own."""
+        return "\n".join(map(printable, self.lines))

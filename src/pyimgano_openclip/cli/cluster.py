@@ -27,7 +27,7 @@ from ..maps.gaps import UnreadableImageWarning
 from .detectors import located
 from .drawing import Drawing, Job, pictures
 from .images import ImageFile
-from .messages import printable
+from .messages import encodable
 from .results import Record
 from .scoring import Scored, score_here
 
@@ -242,7 +242,7 @@ def _of_address(outcome: Scored, address: str, path: Path, problem: str | None) 
     if "error" not in outcome.record:
         return outcome
     error = problem or outcome.record["error"].replace(str(path), address)
-    return outcome._replace(record={"error": printable(error)})
+    return outcome._replace(record={"error": encodable(error)})
 
 
 def _bytes(patches: Any) -> bytes | None:

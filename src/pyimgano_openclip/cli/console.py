@@ -9,6 +9,8 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from pathlib import Path
 from typing import TextIO
 
+from .messages import printable
+
 STANDARD_OUTPUT = "standard output"  # its name in messages
 
 
@@ -46,10 +48,10 @@ def show(text: str) -> None:
 
 
 def complain(*lines: str) -> None:
-    """Write lines to standard error; if that fails there is nowhere to say so."""
+    """Write lines to standard error, as in answers; if it fails there is nowhere to say so."""
     try:
         for line in lines:
-            sys.stderr.write(f"{_encodable(line, sys.stderr)}\n")
+            sys.stderr.write(f"{_encodable(printable(line), sys.stderr)}\n")
         sys.stderr.flush()
     except OSError:
         _give_up(sys.stderr)

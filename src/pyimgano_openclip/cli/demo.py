@@ -56,7 +56,7 @@ def run(options: argparse.Namespace) -> Answer:
         )
         lines.append(f"{title:20} {found['anomalous']} anomalous, {hits} of {len(test)} right")
     lines.append(f"report: {report}")
-    return Answer("\n".join(lines), {"detectors": facts, "report": str(report)})
+    return Answer(lines, {"detectors": facts, "report": str(report)})
 
 
 def _photograph(folder: Path) -> tuple[list[Path], list[ImageFile]]:

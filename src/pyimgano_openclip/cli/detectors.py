@@ -17,8 +17,9 @@ from ..loading import load_saved, make_detector
 from ..mutual import VisionOpenCLIPMutual
 from ..patchknn import VisionOpenCLIPPatchKNN
 from ..promptscore import VisionOpenCLIPPromptScore
-from .messages import WORDS, UsageError, as_usage
+from .messages import UsageError, as_usage
 from .usage import check_model_of_saved
+from .words import OPTIONS
 
 Detector = TypeVar("Detector", bound=OpenCLIPDetector)
 
@@ -60,10 +61,7 @@ def _with_settings(arguments: Mapping[str, Any], options: argparse.Namespace) ->
     Raises:
         UsageError: If one is given twice.
     """
-    given = {
-        name: f"{WORDS.get(name, '--' + name.replace('_', '-'))} {_typed(value)}"
-        for name, value in _given(arguments).items()
-    }
+    given = {name: f"{OPTIONS[name]} {_typed(value)}" for name, value in _given(arguments).items()}
     for name, value in options.settings:
         again = f"--set {name}={_typed(value)}"
         if name in given:

@@ -56,11 +56,11 @@ def run(options: argparse.Namespace) -> Answer:  # noqa: ARG001 - all commands s
         REGISTERED: {} if "pyimgano" in absent else _detectors(problems),
     }
     _opencv(problems)
-    text = [_section(part, found, absent) for part, found in facts.items()]
-    text += [f"remark: {remark}" for remark in remarks]
-    text += [f"problem: {problem}" for problem in problems] or ["No problem found."]
+    lines = [line for part, found in facts.items() for line in _section(part, found, absent)]
+    lines += [f"remark: {remark}" for remark in remarks]
+    lines += [f"problem: {problem}" for problem in problems] or ["No problem found."]
     told = {**facts, "remarks": remarks, "problems": problems}
-    return Answer("\n".join(text), told, UNHEALTHY if problems else 0)
+    return Answer(lines, told, UNHEALTHY if problems else 0)
 
 
 def _is_light(absent: Sequence[str]) -> bool:
@@ -68,11 +68,11 @@ def _is_light(absent: Sequence[str]) -> bool:
     return set(TELLING.values()) <= {*absent} and find_spec("onnxruntime") is not None
 
 
-def _section(part: str, found: Mapping[str, Any], absent: Sequence[str]) -> str:
+def _section(part: str, found: Mapping[str, Any], absent: Sequence[str]) -> list[str]:
     """Some facts under their heading; what cannot be told without a module, in one line."""
     if (module := TELLING.get(part)) in absent:
-        return f"{part}: not without {module}"
-    return "\n".join([part, *(f"  {name:32} {_shown(value)}" for name, value in found.items())])
+        return [f"{part}: not without {module}"]
+    return [part, *(f"  {name:32} {_shown(value)}" for name, value in found.items())]
 
 
 def _computing(problems: list[str]) -> dict[str, Any]:

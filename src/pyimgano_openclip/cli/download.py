@@ -6,8 +6,6 @@ import argparse
 import json
 import logging
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +19,7 @@ from torch import nn
 from ..encoder.fingerprint import fingerprint
 from ..encoder.names import LOCAL_DIR, brings_weights
 from ..encoder.weights import Source, find_source, get_tokenizer, load_model
-from ..files.atomic import naming
+from ..files.atomic import folder_beside
 from ..files.digest import digest_of_file
 from .answer import Answer
 from .places import check_new
@@ -35,19 +33,17 @@ def run(options: argparse.Namespace) -> Answer:
     check_new(folder, "--to", overwrite=options.overwrite)
     source = _source(options.model, options.pretrained)
     real = Path(os.path.realpath(folder))
-    real.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=real.parent, prefix=".download-", suffix=".tmp"))
-    try:
-        with naming(partial):
+    with folder_beside(real, ".download-") as partial:
+        try:
             digest = _write(source, partial)
+        except SafetensorError as error:  # what it raises on a full disk
+            raise RuntimeError(f"{folder} cannot be written: {error}") from error
         names = sorted(path.name for path in partial.iterdir())
         if real.exists():
             _replace(partial, real)
         else:
             partial.chmod(0o777 & ~_umask())
             partial.rename(real)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     size = sum((folder / name).stat().st_size for name in names)
     facts = {
         "folder": str(folder),
@@ -56,12 +52,12 @@ def run(options: argparse.Namespace) -> Answer:
         "bytes": size,
         "fingerprint": digest,
     }
-    text = (
-        f"{folder}: {size / 1e6:.0f} MB, verified\n"
-        f"To check a copy: cd {folder.name} && sha256sum -c {CHECKSUMS}\n"
-        f"To use it: --model {LOCAL_DIR}{folder}"
-    )
-    return Answer(text, facts)
+    lines = [
+        f"{folder}: {size / 1e6:.0f} MB, verified",
+        f"To check a copy: cd {folder.name} && sha256sum -c {CHECKSUMS}",
+        f"To use it: --model {LOCAL_DIR}{folder}",
+    ]
+    return Answer(lines, facts)
 
 
 def _replace(new: Path, folder: Path) -> None:
@@ -97,10 +93,7 @@ def _write(source: Source, folder: Path) -> str:
         model: Any = load_model(source)
     preprocessing = open_clip.get_model_preprocess_cfg(model.visual)
     tensors = {name: tensor.contiguous().clone() for name, tensor in model.state_dict().items()}
-    try:
-        save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
-    except SafetensorError as error:  # what it raises on a full disk
-        raise RuntimeError(f"{folder / WEIGHTS} cannot be written: {error}") from error
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
     config = dict(source.config or {})
     if source.quick_gelu:
         config["quick_gelu"] = True
@@ -116,7 +109,7 @@ def _write(source: Source, folder: Path) -> str:
     again: Any = load_model(back)
     read = fingerprint(again.visual, open_clip.get_model_preprocess_cfg(again.visual))
     if written != read or not _same(model, again):
-        raise ValueError(f"The model loaded back from {folder} differs from the one written.")
+        raise ValueError(f"The model that was loaded back differs from {source.name}.")
     get_tokenizer(back)
     return read
 

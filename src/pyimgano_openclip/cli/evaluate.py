@@ -22,7 +22,7 @@ from ..images.unreadable import UnreadableError, attempt
 from ..report.page import Evaluation
 from .answer import Answer
 from .detectors import saved_detector
-from .evaluated import of_learnt, rows, text_of
+from .evaluated import lines_of, of_learnt, rows
 from .identities import identity_in
 from .images import most_pixels
 from .judging import is_pool, map_of
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> Answer:
         if options.out is not None:
             facts |= _written(options.out, runs, measured, truth)
     unread = any(done.tally.unreadable for done in runs.values())
-    return Answer(text_of(facts), facts, SOME_UNREADABLE if unread else 0)
+    return Answer(lines_of(facts), facts, SOME_UNREADABLE if unread else 0)
 
 
 def _check_unwritten(out: Path, titles: Sequence[str], truth: Truth) -> None:

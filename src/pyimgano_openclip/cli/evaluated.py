@@ -55,7 +55,7 @@ def _of_images(measured: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def text_of(facts: Mapping[str, Any]) -> str:
+def lines_of(facts: Mapping[str, Any]) -> list[str]:
     """What an evaluation has found, for people."""
     bad = facts["anomalous"]
     totals = {"normal": facts["images"] - bad, "anomalous": bad}
@@ -66,16 +66,16 @@ def text_of(facts: Mapping[str, Any]) -> str:
     if "copies" in facts:
         lines.append(_of_copies(facts["copies"], totals))
     for title, measured in facts["detectors"].items():
-        lines.append(f"\n{title} (threshold {measured['threshold']:.4g})")
+        lines += ["", f"{title} (threshold {measured['threshold']:.4g})"]
         lines += [*_of_images(measured), *_notes(measured, totals["normal"])]
     looking = ["looked_at" in measured for measured in facts["detectors"].values()]
     if any(looking) and len(looking) > 1:
-        lines.append("\npixel metrics: each detector by the pixels that it looks at")
+        lines += ["", "pixel metrics: each detector by the pixels that it looks at"]
     if "empty_masks" in facts:
-        lines.append(f"\nno pixel is anomalous in {listed(facts['empty_masks'])}")
+        lines += ["", f"no pixel is anomalous in {listed(facts['empty_masks'])}"]
     if "report" in facts:
-        lines.append(f"\nreport: {facts['report']}")
-    return "\n".join(lines)
+        lines += ["", f"report: {facts['report']}"]
+    return lines
 
 
 def _notes(measured: Mapping[str, Any], normal: int) -> list[str]:

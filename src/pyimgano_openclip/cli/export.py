@@ -15,6 +15,7 @@ from ..encoder.hardware import choose_device, choose_dtype
 from ..export.looked_at import masks_refused
 from ..export.onnx_file import Exported, compare_with, export_onnx
 from ..export.proof import Comparison
+from ..files.atomic import check_writable
 from ..files.exported import SUFFIX
 from .answer import Answer
 from .detectors import saved_detector
@@ -35,6 +36,7 @@ def _run(options: argparse.Namespace) -> Answer:
         raise UsageError(f"--to {to} must end in {SUFFIX}.")
     if os.path.lexists(to) and not options.overwrite:
         raise ValueError(f"{to} exists; choose another --to, or replace it with --overwrite.")
+    check_writable(to)
     found = search_images(options.verify).images if options.verify else []
     for image in found:
         if image.problem is not None:
@@ -45,8 +47,8 @@ def _run(options: argparse.Namespace) -> Answer:
     images = [image.path for image in found]
     done = export_onnx(detector, to, verify=images)
     here = _scored_here(options, images)
-    text = [*_lines(done), *([_advice(here, done)] if here else [])]
-    return Answer("\n".join(text), {**_facts(done), "scored_here": here})
+    lines = [*_lines(done), *([_advice(here, done)] if here else [])]
+    return Answer(lines, {**_facts(done), "scored_here": here})
 
 
 def _scored_here(options: argparse.Namespace, images: Sequence[Path]) -> dict[str, Any] | None:

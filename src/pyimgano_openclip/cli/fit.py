@@ -27,8 +27,9 @@ from .detectors import new_detector
 from .groups import groups_of, parts_line
 from .images import ImageFile, most_pixels, search_images, skipped, skipped_lines
 from .masks import places_of_masks
-from .messages import UsageError, counted, printable
+from .messages import SeveralError, UsageError, counted
 from .promised import copies_lines, promise_facts, tell_doubt
+from .words import command_words
 
 SUFFIX = ".safetensors"
 NAMED = 5  # maximum number of images that stand out, in the text
@@ -87,12 +88,12 @@ def _run(options: argparse.Namespace) -> Answer:
     }
     images = counted(len(paths), "normal image")
     text = f"{facts['detector']}: {images}, threshold {detector.threshold_:.4g}"
-    looks = [f"{name}: {value}" for name, value in seen.items()]
+    looks = [command_words(f"{name}: {value}") for name, value in seen.items()]
     parts = [] if groups is None else [parts_line(paths, groups, options.group_by)]
     promised = [f"{promise}", *copies_lines(len(paths), promise)]
     notes = [*parts, *promised, *looks, *doubtful(paths, suspects), *skipped_lines(facts)]
     lines = [text + _bank_line(facts), *notes, f"saved:  {options.out}"]
-    return Answer("\n".join(lines), facts)
+    return Answer(lines, facts)
 
 
 def _learn(
@@ -126,11 +127,11 @@ def _bank_line(facts: Mapping[str, Any]) -> str:
         return f", {patches} stored patches"
     stored = f", {patches} of {seen} patches stored"
     if not 0 < facts["covering_distance"] < 1:  # the bound tells nothing
-        return f"{stored} (max_patches)"
+        return f"{stored} (--set max_patches=N)"
     return (
         f"{stored}; each of the others is within a cosine distance of about "
-        f"{facts['covering_distance']:.2g} of one of them (raise max_patches if that is not far "
-        "below the threshold)"
+        f"{facts['covering_distance']:.2g} of one of them (--set max_patches=N stores more, where "
+        "that is not far below the threshold)"
     )
 
 
@@ -188,7 +189,7 @@ def all_unreadable(detector: OpenCLIPDetector, paths: Sequence[Path]) -> Iterato
     """Name all images that cannot be read or have no mask when learning stops at the first.
 
     Raises:
-        ValueError: In place of the error about the first one.
+        SeveralError: In place of the error about the first one.
     """
     try:
         yield
@@ -196,9 +197,9 @@ def all_unreadable(detector: OpenCLIPDetector, paths: Sequence[Path]) -> Iterato
         reasons = [reason for path in paths if (reason := _why_unreadable(detector, path))]
         if len(reasons) < 2:
             raise
-        raise ValueError(
-            f"{len(reasons)} images cannot be read; what a detector learns from must be complete:\n"
-            + "\n".join(f"  {printable(reason)}" for reason in reasons)
+        raise SeveralError(
+            f"{len(reasons)} images cannot be read; what a detector learns from must be complete:",
+            *(f"  {reason}" for reason in reasons),
         ) from None
 
 

@@ -16,7 +16,7 @@ from PIL import Image
 
 from ..images.formats import file_suffixes
 from ..images.opening import set_most_pixels
-from .messages import counted, listed, printable
+from .messages import counted, encodable, listed
 from .places import FILES, KINDS, holds_results
 
 # What looks like an escaped byte, or is a byte to be escaped, behind backslashes.
@@ -279,7 +279,7 @@ class _Search:
 
 def _name(relative: Path, *, folder: bool) -> str:
     # Twice as many backslashes, so that no other name reads the same when bytes are escaped.
-    name = printable(ESCAPE.sub(r"\1\1", relative.as_posix()))
+    name = encodable(ESCAPE.sub(r"\1\1", relative.as_posix()))
     return f"{name}/" if folder else name
 
 

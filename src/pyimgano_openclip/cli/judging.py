@@ -12,6 +12,7 @@ import numpy as np
 
 from ..arrays import Floats, Scores, Size
 from ..detector.drift import MEASURES, Usual
+from ..detector.thresholds import by_patches
 from ..files.checkpoint import plain
 from ..images.areas import Area, resized
 from ..images.items import Item
@@ -158,8 +159,9 @@ def is_pool(judge: Judge) -> bool:
 
 
 def training_scores(judge: Judge) -> Scores:
-    """Scores of the training images, shape (N,); empty if there are none."""
-    return getattr(judge, "decision_scores_", np.empty(0))
+    """Scores of the training images that are not refused as a whole; empty if there are none."""
+    scores = getattr(judge, "decision_scores_", np.empty(0))
+    return by_patches(scores, getattr(judge, "_refused_from", math.inf))
 
 
 def map_of(

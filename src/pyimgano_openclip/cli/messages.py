@@ -10,19 +10,12 @@ from pathlib import PurePosixPath
 
 from ..full_install import explained
 from ..images.unreadable import UnreadableError
+from .words import command_words
 
-# Names in the library's messages, and what they are called on the command line.
-WORDS = {
-    "openclip_model_name": "--model",
-    "openclip_pretrained": "--pretrained",
-    "open_clip.list_models()": "pyimgano-openclip towers",
-    "set_most_pixels() of pyimgano_openclip.images.opening": "--max-pixels N",
-    "roi=DIR": "--roi DIR",
-    "set threshold_": "give --threshold",
-    "vision_openclip_patchknn": "patch-kNN (no --class-name)",
-}
 SHOWN = 5  # names listed before "and 7 more"
 NUMBER = re.compile(r"\d+")
+# Control characters, ends of lines and what reverses the direction of a text.
+UNSHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 
 class UsageError(ValueError):
@@ -38,13 +31,37 @@ def as_usage() -> Iterator[None]:
         raise UsageError(str(error)) from error
 
 
-def printable(text: str) -> str:
+class SeveralError(ValueError):
+    """An error of several lines, which are its arguments."""
+
+    def __str__(self) -> str:
+        return "\n".join(self.args)
+
+
+def encodable(text: str) -> str:
     """Escape what UTF-8 cannot encode: bytes of a path that were not UTF-8 either."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def printable(line: str) -> str:
+    """Escape what a terminal would obey in place of showing it; a file can be called anything."""
+    return UNSHOWN.sub(lambda found: found[0].encode("unicode_escape").decode(), line)
+
+
+def error_lines(error: Exception) -> Sequence[str]:
+    """Describe an error to the user of a command, in lines.
+
+    Where it may name a file, whose name may have several, it is of one line.
+    """
+    if isinstance(error, SeveralError):
+        return [command_words(line) for line in error.args]
+    message = error_message(error)
+    names_file = isinstance(error, ValueError) or getattr(error, "filename", None) is not None
+    return [message] if names_file else message.split("\n")
+
+
 def error_message(error: Exception) -> str:
-    """Describe an error to the user of a command."""
+    """The same as one text."""
     if isinstance(error, UnreadableError) and isinstance(error.__cause__, UnreadableError):
         error = error.__cause__  # without the index in a list that the user never saw
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
@@ -52,13 +69,6 @@ def error_message(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError) and (told := explained(error)) is not None:
         return told
     return command_words(str(error))
-
-
-def command_words(text: str) -> str:
-    """Put the command line's names in place of the library's."""
-    for name, word in WORDS.items():
-        text = re.sub(f"(?<!--set ){re.escape(name)}", word, text)
-    return text
 
 
 def listed(names: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ from .doubts import doubts
 from .drawing import Drawing
 from .images import Found, skipped, skipped_lines
 from .judging import Judge
-from .messages import counted, listed, listed_with, of_each_kind, printable
+from .messages import counted, listed, listed_with, of_each_kind
 from .places import REPORT, TABLE
 from .reporting import build_section, write_report
 from .results import Record, Results
@@ -72,10 +72,10 @@ def answer(options: argparse.Namespace, found: Found, run: Run) -> Answer:
     masks, _ = like_masks([image.path for image in found.images if image.address is None])
     if masks:
         facts["doubts"].append(f"{told(masks)} and were scored too. {REMEDY}.")
-    text = _text(facts)
+    lines = _lines(facts)
     if options.detector is None and options.class_name is None:
-        text = "\n".join([UNLABELLED, *_oddest(run), text])
-    return Answer(text, facts, SOME_UNREADABLE if run.tally.unreadable else 0)
+        lines = [UNLABELLED, *_oddest(run), *lines]
+    return Answer(lines, facts, SOME_UNREADABLE if run.tally.unreadable else 0)
 
 
 def section_of(title: str, run: Run) -> Section:
@@ -119,7 +119,7 @@ def _oddest(run: Run) -> list[str]:
     """The anomalous images with the highest scores, one a line."""
     scored = [record for record in run.tally.records if "score" in record and record["label"]]
     scored.sort(key=lambda record: record["score"], reverse=True)
-    return [f"{record['score']:.4g}  {printable(record['image'])}" for record in scored[:ODDEST]]
+    return [f"{record['score']:.4g}  {record['image']}" for record in scored[:ODDEST]]
 
 
 def _speed(tally: Tally) -> dict[str, float | None]:
@@ -139,7 +139,7 @@ def _title(options: argparse.Namespace) -> str:
     return f"{options.class_name}: {name}" if options.class_name else name
 
 
-def _text(facts: Mapping[str, Any]) -> str:
+def _lines(facts: Mapping[str, Any]) -> list[str]:
     unreadable = f", {len(facts['unreadable'])} unreadable" if facts["unreadable"] else ""
     lines = [
         f"{counted(facts['images'], 'image')}, {facts['anomalous']} anomalous{unreadable} "
@@ -164,5 +164,4 @@ def _text(facts: Mapping[str, Any]) -> str:
             f"{facts['milliseconds_per_image']:.3g} ms an image"
         )
     lines += skipped_lines(facts)
-    lines += [f"scores: {facts['scores']}", f"report: {facts['report']}"]
-    return "\n".join(lines)
+    return [*lines, f"scores: {facts['scores']}", f"report: {facts['report']}"]

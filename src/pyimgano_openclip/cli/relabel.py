@@ -21,11 +21,12 @@ from .answer import Answer
 from .drawing import draw_all, drawn
 from .images import ImageFile, most_pixels
 from .judging import Stored, labelled
-from .messages import command_words, printable
+from .messages import encodable
 from .outcome import FALSE_ALARMS, Run, Tally, answer
 from .places import RUN
 from .remote_images import search
 from .results import Record, Results, read_run
+from .words import command_words
 
 # Options that change neither the detector nor its scores; the saved one is told by its digest.
 ELSEWHERE = frozenset({
@@ -149,12 +150,12 @@ def _is_known(results: Results, source: ImageFile, *, strict: bool) -> bool:
     if strict or source.address or record is None or "error" not in record:
         return False
     if source.problem is not None:
-        return bool(record["error"] == printable(f"{source.path} {source.problem}"))
+        return bool(record["error"] == encodable(f"{source.path} {source.problem}"))
     try:
         read_pixels(source.path)
     except UnreadableError as error:
         digest = digest_of_file(source.path)
-        told = {"error": printable(command_words(str(error)))}
+        told = {"error": encodable(command_words(str(error)))}
         results.records[source.name] = {**record, **told, "file": [str(source.path), digest]}
         return True
     return False

@@ -23,7 +23,7 @@ from ..maps.regions import lowest_of
 from ..report.page import Finding, Neighbour, Section, crop, render_report
 from .drawing import Drawing, fair_side
 from .judging import Judge, is_pool, map_of, training_scores
-from .messages import printable
+from .messages import encodable
 from .places import THUMBNAILS
 from .results import Record, Results
 from .versions import versions
@@ -86,7 +86,7 @@ def write_report(
                 pictures[finding.name] = thumbnail.read_bytes()
     date = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     page = render_report(title, sections, pictures, versions(), date)
-    write_atomically(path, printable(page).encode())
+    write_atomically(path, encodable(page).encode())
 
 
 def _finding(

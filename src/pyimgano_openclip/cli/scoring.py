@@ -23,9 +23,10 @@ from ..promptscore import VisionOpenCLIPPromptScore
 from .easel import SAMPLE
 from .images import ImageFile
 from .judging import labelled, plain_region, regions_of, short_name
-from .messages import command_words, printable
+from .messages import encodable
 from .outcome import Tally
 from .results import Record, Results
+from .words import command_words
 
 NEIGHBOURS = 3  # hottest patches of an image, found with their nearest normal patch
 
@@ -71,7 +72,7 @@ def score_here(detector: OpenCLIPDetector, images: Sequence[ImageFile]) -> Itera
     for found in detector.score_iter(noted(), with_tokens=True):
         image = read.popleft()
         if found.error is not None:
-            yield Scored(image.digest, {"error": printable(command_words(found.error))}, None)
+            yield Scored(image.digest, {"error": encodable(command_words(found.error))}, None)
         else:
             yield Scored(image.digest, _record(detector, found), found.patches, image)
 
@@ -155,7 +156,7 @@ def _add_folders(
             raise ValueError(problem)
         if not results.is_open:
             results.start(results.canvas or detector.canvas_)
-        results.add(folder, {"error": printable(problem)}, None, None)
+        results.add(folder, {"error": encodable(problem)}, None, None)
 
 
 def _record(detector: OpenCLIPDetector, scored: ImageScores) -> Record:

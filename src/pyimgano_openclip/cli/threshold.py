@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> Answer:
     lines = _lines(facts)
     known = _of_normal_images(before)
     if threshold is None or known is None:
-        return Answer("\n".join(lines), facts)
+        return Answer(lines, facts)
     share, confidence = after["contamination"], after.get("confidence")
     promised = promise(known, threshold, share, confidence)
     if options.contamination is not None:
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> Answer:
         tell_few(known, threshold, share, confidence, by_rank=by_rank)
         tell_doubt(promised, confidence)
     facts |= {"false_alarms": promise_facts(promised)}
-    return Answer("\n".join([*lines, str(promised)]), facts)
+    return Answer([*lines, str(promised)], facts)
 
 
 def _changed(options: argparse.Namespace, found: Checkpoint) -> Header:

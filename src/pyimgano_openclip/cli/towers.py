@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> Answer:
     wanted = (options.name or "").lower()
     names = [name for name in open_clip.list_models() if wanted in name.lower()]
     if not names and wanted and wanted in BUNDLED:
-        return Answer(BUNDLED_MODEL, {"towers": []})
+        return Answer([BUNDLED_MODEL], {"towers": []})
     if not names:
         raise ValueError(
             f"open_clip has no model with {options.name!r} in its name; 'towers' lists them all."
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> Answer:
     if options.cached:
         rows = [row for row in rows if row["cached"]]
         if not rows:
-            return Answer("No weights of these models are cached.", {"towers": []})
+            return Answer(["No weights of these models are cached."], {"towers": []})
     return Answer(_table(rows, with_tags=bool(wanted) or options.cached), {"towers": rows})
 
 
@@ -107,7 +107,7 @@ def is_cached(weights: dict[str, Any]) -> bool:
     return (Path(URL_CACHE).expanduser() / Path(address).name).is_file()
 
 
-def _table(rows: list[dict[str, Any]], *, with_tags: bool) -> str:
+def _table(rows: list[dict[str, Any]], *, with_tags: bool) -> list[str]:
     lines = [HEADER, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     text = []
@@ -124,7 +124,7 @@ def _table(rows: list[dict[str, Any]], *, with_tags: bool) -> str:
         aligned = sum(row["prompts"] for row in rows)
         text.append(f"{len(rows)} models: {usable} support patch-kNN, {aligned} support prompts.")
         text.append("'towers NAME' lists the weights of all models with NAME in their name.")
-    return "\n".join(text)
+    return text
 
 
 def _cells(row: dict[str, Any]) -> tuple[str, ...]:

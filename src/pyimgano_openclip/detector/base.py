@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 import numpy as np
-import numpy.typing as npt
 from pyimgano.models.base_detector import BaseDetector
 
 from ..arrays import Floats, Scores, Size
@@ -38,7 +37,7 @@ from . import saving, showing, spans
 from .arguments import Arguments
 from .drift import Usual
 from .learnt import Calibration, Learnt, Lesson, image_scores
-from .probabilities import Probabilities
+from .probabilities import Labels, Probabilities
 from .scoring import Scorer, Scoring, score_all
 from .suspects import Suspect, stand_out
 
@@ -56,8 +55,6 @@ METADATA = {
 # What the host sets and reads, too.
 FITTED = ("threshold_", "labels_", "decision_scores_", "pot_info_")
 AT_FIRST = 64  # images of a list from which a canvas is chosen
-
-Labels = npt.NDArray[np.int64]
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -343,7 +343,9 @@ def _is_file(pretrained: str | None) -> bool:
 def _explained(source: Source, error: Exception) -> Exception:
     where = source.name if source.pretrained is None else f"{source.name}, {source.pretrained}"
     if source.random or _is_local(source):
-        return ValueError(f"The weights of {where} cannot be loaded: {error}")
+        return ValueError(
+            f"The weights of {where} cannot be loaded: {' '.join(str(error).split())}"
+        )
     return FileNotFoundError(
         f"The weights of {where} are not cached and could not be downloaded: {error}\n"
         f"They would be cached in {cache_directory(source)}. Without network access, either\n"

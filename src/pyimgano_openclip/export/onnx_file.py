@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -22,7 +20,7 @@ from ..bank.whole import Whole
 from ..detector import saving
 from ..detector.base import OpenCLIPDetector
 from ..encoder.neutral import neutral
-from ..files.atomic import naming
+from ..files.atomic import folder_beside, naming
 from ..files.exported import SUFFIX
 from ..images.items import Item, as_source
 from ..images.notices import FlatFrameWarning
@@ -100,10 +98,8 @@ def export_onnx(
         raise ValueError(f"{path} must end in {SUFFIX}.")
     check_libraries()
     check_exportable(detector)
-    path.parent.mkdir(parents=True, exist_ok=True)
     # One folder for both files, since the first names the second.
-    partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=".export-", suffix=".tmp"))
-    try:
+    with folder_beside(path, ".export-") as partial:
         with bar("exporting", "step", total=STEPS) as steps:
             _write(detector, partial / path.name, steps.update)
             proof = _prove(detector, partial / path.name)
@@ -113,8 +109,6 @@ def export_onnx(
         size = sum(file.stat().st_size for file in written)
         for file in written:
             file.replace(path.parent / file.name)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     data = None if len(written) == 1 else path.parent / written[0].name
     return Exported(path, data, size, time.monotonic() - start, proof, verified)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import zlib
 from collections.abc import Iterator
@@ -27,23 +28,55 @@ def replacing(path: Path, *, durable: bool = False) -> Iterator[BinaryIO]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f"{_start(path)}{os.urandom(4).hex()}.tmp")
     try:
-        with naming(path), partial.open("xb") as file:
-            yield file
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
-        partial.replace(path)
+        with naming(path, partial):
+            with partial.open("xb") as file:
+                yield file
+                if durable:
+                    file.flush()
+                    os.fsync(file.fileno())
+            partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Name the file in errors of writing to it, such as a full disk; they come without a name."""
+def folder_beside(path: Path, prefix: str) -> Iterator[Path]:
+    """Make a temporary folder for files that are moved to a path, or beside it, once all are whole.
+
+    Args:
+        path: What is to be written; its folder is created.
+        prefix: Of the name of the temporary folder.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    # Imports compression libraries, which listing models does not need.
+    from tempfile import mkdtemp
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with naming(path, path.parent):
+        partial = Path(mkdtemp(dir=path.parent, prefix=prefix, suffix=".tmp"))
+    try:
+        with naming(path, partial):
+            yield partial
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextmanager
+def naming(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """Name what is written in errors of writing it, such as a full or read-only disk.
+
+    Args:
+        path: What the user asked for.
+        temporary: File or folder whose names, unknown to the user, are replaced; None if only
+            errors without a name are.
+    """
     try:
         yield
     except OSError as error:
-        if error.errno is None or error.filename is not None:
+        ours = temporary is not None and _within(error.filename, temporary)
+        if error.errno is None or not (error.filename is None or ours):
             raise
         raise OSError(error.errno, error.strerror, os.fspath(path)) from error
 
@@ -61,7 +94,7 @@ def check_writable(path: Path) -> None:
     folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
     if not folder.is_dir():
         raise ValueError(f"{path} cannot be written: {folder} is not a folder.")
-    with naming(path), TemporaryFile(dir=folder):
+    with naming(path, folder), TemporaryFile(dir=folder):
         pass
 
 
@@ -87,3 +120,10 @@ def remove_abandoned(path: Path) -> None:
 def _start(path: Path) -> str:
     """Prefix of the temporary files of a path; its name may already have the maximum length."""
     return f".{zlib.crc32(os.fsencode(path.name)):08x}."
+
+
+def _within(name: object, place: Path) -> bool:
+    """Whether what an error names is a place or lies in it; it may name a descriptor."""
+    if not isinstance(name, (str, os.PathLike)):
+        return False
+    return Path(name).absolute().is_relative_to(place.absolute())

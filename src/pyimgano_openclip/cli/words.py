@@ -1,0 +1,75 @@
+"""Puts the command line's words in place of Python's in the library's messages."""
+
+from __future__ import annotations
+
+import re
+
+# Arguments of detectors and their methods that have an option of their own.
+OPTIONS = {
+    "batch_size": "--batch-size",
+    "class_name": "--class-name",
+    "confidence": "--confidence",
+    "contamination": "--contamination",
+    "defects": "--defects",
+    "device": "--device",
+    "groups": "--group-by",
+    "on_error": "--on-error",
+    "openclip_model_name": "--model",
+    "openclip_pretrained": "--pretrained",
+    "precision": "--precision",
+    "roi": "--roi",
+    "smallest_defect": "--smallest-defect",
+}
+# The others, which --set gives.
+SETTINGS = (
+    "aggregation_method", "aggregation_topk", "anomalous_states", "attention", "channel_order",
+    "coreset_sampling_ratio", "dimension", "force_image_size", "jitter", "knn_backend", "layers",
+    "max_comparisons", "max_patches", "max_tokens", "memory_bank_dtype", "mode", "n_neighbors",
+    "neighbourhoods", "normal_states", "pretrained", "random_seed", "recipe", "references",
+    "resize", "rotations", "stages", "templates", "text_prompts", "threshold_rule", "windows",
+)  # fmt: skip
+# What asks for a call, or names a place in a list, which a user of commands never saw.
+SENTENCES = (
+    (r"Call fit\(\) with a pool to score single images against it", "Pass more images, or "
+     "--detector FILE or --class-name WORD"),
+    (r"Call use_quantile_thresholding\(\) first for one", "Fit again for one"),
+    (r"call choose_canvas\(\) with typical images", "fit again with typical images"),
+    (r"score an image, or call read_references\(\) or fit\(\)", "fit again"),
+    (r"call fit\(\) with normal images first", "'fit' with normal images first"),
+    (r"call fit\(\) first", "'fit' first"),
+    (r"call fit\(\), or pass threshold=", "'fit' first, or give --threshold"),
+    (r"pass it: load_detector\(path,", "only Python can load it: load_detector(path,"),
+    (r"fit\(\.\.\., groups=\), or ", ""),
+    (r"\(groups=, --group-by", "(--group-by"),
+    (r"written by save_checkpoint\(\)", "written by 'fit'"),
+    (r"open_clip\.list_models\(\)", "pyimgano-openclip towers"),
+    (r"set_most_pixels\(\) of pyimgano_openclip\.images\.opening", "--max-pixels N"),
+    (r"increase max_patches or coreset_sampling_ratio",
+     "increase --set max_patches=N or coreset_sampling_ratio=SHARE"),
+    (r"set threshold_", "give --threshold"),
+    (r"vision_openclip_patchknn", "patch-kNN (no --class-name)"),
+    (r"\bx\[\d+\] \((.*?)\)(?= is a copy of|; x\[|; and \d|$)", r"\1"),
+    (r"\bx\[\d+\]: ", ""),
+    (r"(?<!--set )\bsmallest_defect\b(?!=)", "--smallest-defect"),
+)  # fmt: skip
+VALUE = r"'[^']*'|\([^()]*\)|\[[^\[\]]*\]|(?:[^\s;,:.'()]|[.:](?=\w))+"
+# Neither in a path nor where the command line's words are used already.
+ASSIGNED = re.compile(rf"(?<!--set )(?<![\w/\\.=-])({'|'.join([*OPTIONS, *SETTINGS])})=({VALUE})?")
+JSON = {"True": "true", "False": "false", "None": "null"}
+
+
+def command_words(text: str) -> str:
+    """Put the command line's names in place of the library's."""
+    for found, said in SENTENCES:
+        text = re.sub(found, said, text)
+    text = ASSIGNED.sub(_as_given, text)
+    return re.sub(r"(--[a-z-]+)( [^\s(]+)? \(\1\)", r"\1\2", text)  # the library named it, too
+
+
+def _as_given(found: re.Match[str]) -> str:
+    """An argument with its value as it is typed."""
+    name, value = found[1], (found[2] or "").strip("'")
+    value = JSON.get(value, value.replace("(", "[").replace(",)", "]").replace(")", "]"))
+    if name in OPTIONS:
+        return f"{OPTIONS[name]} {value}".rstrip()
+    return f"--set {name}={value}"
