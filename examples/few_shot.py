@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from pyimgano.models import create_model
 
@@ -39,7 +40,7 @@ def photograph(folder: Path) -> tuple[Path, Path]:
 
 def images_in(folder: Path) -> list[Path]:
     """The image files of a folder, by name."""
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in file_suffixes())
+    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in file_suffixes())
     if not found:
         raise SystemExit(f"{folder} holds no images.")
     return found
@@ -72,28 +73,35 @@ def main(arguments: list[str] | None = None) -> None:
     normal, new = options.normal, options.images
     if normal is None:
         normal, new = photograph(options.out)
+    normal, paths = images_in(normal), images_in(new)
     detector = create_model(
         "vision_openclip_patchknn",
         contamination=options.contamination,
         openclip_model_name=options.tower,
         openclip_pretrained=options.pretrained,
     )
-    detector.fit(images_in(normal))
+    detector.fit(normal)
     checkpoint = detector.save_checkpoint(options.out / "detector.safetensors")
     print(f"threshold {detector.threshold_:.4f} from {len(detector.decision_scores_)} images")
 
     # From here on, as on another day: the file alone says which detector, tower and threshold.
-    detector = load_detector(checkpoint)
-    paths = images_in(new)
+    detector = load_detector(checkpoint, on_error="nan")  # which an unreadable image scores
     scores = detector.decision_function(paths)
     shares = detector.score_percentile(scores)
     for path, score, share in zip(paths, scores, shares, strict=True):
+        if np.isnan(score):  # a warning says why
+            print(f"{path.name:20} unreadable, so it does not pass")
+            continue
         label = "DEFECT" if score > detector.threshold_ else "ok"
         print(f"{path.name:20} {score:.4f}  {label:8}above {share:.0%} of the normal images")
-    hottest = paths[scores.argmax()]
-    print(f"{hottest.name}: {compare(detector, hottest, options.out / 'nearest.png')}")
+    if not np.isnan(scores).all():
+        hottest = paths[np.nanargmax(scores)]
+        print(f"{hottest.name}: {compare(detector, hottest, options.out / 'nearest.png')}")
     print(f"detector: {checkpoint}")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, ValueError) as error:  # the message names the file or the argument
+        raise SystemExit(str(error)) from None

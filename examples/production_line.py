@@ -296,6 +296,24 @@ def has_threshold(detector: object) -> bool:
     return True
 
 
+def usable(file: Path, device: str):
+    """The detector of a file; the program ends if there is none to go by."""
+    if file.suffix.lower() == ".onnx":  # it knows no training scores, which tell drift
+        raise SystemExit(
+            f"{file} is an exported detector; pass the file that it was exported from."
+        )
+    try:
+        detector = load_detector(file, device=device)
+    except (OSError, ValueError) as error:
+        raise SystemExit(str(error)) from None
+    if not has_threshold(detector):
+        raise SystemExit(
+            f"{file} has no threshold that images have told: save it after fit(), or with two "
+            "references or more."
+        )
+    return detector
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Watch until told to stop."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -313,16 +331,7 @@ def main(arguments: list[str] | None = None) -> None:
     if not options.folder.is_dir():
         raise SystemExit(f"{options.folder} is no folder.")
 
-    if options.detector.suffix.lower() == ".onnx":  # it knows no training scores, which tell drift
-        raise SystemExit(
-            f"{options.detector} is an exported detector; pass the file that it was exported from."
-        )
-    detector = load_detector(options.detector, device=options.device)
-    if not has_threshold(detector):
-        raise SystemExit(
-            f"{options.detector} has no threshold that images have told: save it after fit(), or "
-            "with two references or more."
-        )
+    detector = usable(options.detector, options.device)
     journal, stop = Journal(options.out), threading.Event()
     handlers = {
         number: signal.signal(number, lambda *_: stop.set())

@@ -20,6 +20,7 @@ from pathlib import Path
 from PIL import Image
 from pyimgano import infer_cli, train_cli
 
+from pyimgano_openclip import load_detector
 from pyimgano_openclip.samples import make_sample
 
 CONFIG = Path(__file__).with_suffix(".json")
@@ -74,6 +75,10 @@ def main(arguments: list[str] | None = None) -> None:
     run(train_cli.main, "pyimgano-train", "--config", file, "--export-infer-config")
 
     exported = options.out / "run" / "artifacts" / "infer_config.json"
+    saved = options.out / "run" / "checkpoints" / options.category / "model.pt"
+    print(f"threshold of {saved}: {load_detector(saved).threshold_:.4f}, by the images it learnt")
+    theirs = json.loads(exported.read_text(encoding="utf-8"))["threshold"]
+    print(f"threshold of pyimgano-infer: {theirs:.4f}, by the normal images that were held out")
     lines = options.out / "scores.jsonl"
     new = ("--input", root / options.category / "test", "--save-jsonl", lines)
     run(infer_cli.main, "pyimgano-infer", "--infer-config", exported, *new)

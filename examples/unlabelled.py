@@ -44,7 +44,9 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     folder = options.images or photograph(options.out / "images")
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in file_suffixes())
+    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in file_suffixes())
+    if not paths:
+        raise SystemExit(f"{folder} holds no images.")
     detector = create_model(
         "vision_openclip_mutual",
         threshold_rule="outliers",  # how many are bad is not known
@@ -59,4 +61,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, ValueError) as error:  # the message names the file or the argument
+        raise SystemExit(str(error)) from None

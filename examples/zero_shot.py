@@ -36,7 +36,7 @@ def photograph(folder: Path) -> Path:
 
 def images_in(folder: Path) -> list[Path]:
     """The image files of a folder, by name."""
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in file_suffixes())
+    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in file_suffixes())
     if not found:
         raise SystemExit(f"{folder} holds no images.")
     return found
@@ -49,6 +49,7 @@ def build(options: argparse.Namespace):
         "vision_openclip_promptscore",
         class_name=options.class_name or ("object" if options.images else "leather"),
         defects=options.defects,
+        on_error="nan",  # which an unreadable image scores
         openclip_model_name=options.tower,
         openclip_pretrained=options.pretrained,
         **{name: phrases for name, phrases in own_words.items() if phrases},
@@ -87,6 +88,10 @@ def main(arguments: list[str] | None = None) -> None:
         table = csv.writer(file)
         table.writerow(["image", "score", "label", "hottest"])
         for path, scored in zip(paths, detector.score_iter(paths), strict=True):
+            if scored.error is not None:  # what was not inspected does not pass
+                table.writerow([path.name, "nan", 1, "unreadable"])
+                print(f"{path.name:20} {scored.error}")
+                continue
             anomaly_map = scored.anomaly_map()  # (H, W) of the image, float32
             Image.fromarray(anomaly_map).save(options.out / "maps" / f"{path.name}.tif")
             picture = overlay(path, anomaly_map, threshold=NEUTRAL)

@@ -57,6 +57,19 @@ def test_the_regions_of_a_folder_of_results_are_those_that_the_detector_explains
     assert explained[0].area < (found > fitted.region_threshold()).sum()
 
 
+def test_the_table_counts_no_region_where_only_the_hottest_patch_is_shown(parts, tmp_path):
+    fitted = fitted_detector()
+    for threshold, regions in ((fitted.threshold_, "1"), (2.0, "0")):  # no map exceeds 2
+        fitted.threshold_ = threshold
+        scored(parts, tmp_path / "out", fitted)
+        (box,) = (region["box"] for region in lines_of(tmp_path / "out")[0]["regions"])
+        with (tmp_path / "out/scores.csv").open(newline="", encoding="utf-8-sig") as file:
+            bad, *passed = csv.DictReader(file)
+        assert (bad["label"], bad["regions"]) == ("1", regions)  # unlike the training images
+        assert bad["hottest"] == " ".join(map(str, box))
+        assert {row["regions"] for row in passed} == {"0"}
+
+
 def test_maps_of_16_bits_are_the_maps_of_the_detector(parts, tmp_path):
     fitted = fitted_detector()
     scored(parts, tmp_path / "out", fitted)

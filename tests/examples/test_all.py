@@ -2,12 +2,13 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pyimgano_openclip import load_detector
+from pyimgano_openclip import cli, load_detector
 from pyimgano_openclip.samples import make_sample
 
 from helpers.examples import EXAMPLES, run
@@ -73,6 +74,11 @@ def test_pyimgano_train_and_its_exported_configuration(tmp_path, capsys):
     printed = capsys.readouterr().out
     assert "$ pyimgano-train --config" in printed
     assert "$ pyimgano-infer --infer-config" in printed
+    saved, theirs = re.findall(r"threshold of .*: (0\.\d{4}),", printed)
+    checkpoint = tmp_path / "run/checkpoints/tile/model.pt"
+    assert saved == f"{load_detector(checkpoint).threshold_:.4f}" != theirs
+    cli.main(["threshold", str(checkpoint), theirs])
+    assert f"{load_detector(checkpoint).threshold_:.4f}" == theirs
     last = printed.splitlines()[-6:]
     labels = {line.split()[2].split("test/")[1]: line.split()[1] for line in last}
     assert {name for name, label in labels.items() if name[:4] != "good" if label == "DEFECT"} == {

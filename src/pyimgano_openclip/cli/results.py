@@ -409,7 +409,7 @@ def _row(record: Record) -> dict[str, Any]:
         "error": record.get("error", ""),
         "score": record.get("score", "nan"),
         "percentile": record.get("percentile", ""),
-        "regions": len(regions) if "score" in record else "",
+        "regions": sum(region["area"] > 0 for region in regions) if "score" in record else "",
         "hottest": " ".join(str(side) for side in first.get("box", ())),
         "defect": first.get("defect") or "",
         "unlike": record.get("unlike", ""),

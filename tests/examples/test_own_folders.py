@@ -1,0 +1,89 @@
+"""Examples on folders of one's own, with something in them that cannot be read."""
+
+import csv
+import runpy
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pyimgano_openclip.maps.gaps import UnreadableImageWarning
+
+from helpers.examples import EXAMPLES, run
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Plates, the last of which cannot be decoded, and such without it beside them."""
+    generator = np.random.default_rng(0)
+    for name in ("images", "normal"):
+        (tmp_path / name).mkdir()
+        for number in range(4):
+            pixels = generator.integers(90, 160, (60, 90, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    torn = (tmp_path / "images/3.png").read_bytes()[:2000]
+    (tmp_path / "images/3.png").write_bytes(torn)
+    return tmp_path
+
+
+def ends(monkeypatch, name, *arguments):
+    """With what an example ends on the command line."""
+    file = EXAMPLES / f"{name}.py"
+    monkeypatch.setattr(sys, "argv", [str(file), *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(str(file), run_name="__main__")
+    return str(ended.value)
+
+
+@pytest.mark.parametrize("name", ["quickstart", "unlabelled"])
+def test_an_image_that_cannot_be_compared_is_named_in_one_line(name, folder, monkeypatch):
+    images = folder / "images"
+    said = ends(monkeypatch, name, "--images", images, "--out", folder / "out")
+    assert said.startswith(f"x[3]: {images / '3.png'} cannot be decoded")
+
+
+def test_a_normal_image_that_cannot_be_read_is_named_in_one_line(folder, monkeypatch):
+    images, normal = folder / "images", folder / "normal"
+    few_shot = ("few_shot", "--images", normal, "--out", folder / "out", "--normal")
+    said = ends(monkeypatch, *few_shot, images)
+    assert said.startswith(f"x[3]: {images / '3.png'} cannot be decoded")
+    assert ends(monkeypatch, *few_shot, folder / "none") == f"{folder / 'none'} holds no images."
+
+
+def test_few_shot_scores_the_images_that_can_be_read(folder, capsys):
+    folders = ("--normal", folder / "normal", "--images", folder / "images")
+    with pytest.warns(UnreadableImageWarning, match=r"3\.png cannot be decoded"):
+        run("few_shot", *folders, "--out", folder / "out")
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert "does not pass" in lines["3.png"]
+    assert all("of the normal images" in lines[f"{number}.png"] for number in range(3))
+    assert (folder / "out/nearest.png").is_file()
+
+
+def test_zero_shot_scores_the_images_that_can_be_read(folder):
+    with pytest.warns(UnreadableImageWarning, match=r"3\.png cannot be decoded"):
+        run("zero_shot", folder / "images", "--class-name", "plate", "--out", folder / "out")
+    with (folder / "out/scores.csv").open(newline="", encoding="utf-8") as file:
+        *scored, torn = csv.DictReader(file)
+    assert all(0 < float(row["score"]) < 1 for row in scored)
+    assert (torn["image"], torn["score"], torn["label"]) == ("3.png", "nan", "1")
+    assert len(list((folder / "out/maps").iterdir())) == len(scored) == 3
+
+
+@pytest.mark.parametrize("name", ["zero_shot", "unlabelled"])
+def test_a_folder_that_is_not_there_is_named_in_one_line(name, tmp_path, monkeypatch):
+    given = [tmp_path / "none"] if name == "zero_shot" else ["--images", tmp_path / "none"]
+    assert ends(monkeypatch, name, *given) == f"{tmp_path / 'none'} holds no images."
+
+
+@pytest.mark.parametrize("content", [None, b"no detector"], ids=["missing", "damaged"])
+def test_a_line_without_a_detector_ends_at_once(content, folder):
+    file = folder / "line.safetensors"
+    if content:
+        file.write_bytes(content)
+    with pytest.raises(SystemExit, match=r"line\.safetensors"):
+        run("production_line", folder, "--detector", file, "--out", folder / "l.jsonl")
+    assert not (folder / "l.jsonl").exists()
