@@ -4,12 +4,17 @@ import re
 import shutil
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
+from pyimgano_openclip.cli.judging import plain_region
 from pyimgano_openclip.cli.marks import read_marks
-from pyimgano_openclip.report.page import Evaluation, Section
+from pyimgano_openclip.maps.levels import Levels
+from pyimgano_openclip.maps.pictures import colour_scale
+from pyimgano_openclip.maps.regions import find_regions
+from pyimgano_openclip.report.page import Evaluation, Finding, Section
 
-from helpers.reports import finding, hot_region, rendered, section
+from helpers.reports import data_of, finding, hot_region, rendered, section
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
@@ -384,6 +389,81 @@ def test_the_contour_follows_the_slider_where_regions_do(follows, widths, show):
         xs = [float(end) for end in ends]
         shown.append(pytest.approx(max(xs) - min(xs), abs=1) if xs else None)
     assert widths == shown
+
+
+BUMPS = {"strong.png": ((60, 40), 0.9), "faint.png": ((30, 60), 0.0705)}  # (x, y), peak
+
+
+def bump(name: str) -> np.ndarray:
+    """A map whose hot place fades slowly, of the size of its image."""
+    (x, y), peak = BUMPS[name]
+    rows, cols = np.ogrid[:84, :112]
+    return (0.03 + (peak - 0.03) * np.exp(-np.hypot(cols - x, rows - y) / 18)).astype(np.float32)
+
+
+def among_many_good_ones(threshold: float = 0.07) -> Section:
+    """An image far hotter than the colours go, and one just above the threshold."""
+    maps = {name: bump(name) for name in BUMPS}
+    levels = Levels.of(0.03, 0.11, threshold, highest=0.9)
+    findings = [
+        Finding(
+            name, float(found.max()), found.shape, levels.picture(found),
+            regions=[plain_region(region) for region in find_regions(found, threshold, 10)],
+        )
+        for name, found in maps.items()
+    ]  # fmt: skip
+    values = levels.values.tolist()
+    return Section(
+        "Few-shot", threshold, findings, scale=(0.03, 0.11), levels=values, region=threshold
+    )
+
+
+def line_around(page, name: str) -> list[float]:
+    """The contour's left, top, right and bottom in pixels of the image."""
+    page.wait_for_function(
+        "name => document.querySelector(`[title='${name}'] .contour path[d^=M]`)", arg=name
+    )
+    line = page.locator(f"[title='{name}'] .contour path").get_attribute("d")
+    ends = [
+        (1.12 * float(x), 0.84 * float(y)) for x, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", line)
+    ]
+    return [*np.min(ends, axis=0), *np.max(ends, axis=0)]
+
+
+@pytest.mark.slow
+def test_the_contour_runs_along_the_box_however_hot_or_faint_the_region_is(show):
+    page = show(among_many_good_ones())
+    for image in data_of(page.content())["sections"][0]["images"]:
+        (region,) = image["regions"]
+        assert line_around(page, image["name"]) == pytest.approx(region["box"], abs=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threshold", [0.05, 0.5, 0.8])
+def test_where_the_slider_has_moved_the_contour_is_that_of_the_threshold_there(threshold, show):
+    page = show(among_many_good_ones())
+    page.locator("#threshold-value").fill(str(threshold))
+    page.evaluate("new Promise(requestAnimationFrame)")
+    page.evaluate("new Promise(requestAnimationFrame)")
+    (region,) = find_regions(bump("strong.png"), threshold, 10)
+    assert line_around(page, "strong.png") == pytest.approx(region.box, abs=1)
+
+
+@pytest.mark.slow
+def test_heat_is_transparent_where_nothing_is_and_opaque_where_it_is_hottest(show):
+    page = show(among_many_good_ones())
+    line_around(page, "strong.png")
+    shown = page.locator("[title='strong.png'] .heat").evaluate("""heat => [
+        heat.width, heat.height,
+        ...heat.getContext('2d').getImageData(60, 40, 1, 1).data,
+        heat.getContext('2d').getImageData(111, 83, 1, 1).data[3],
+    ]""")
+    assert shown[:2] == [112, 84]
+    assert shown[2:5] == [int(colour_scale(2)[-1][at : at + 2], 16) for at in (1, 3, 5)]
+    assert shown[5] == 255
+    expected = 255 * (bump("strong.png")[83, 111] - 0.03) / 0.08
+    assert 0 < shown[6] < 255
+    assert shown[6] == pytest.approx(expected, abs=5)
 
 
 @pytest.mark.slow

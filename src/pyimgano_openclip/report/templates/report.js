@@ -1,5 +1,5 @@
 // What the page shows, and what the reader does with it.
-const { pictures, sections, own } = JSON.parse(document.getElementById("data").textContent);
+const { pictures, sections, own, colours } = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const number = (value) => String(Number(value.toPrecision(4)));
@@ -11,6 +11,7 @@ let placed = []; // numbers of the images whose cards are on the page
 let flags = []; // whether an image is above the threshold
 let order = []; // numbers of the images that are shown
 let truths = {}; // what the images of the section are, by name, as far as the reader has said so
+let palette = []; // of the section, by number of the level
 let axis = null; // of the histogram and the slider
 
 function make(tag, className, text) {
@@ -54,6 +55,7 @@ function setSection(index) {
   flags = [];
   state.focus = null;
   truths = marks[index];
+  palette = paletteOf(section());
   const { title, saved, folder, scale, training } = section(), aspect = middle(scored().map(({ width, height }) => width / height));
   $("source").textContent = [saved ?? title, folder].filter(Boolean).join(" · ");
   $("scale-low").textContent = number(scale[0]);
@@ -140,6 +142,7 @@ document.addEventListener("keydown", (event) => {
   if (action) { event.preventDefault(); action(); }
 });
 
+$("scale").querySelector("i").style.background = `linear-gradient(90deg, ${colours})`;
 setView("overlay");
 setOpacity(70);
 choose("show", "all");
