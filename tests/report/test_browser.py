@@ -1,8 +1,10 @@
 """The report in a browser: what a person does with it."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -321,6 +323,38 @@ def test_marks_and_threshold_are_exported_for_the_command_line(show, tmp_path):
     assert marks.false_alarms == marks.of_truth(0) == [tmp_path / "part-5.png"]
     assert marks.of_truth(1) == [tmp_path / "part-4.png"]
     assert len(marks.images) == 6
+
+
+def warns_on_leaving(page) -> bool:
+    return page.evaluate(
+        "!dispatchEvent(new Event('beforeunload', { cancelable: true }))"  # what a browser asks
+    )
+
+
+def truths_exported(page) -> dict[str, str]:
+    """Export, and read what the images were marked as, by name."""
+    with page.expect_download() as saving:
+        page.locator("#export").click()
+    found = json.loads(Path(saving.value.path()).read_text())
+    return {one["image"]: one["truth"] for one in found["images"] if one["truth"]}
+
+
+@pytest.mark.slow
+def test_what_an_image_was_marked_as_is_known_to_all_detectors_of_its_folder(show):
+    parts = [replace(section(6, title), folder="/line/new") for title in ("Few-shot", "Zero-shot")]
+    page = show(*parts, replace(section(6, "Elsewhere"), folder="/line/old"))
+    tabs = page.locator("[role=tab]")
+    assert not warns_on_leaving(page)
+    page.locator(".card").first.click()
+    page.keyboard.press("w")
+    page.keyboard.press("Escape")
+    tabs.nth(2).click()
+    assert truths_exported(page) == {}
+    assert warns_on_leaving(page)  # what was marked is not in that file
+    tabs.nth(1).click()
+    assert page.locator(".card").first.get_attribute("data-verdict") == "wrong"
+    assert truths_exported(page) == {"part-5.png": "normal"}
+    assert not warns_on_leaving(page)
 
 
 @pytest.mark.slow

@@ -4,13 +4,15 @@ const $ = (id) => document.getElementById(id);
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const number = (value) => String(Number(value.toPrecision(4)));
 const named = (defect, probability) => `${defect} ${Math.round(probability * 100)} %`;
-const state = { section: 0, threshold: 0, show: "all", text: "", sort: "high", open: null, focus: null, zoom: 1, unsaved: false };
+const state = { section: 0, threshold: 0, show: "all", text: "", sort: "high", open: null, focus: null, zoom: 1 };
 let cards = []; // of the section, by number of the image; made when they are needed
-const marks = sections.map(({ truth }) => ({ ...truth }));
+const marks = new Map(); // what images are, by folder and name: it does not depend on the detector
+for (const { folder, truth } of sections) marks.set(folder, { ...marks.get(folder), ...truth });
+const unsaved = new Set(); // folders with marks that are in no file
 let placed = []; // numbers of the images whose cards are on the page
 let flags = []; // whether an image is above the threshold
 let order = []; // numbers of the images that are shown
-let truths = {}; // what the images of the section are, by name, as far as the reader has said so
+let truths = {}; // of the section's folder, as far as the reader has said so
 let palette = []; // of the section, by number of the level
 let axis = null; // of the histogram and the slider
 
@@ -54,7 +56,7 @@ function setSection(index) {
   cards = [];
   flags = [];
   state.focus = null;
-  truths = marks[index];
+  truths = marks.get(section().folder);
   palette = paletteOf(section());
   const { title, saved, folder, scale, training } = section(), aspect = middle(scored().map(({ width, height }) => width / height));
   $("source").textContent = [saved ?? title, folder].filter(Boolean).join(" · ");
@@ -87,7 +89,7 @@ $("stage").addEventListener("wheel", (event) => {
   event.preventDefault();
   setZoom(state.zoom * Math.exp(-event.deltaY / 200), event);
 }, { passive: false });
-addEventListener("beforeunload", (event) => { if (state.unsaved) event.preventDefault(); });
+addEventListener("beforeunload", (event) => { if (unsaved.size) event.preventDefault(); });
 $("threshold").addEventListener("input", (event) => {
   const at = Number(event.target.value);
   setThreshold(axis.score(at), at);
