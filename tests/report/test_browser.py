@@ -358,6 +358,17 @@ def test_what_an_image_was_marked_as_is_known_to_all_detectors_of_its_folder(sho
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("percentile", "told"),
+    [(1.0, "all"), (0.9967, "99.6 %"), (0.99999, "99.9 %"), (0.896, "89 %"), (0.29, "29 %")],
+)
+def test_all_training_images_are_all_of_them(percentile, told, show):
+    page = show(Section("Few-shot", 0.5, [finding("a.png", 0.9, percentile=percentile)]))
+    page.locator(".card").click()
+    assert f"above {told} of the training images" in page.locator("#facts").inner_text()
+
+
+@pytest.mark.slow
 def test_unreadable_images_have_cards_with_the_reason_and_do_not_pass(show):
     page = show(replace(section(2), unreadable={"bad.png": "bad.png is cut off"}))
     card = page.locator(".card[title='bad.png']")

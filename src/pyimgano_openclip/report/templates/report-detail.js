@@ -65,7 +65,7 @@ function showFacts(image) {
   facts.scrollTop = 0;
   facts.replaceChildren(make("div", "verdict"));
   const about = [`${image.width} × ${image.height} pixels`];
-  if (image.percentile !== null) about.push(`above ${Math.round(image.percentile * 100)} % of the training images`);
+  if (image.percentile !== null) about.push(`above ${percent(image.percentile)} of the training images`);
   if (image.unlike) about.push(image.unlike);
   facts.append(make("p", "", about.join(" · ")));
   if (image.regions.length) {

@@ -4,6 +4,11 @@ const $ = (id) => document.getElementById(id);
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const number = (value) => String(Number(value.toPrecision(4)));
 const named = (defect, probability) => `${defect} ${Math.round(probability * 100)} %`;
+// Rounded down, so that "all" and "99.9 %" are true.
+function percent(share) {
+  const steps = share > 0.99 ? 1000 : 100;
+  return share === 1 ? "all" : `${100 * Math.floor(share * steps + 1e-9) / steps} %`;
+}
 const state = { section: 0, threshold: 0, show: "all", text: "", sort: "high", open: null, focus: null, zoom: 1 };
 let cards = []; // of the section, by number of the image; made when they are needed
 const marks = new Map(); // what images are, by folder and name: it does not depend on the detector
