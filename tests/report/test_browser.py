@@ -122,6 +122,29 @@ def test_keys_move_the_threshold(show):
 
 
 @pytest.mark.slow
+def test_arrows_move_the_number_of_the_threshold_as_brackets_do(show):
+    page = show(section())
+    value = page.locator("#threshold-value")
+    page.keyboard.press("]")
+    raised = value.input_value()
+    page.locator("#reset").click()
+    value.focus()
+    page.keyboard.press("ArrowUp")
+    assert value.input_value() == raised
+    assert page.locator("#counts").inner_text() == "2 anomalous · 4 normal"
+    for _ in range(2):
+        page.keyboard.press("ArrowDown")
+    assert 0.4 < float(value.input_value()) < 0.55
+    for typed in ("0.7123", "0,7123", ".7123", "7123e-4"):
+        value.fill(typed)
+        assert page.locator("#counts").inner_text() == "1 anomalous · 5 normal"
+        assert value.evaluate("field => field.validity.valid")
+    for typed in ("", "-", "1e", "high", "Infinity"):
+        value.fill(typed)
+        assert page.locator("#counts").inner_text() == "1 anomalous · 5 normal"
+
+
+@pytest.mark.slow
 def test_filter_label_and_order_choose_what_is_shown(show):
     page = show(section())
     page.locator("[data-show=anomalous]").click()

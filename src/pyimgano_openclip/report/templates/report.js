@@ -99,7 +99,12 @@ $("threshold").addEventListener("input", (event) => {
   const at = Number(event.target.value);
   setThreshold(axis.score(at), at);
 });
-$("threshold-value").addEventListener("input", (event) => setThreshold(event.target.value === "" ? NaN : Number(event.target.value)));
+// A text, since the steps of a number field are equal and those of the axis are not.
+$("threshold-value").addEventListener("input", (event) => setThreshold(Number(event.target.value.trim().replace(",", ".") || NaN)));
+$("threshold-value").addEventListener("keydown", (event) => {
+  const by = { ArrowUp: 0.01, ArrowDown: -0.01 }[event.key];
+  if (by) { event.preventDefault(); shiftThreshold(by); }
+});
 $("fold").addEventListener("click", () => {
   const open = $("controls").classList.toggle("open");
   $("fold").setAttribute("aria-expanded", open);
@@ -134,13 +139,12 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   const isOpen = state.open !== null;
-  const shift = (by) => setThreshold(axis.score(axis.place(state.threshold) + by * (axis.high - axis.low)));
   const move = (by) => (isOpen ? step(by) : moveFocus(by));
   const actions = {
     ArrowRight: () => move(1), j: () => move(1), ArrowLeft: () => move(-1), k: () => move(-1),
     1: () => setView("original"), 2: () => setView("overlay"), 3: () => setView("map"),
     "+": () => setOpacity(Number($("opacity").value) + 10), "-": () => setOpacity(Number($("opacity").value) - 10),
-    "]": () => shift(0.01), "[": () => shift(-0.01),
+    "]": () => shiftThreshold(0.01), "[": () => shiftThreshold(-0.01),
     r: () => setMark("right"), w: () => setMark("wrong"), z: () => { if (isOpen) setZoom(state.zoom > 1 ? 1 : 3); },
     "/": () => { if (!isOpen) $("filter").focus(); },
   };
