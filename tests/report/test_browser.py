@@ -543,6 +543,17 @@ def test_a_map_alone_is_opaque(show):
 
 
 @pytest.mark.slow
+def test_a_map_alone_covers_nothing_beside_it(show):
+    page = show(among_many_good_ones())
+    page.locator(".card").first.click()
+    facts = page.locator("#facts")
+    page.locator("#stage .contour path[d^=M]").wait_for()
+    beside = facts.screenshot()
+    page.keyboard.press("3")
+    assert facts.screenshot() == beside
+
+
+@pytest.mark.slow
 def test_curves_of_two_detectors_are_drawn_side_by_side(show):
     curve = {"ROC": [(0, 0), (0, 0.5), (1, 1)]}
     parts = [
