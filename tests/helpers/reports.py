@@ -3,13 +3,15 @@
 import io
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 from PIL import Image
 
-from pyimgano_openclip.maps.pictures import heat_picture
+from pyimgano_openclip.maps.levels import Levels
 from pyimgano_openclip.report.page import Finding, Neighbour, Section, render_report
 
+LEVELS = Levels.of(0, 1, 0.5, highest=1)  # of the maps
 DATE = "2026-11-26 09:30"
 
 
@@ -31,8 +33,7 @@ def hot_region(box, peak, defect=None, probability=None) -> dict:
 def finding(name: str, score: float, **more) -> Finding:
     found = np.zeros((8, 12), np.float32)
     found[2:4, 5:8] = score
-    heat = encoded(heat_picture(found, low=0, high=1), "PNG")
-    return Finding(name=name, score=score, size=(320, 480), heat=heat, **more)
+    return Finding(name=name, score=score, size=(320, 480), heat=LEVELS.picture(found), **more)
 
 
 def section(count: int = 6, title: str = "Few-shot") -> Section:
@@ -55,6 +56,7 @@ def section(count: int = 6, title: str = "Few-shot") -> Section:
 
 
 def rendered(*sections: Section, title: str = "Screws") -> str:
+    sections = [replace(part, levels=part.levels or LEVELS.values.tolist()) for part in sections]
     names = [found.name for part in sections for found in part.findings]
     return render_report(title, sections, dict.fromkeys(names, jpeg()), {"torch": "2.1"}, DATE)
 

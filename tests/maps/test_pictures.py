@@ -10,7 +10,6 @@ from pyimgano_openclip import overlay
 from pyimgano_openclip.maps.pictures import (
     colour_range,
     colour_scale,
-    heat_picture,
     map_to_16_bits,
     thumbnail,
 )  # fmt: skip
@@ -124,15 +123,6 @@ def test_colours_end_above_the_threshold_when_all_is_normal():
 def test_the_colours_of_what_is_constant_are_still_a_range():
     low, high = colour_range([np.full((4, 6), 0.5, np.float32)], threshold=0.5)
     assert low < high
-
-
-def test_heat_is_transparent_where_nothing_is_and_opaque_where_it_is_hottest():
-    found = np.zeros((10, 14), np.float32)
-    found[4, 9] = 2
-    alpha = np.asarray(heat_picture(found, low=0, high=1).convert("RGBA"))[..., 3]
-    assert alpha.shape == (10, 14)
-    assert alpha[4, 9] == 255
-    assert alpha.sum() == 255
 
 
 def test_a_map_of_16_bits_keeps_values():

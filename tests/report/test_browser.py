@@ -1,15 +1,22 @@
 """The report in a browser: what a person does with it."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 
+from pyimgano_openclip.cli.judging import plain_region
 from pyimgano_openclip.cli.marks import read_marks
-from pyimgano_openclip.report.page import Evaluation, Section
+from pyimgano_openclip.maps.levels import Levels
+from pyimgano_openclip.maps.pictures import colour_scale
+from pyimgano_openclip.maps.regions import find_regions
+from pyimgano_openclip.report.page import Evaluation, Finding, Section
 
-from helpers.reports import finding, hot_region, rendered, section
+from helpers.reports import data_of, finding, hot_region, rendered, section
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 BROWSER = next(filter(None, map(shutil.which, NAMES)), None)
@@ -112,6 +119,29 @@ def test_keys_move_the_threshold(show):
     for key in (",", ","):
         page.keyboard.press(key)
     assert float(value.input_value()) < 0.55
+
+
+@pytest.mark.slow
+def test_arrows_move_the_number_of_the_threshold_as_brackets_do(show):
+    page = show(section())
+    value = page.locator("#threshold-value")
+    page.keyboard.press("]")
+    raised = value.input_value()
+    page.locator("#reset").click()
+    value.focus()
+    page.keyboard.press("ArrowUp")
+    assert value.input_value() == raised
+    assert page.locator("#counts").inner_text() == "2 anomalous · 4 normal"
+    for _ in range(2):
+        page.keyboard.press("ArrowDown")
+    assert 0.4 < float(value.input_value()) < 0.55
+    for typed in ("0.7123", "0,7123", ".7123", "7123e-4"):
+        value.fill(typed)
+        assert page.locator("#counts").inner_text() == "1 anomalous · 5 normal"
+        assert value.evaluate("field => field.validity.valid")
+    for typed in ("", "-", "1e", "high", "Infinity"):
+        value.fill(typed)
+        assert page.locator("#counts").inner_text() == "1 anomalous · 5 normal"
 
 
 @pytest.mark.slow
@@ -337,6 +367,49 @@ def test_marks_and_threshold_are_exported_for_the_command_line(show, tmp_path):
     assert len(marks.images) == 6
 
 
+def warns_on_leaving(page) -> bool:
+    return page.evaluate(
+        "!dispatchEvent(new Event('beforeunload', { cancelable: true }))"  # what a browser asks
+    )
+
+
+def truths_exported(page) -> dict[str, str]:
+    """Export, and read what the images were marked as, by name."""
+    with page.expect_download() as saving:
+        page.locator("#export").click()
+    found = json.loads(Path(saving.value.path()).read_text())
+    return {one["image"]: one["truth"] for one in found["images"] if one["truth"]}
+
+
+@pytest.mark.slow
+def test_what_an_image_was_marked_as_is_known_to_all_detectors_of_its_folder(show):
+    parts = [replace(section(6, title), folder="/line/new") for title in ("Few-shot", "Zero-shot")]
+    page = show(*parts, replace(section(6, "Elsewhere"), folder="/line/old"))
+    tabs = page.locator("[role=tab]")
+    assert not warns_on_leaving(page)
+    page.locator(".card").first.click()
+    page.keyboard.press("w")
+    page.keyboard.press("Escape")
+    tabs.nth(2).click()
+    assert truths_exported(page) == {}
+    assert warns_on_leaving(page)  # what was marked is not in that file
+    tabs.nth(1).click()
+    assert page.locator(".card").first.get_attribute("data-verdict") == "wrong"
+    assert truths_exported(page) == {"part-5.png": "normal"}
+    assert not warns_on_leaving(page)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("percentile", "told"),
+    [(1.0, "all"), (0.9967, "99.6 %"), (0.99999, "99.9 %"), (0.896, "89 %"), (0.29, "29 %")],
+)
+def test_all_training_images_are_all_of_them(percentile, told, show):
+    page = show(Section("Few-shot", 0.5, [finding("a.png", 0.9, percentile=percentile)]))
+    page.locator(".card").click()
+    assert f"above {told} of the normal training images" in page.locator("#facts").inner_text()
+
+
 @pytest.mark.slow
 def test_unreadable_images_have_cards_with_the_reason_and_do_not_pass(show):
     page = show(replace(section(2), unreadable={"bad.png": "bad.png is cut off"}))
@@ -405,12 +478,98 @@ def test_the_contour_follows_the_slider_where_regions_do(follows, widths, show):
     assert widths == shown
 
 
+BUMPS = {"strong.png": ((60, 40), 0.9), "faint.png": ((30, 60), 0.0705)}  # (x, y), peak
+
+
+def bump(name: str) -> np.ndarray:
+    """A map whose hot place fades slowly, of the size of its image."""
+    (x, y), peak = BUMPS[name]
+    rows, cols = np.ogrid[:84, :112]
+    return (0.03 + (peak - 0.03) * np.exp(-np.hypot(cols - x, rows - y) / 18)).astype(np.float32)
+
+
+def among_many_good_ones(threshold: float = 0.07) -> Section:
+    """An image far hotter than the colours go, and one just above the threshold."""
+    maps = {name: bump(name) for name in BUMPS}
+    levels = Levels.of(0.03, 0.11, threshold, highest=0.9)
+    findings = [
+        Finding(
+            name, float(found.max()), found.shape, levels.picture(found),
+            regions=[plain_region(region) for region in find_regions(found, threshold, 10)],
+        )
+        for name, found in maps.items()
+    ]  # fmt: skip
+    values = levels.values.tolist()
+    return Section(
+        "Few-shot", threshold, findings, scale=(0.03, 0.11), levels=values, region=threshold
+    )
+
+
+def line_around(page, name: str) -> list[float]:
+    """The contour's left, top, right and bottom in pixels of the image."""
+    page.wait_for_function(
+        "name => document.querySelector(`[title='${name}'] .contour path[d^=M]`)", arg=name
+    )
+    line = page.locator(f"[title='{name}'] .contour path").get_attribute("d")
+    ends = [
+        (1.12 * float(x), 0.84 * float(y)) for x, y in re.findall(r"[ML]([\d.]+) ([\d.]+)", line)
+    ]
+    return [*np.min(ends, axis=0), *np.max(ends, axis=0)]
+
+
+@pytest.mark.slow
+def test_the_contour_runs_along_the_box_however_hot_or_faint_the_region_is(show):
+    page = show(among_many_good_ones())
+    for image in data_of(page.content())["sections"][0]["images"]:
+        (region,) = image["regions"]
+        assert line_around(page, image["name"]) == pytest.approx(region["box"], abs=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threshold", [0.05, 0.5, 0.8])
+def test_where_the_slider_has_moved_the_contour_is_that_of_the_threshold_there(threshold, show):
+    page = show(among_many_good_ones())
+    page.locator("#threshold-value").fill(str(threshold))
+    page.evaluate("new Promise(requestAnimationFrame)")
+    page.evaluate("new Promise(requestAnimationFrame)")
+    (region,) = find_regions(bump("strong.png"), threshold, 10)
+    assert line_around(page, "strong.png") == pytest.approx(region.box, abs=1)
+
+
+@pytest.mark.slow
+def test_heat_is_transparent_where_nothing_is_and_opaque_where_it_is_hottest(show):
+    page = show(among_many_good_ones())
+    line_around(page, "strong.png")
+    shown = page.locator("[title='strong.png'] .heat").evaluate("""heat => [
+        heat.width, heat.height,
+        ...heat.getContext('2d').getImageData(60, 40, 1, 1).data,
+        heat.getContext('2d').getImageData(111, 83, 1, 1).data[3],
+    ]""")
+    assert shown[:2] == [112, 84]
+    assert shown[2:5] == [int(colour_scale(2)[-1][at : at + 2], 16) for at in (1, 3, 5)]
+    assert shown[5] == 255
+    expected = 255 * (bump("strong.png")[83, 111] - 0.03) / 0.08
+    assert 0 < shown[6] < 255
+    assert shown[6] == pytest.approx(expected, abs=5)
+
+
 @pytest.mark.slow
 def test_a_map_alone_is_opaque(show):
     page = show(section())
     page.keyboard.press("3")
     shown = page.locator(".card .heat").first.evaluate("heat => getComputedStyle(heat).filter")
     assert shown == 'url("#opaque")'
+
+
+@pytest.mark.slow
+def test_a_map_alone_covers_nothing_beside_it(show):
+    page = show(among_many_good_ones())
+    page.locator(".card").first.click()
+    facts = page.locator("#facts")
+    page.locator("#stage .contour path[d^=M]").wait_for()
+    beside = facts.screenshot()
+    page.keyboard.press("3")
+    assert facts.screenshot() == beside
 
 
 @pytest.mark.slow

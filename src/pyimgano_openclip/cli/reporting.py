@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from PIL import Image
 from ..files.atomic import write_atomically
 from ..files.remote import at_hand, is_remote
 from ..images.reading import read_pixels
-from ..maps.pictures import heat_picture
+from ..maps.levels import Levels
 from ..maps.regions import lowest_of
 from ..report.page import Finding, Neighbour, Section, crop, render_report
 from .drawing import Drawing, fair_side
@@ -43,10 +42,12 @@ def build_section(
 ) -> Section:
     """Build the section of one detector."""
     scored = [record for record in records if "score" in record]
+    highest = max((record["spot"]["peak"] for record in scored), default=drawing.high)
+    levels = Levels.of(drawing.low, drawing.high, detector.region_threshold(), highest)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         wanted = _normal_boxes(scored)
         normal = dict(zip(wanted, pool.map(_normal_patches, wanted.items()), strict=True))
-        findings = list(pool.map(partial(_finding, results, detector, drawing, normal), scored))
+        findings = list(pool.map(partial(_finding, results, detector, levels, normal), scored))
     return Section(
         title=title,
         threshold=detector.label_threshold(),
@@ -59,6 +60,7 @@ def build_section(
         saved=settings.get("saved detector"),
         digest=results.identity.get("saved"),
         scale=(drawing.low, drawing.high),
+        levels=levels.values.tolist(),
         region=detector.region_threshold(),
         follows=detector.region_share(),
     )
@@ -90,20 +92,17 @@ def write_report(
 
 
 def _finding(
-    results: Results, detector: Judge, drawing: Drawing, normal: Normal, record: Record
+    results: Results, detector: Judge, levels: Levels, normal: Normal, record: Record
 ) -> Finding:
     height, width = record["height"], record["width"]
     scale = fair_side(HEAT_SIDE, height, width) / max(height, width)
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     small = map_of(results, detector, record, size)
-    buffer = io.BytesIO()
-    picture = heat_picture(small, low=drawing.low, high=drawing.high)
-    picture.save(buffer, "PNG")
     return Finding(
         name=record["image"],
         score=record["score"],
         size=(height, width),
-        heat=buffer.getvalue(),
+        heat=levels.picture(small),
         percentile=record.get("percentile"),
         regions=record["regions"],
         unlike=record.get("unlike"),

@@ -22,7 +22,6 @@ from .regions import hot_pixels
 BAND = 2**15  # pixels that are drawn at once, few enough for the processor's cache
 OPACITY = 0.55  # of the hottest colour over the image
 HEADROOM = 2.0  # minimum colour range, as a multiple of the distance from median to threshold
-LEVELS = 64  # number of colours of a map
 # RGB from the lowest value to the highest, shape (256, 1, 3).
 COLOURS = np.ascontiguousarray(
     cv2.applyColorMap(np.arange(256, dtype=np.uint8)[:, None], cv2.COLORMAP_INFERNO)[..., ::-1]
@@ -176,27 +175,6 @@ def colour_range(patch_scores: Sequence[Floats], threshold: float) -> tuple[floa
     low = min(low, threshold)
     high = max(high, low + HEADROOM * (threshold - low))
     return (low, high) if low < high else (low, low + 1.0)
-
-
-def heat_picture(anomaly_map: Floats, *, low: float, high: float) -> Image.Image:
-    """Draw a map alone, to be laid over its image; hotter pixels are brighter and more opaque.
-
-    Args:
-        anomaly_map: Shape (H, W); higher is more anomalous.
-        low: Map value drawn transparent.
-        high: Map value drawn in the hottest colour.
-
-    Returns:
-        Image with a palette of few colours, for a small file.
-    """
-    heat = np.clip((anomaly_map - low) / (high - low), 0, 1)
-    levels = np.rint(heat * (LEVELS - 1)).astype(np.uint8)
-    ramp = np.linspace(0, 255, LEVELS).astype(np.uint8)[:, None]
-    palette = cv2.applyColorMap(ramp, COLOURS)[:, 0]
-    picture = Image.frombytes("P", (levels.shape[1], levels.shape[0]), levels.tobytes())
-    picture.putpalette(palette.tobytes())
-    picture.info["transparency"] = bytes(ramp[:, 0])
-    return picture
 
 
 def colour_scale(stops: int) -> list[str]:

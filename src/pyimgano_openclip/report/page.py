@@ -22,7 +22,7 @@ from ..maps.regions import OWN
 from ..version import __version__
 from .templating import render
 
-COLOURS = 12  # stops of the colour scale
+COLOURS = 64  # of the colour scale
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Finding:
         name: Name of the image, unique within a :class:`Section`.
         score: Image score; higher is more anomalous.
         size: (height, width) of the image in pixels.
-        heat: PNG of the anomaly map, transparent where it is low.
+        heat: Grey PNG of the anomaly map: the numbers of its levels in those of the section.
         percentile: Share of the training scores below the score, if there are any.
         regions: Hot regions, hottest first, each with the attributes of
             :class:`~..maps.regions.Region` as JSON values.
@@ -101,6 +101,7 @@ class Section:
         saved: Name of the file that the detector was loaded from, if any.
         digest: Digest of what the scores depend on in that file.
         scale: Map values of the first and the last colour.
+        levels: Map values that the pictures of maps tell apart, at most 256.
         region: Map value that a pixel has to exceed to be hot.
         follows: What the threshold of regions is as a multiple of that of images; then the slider
             moves contours. 0 if it is one of its own.
@@ -119,6 +120,7 @@ class Section:
     saved: str | None = None
     digest: str | None = None
     scale: tuple[float, float] = (0.0, 1.0)
+    levels: Sequence[float] = ()
     region: float = 0.0
     follows: float = 1.0
     truth: Mapping[str, str] = field(default_factory=dict)
@@ -157,13 +159,13 @@ def render_report(
         "pictures": {name: _uri(picture) for name, picture in pictures.items()},
         "sections": [_section(section) for section in sections],
         "own": OWN,
+        "colours": colour_scale(COLOURS),
     }
     return render(
         "report.html",
         title=title,
         data=_for_script(data),
         date=date,
-        colours=colour_scale(COLOURS),
         sections=sections,
         versions={"pyimgano-openclip": __version__, **versions},
     )
@@ -208,6 +210,7 @@ def _section(section: Section) -> dict[str, Any]:
         "saved": section.saved,
         "digest": section.digest,
         "scale": section.scale,
+        "levels": section.levels,
         "region": section.region,
         "follows": section.follows,
         "truth": section.truth,

@@ -13,9 +13,8 @@ function open(index) {
     return;
   }
   frame.style.setProperty("--aspect", image.width / image.height);
-  const original = picture("original", image.name), heat = picture("heat", "");
+  const original = picture("original", image.name), heat = make("canvas", "heat");
   original.src = pictures[image.name];
-  heat.src = image.heat;
   frame.append(original, heat);
   const boxes = svg("svg", { viewBox: `0 0 ${image.width} ${image.height}`, preserveAspectRatio: "none" }, frame);
   frame.append(contour(image, "none"));
@@ -27,7 +26,7 @@ function open(index) {
     svg("text", place, boxes).textContent = named(defect, probability);
   });
   stage.replaceChildren(frame);
-  trace(stage, image);
+  load(stage, image);
   stage.classList.toggle("oblong", isOblong(image));
   showFacts(image);
   showVerdict();
@@ -66,7 +65,7 @@ function showFacts(image) {
   facts.scrollTop = 0;
   facts.replaceChildren(make("div", "verdict"));
   const about = [`${image.width} × ${image.height} pixels`];
-  if (image.percentile !== null) about.push(`above ${Math.round(image.percentile * 100)} % of the ${known()}`);
+  if (image.percentile !== null) about.push(`above ${percent(image.percentile)} of the ${known()}`);
   if (image.unlike) about.push(image.unlike);
   facts.append(make("p", "", about.join(" · ")));
   if (image.regions.length) {

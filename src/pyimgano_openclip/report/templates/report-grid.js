@@ -7,7 +7,7 @@ function makeCard(index) {
   card.title = image.name;
   const frame = make("span", "frame");
   if (image.score === null) frame.append(make("span", "missing", image.error));
-  else frame.append(picture("original", image.name), picture("heat", ""), contour(image, "xMidYMid meet"));
+  else frame.append(picture("original", image.name), make("canvas", "heat"), contour(image, "xMidYMid meet"));
   if (isOblong(image)) showHottest(card, image);
   const caption = make("span", "caption"), name = make("span", "name");
   name.append(make("bdi", "", image.name));
@@ -40,19 +40,16 @@ function put(wanted) {
   for (const index of placed) {
     if (kept.has(index)) continue;
     cards[index].remove();
-    for (const image of all("img", cards[index])) { // frees memory
-      image.removeAttribute("src");
-      opacities.delete(image);
-    }
+    for (const original of all("img", cards[index])) original.removeAttribute("src");
+    for (const heat of all(".heat", cards[index])) forget(heat);
   }
   let next = $("grid").firstElementChild;
   for (const index of wanted) {
     const card = cards[index] ||= makeCard(index);
     if (!before.has(index)) {
-      const image = section().images[index], [original, heat] = all("img", card);
-      if (original) original.src = pictures[image.name];
-      if (heat) heat.src = image.heat;
-      trace(card, image);
+      const image = section().images[index];
+      for (const original of all("img", card)) original.src = pictures[image.name];
+      load(card, image);
     }
     if (card === next) next = next.nextElementSibling;
     else $("grid").insertBefore(card, next);

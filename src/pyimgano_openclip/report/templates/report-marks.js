@@ -10,7 +10,7 @@ function setMark(mark) {
   const image = section().images[state.open], other = { normal: "anomalous", anomalous: "normal" };
   if (verdictOf(image) === mark) delete truths[image.name];
   else truths[image.name] = mark === "right" ? labelOf(image) : other[labelOf(image)];
-  state.unsaved = true;
+  unsaved.add(section().folder);
   if (cards[state.open]) showMark(cards[state.open], image);
   showVerdict();
   if (state.show === "wrong") soon(arrange);
@@ -34,5 +34,5 @@ function saveMarks() {
   link.download = "report-marks.json";
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-  state.unsaved = false;
+  unsaved.delete(section().folder);
 }

@@ -46,6 +46,10 @@ function drawHistogram() {
   $("lowest").textContent = number(axis.score(low));
   $("highest").textContent = number(axis.score(high));
 }
+function shiftThreshold(by) {
+  setThreshold(axis.score(axis.place(state.threshold) + by * (axis.high - axis.low)));
+  $("threshold-value").value = number(state.threshold);
+}
 function setThreshold(value, slider = axis.place(value)) {
   if (!Number.isFinite(value)) return;
   state.threshold = value;

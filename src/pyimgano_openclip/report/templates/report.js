@@ -1,16 +1,24 @@
 // What the page shows, and what the reader does with it.
-const { pictures, sections, own } = JSON.parse(document.getElementById("data").textContent);
+const { pictures, sections, own, colours } = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
 const all = (selector, root = document) => [...root.querySelectorAll(selector)];
 const number = (value) => String(Number(value.toPrecision(4)));
 const named = (defect, probability) => `${defect} ${Math.round(probability * 100)} %`;
-const state = { section: 0, threshold: 0, show: "all", text: "", sort: "high", open: null, focus: null, zoom: 1, unsaved: false };
+// Rounded down, so that "all" and "99.9 %" are true.
+function percent(share) {
+  const steps = share > 0.99 ? 1000 : 100;
+  return share === 1 ? "all" : `${100 * Math.floor(share * steps + 1e-9) / steps} %`;
+}
+const state = { section: 0, threshold: 0, show: "all", text: "", sort: "high", open: null, focus: null, zoom: 1 };
 let cards = []; // of the section, by number of the image; made when they are needed
-const marks = sections.map(({ truth }) => ({ ...truth }));
+const marks = new Map(); // what images are, by folder and name: it does not depend on the detector
+for (const { folder, truth } of sections) marks.set(folder, { ...marks.get(folder), ...truth });
+const unsaved = new Set(); // folders with marks that are in no file
 let placed = []; // numbers of the images whose cards are on the page
 let flags = []; // whether an image is above the threshold
 let order = []; // numbers of the images that are shown
-let truths = {}; // what the images of the section are, by name, as far as the reader has said so
+let truths = {}; // of the section's folder, as far as the reader has said so
+let palette = []; // of the section, by number of the level
 let axis = null; // of the histogram and the slider
 
 function make(tag, className, text) {
@@ -54,7 +62,8 @@ function setSection(index) {
   cards = [];
   flags = [];
   state.focus = null;
-  truths = marks[index];
+  truths = marks.get(section().folder);
+  palette = paletteOf(section());
   const { title, saved, folder, scale, training } = section(), aspect = middle(scored().map(({ width, height }) => width / height));
   $("source").textContent = [saved ?? title, folder].filter(Boolean).join(" · ");
   $("scale-low").textContent = number(scale[0]);
@@ -86,12 +95,17 @@ $("stage").addEventListener("wheel", (event) => {
   event.preventDefault();
   setZoom(state.zoom * Math.exp(-event.deltaY / 200), event);
 }, { passive: false });
-addEventListener("beforeunload", (event) => { if (state.unsaved) event.preventDefault(); });
+addEventListener("beforeunload", (event) => { if (unsaved.size) event.preventDefault(); });
 $("threshold").addEventListener("input", (event) => {
   const at = Number(event.target.value);
   setThreshold(axis.score(at), at);
 });
-$("threshold-value").addEventListener("input", (event) => setThreshold(event.target.value === "" ? NaN : Number(event.target.value)));
+// A text, since the steps of a number field are equal and those of the axis are not.
+$("threshold-value").addEventListener("input", (event) => setThreshold(Number(event.target.value.trim().replace(",", ".") || NaN)));
+$("threshold-value").addEventListener("keydown", (event) => {
+  const by = { ArrowUp: 0.01, ArrowDown: -0.01 }[event.key];
+  if (by) { event.preventDefault(); shiftThreshold(by); }
+});
 $("fold").addEventListener("click", () => {
   const open = $("controls").classList.toggle("open");
   $("fold").setAttribute("aria-expanded", open);
@@ -126,13 +140,12 @@ document.addEventListener("keydown", (event) => {
     return;
   }
   const isOpen = state.open !== null;
-  const shift = (by) => setThreshold(axis.score(axis.place(state.threshold) + by * (axis.high - axis.low)));
   const move = (by) => (isOpen ? step(by) : moveFocus(by));
   const actions = {
     ArrowRight: () => move(1), j: () => move(1), ArrowLeft: () => move(-1), k: () => move(-1),
     1: () => setView("original"), 2: () => setView("overlay"), 3: () => setView("map"),
     "+": () => setOpacity(Number($("opacity").value) + 10), "-": () => setOpacity(Number($("opacity").value) - 10),
-    "]": () => shift(0.01), "[": () => shift(-0.01),
+    "]": () => shiftThreshold(0.01), "[": () => shiftThreshold(-0.01),
     r: () => setMark("right"), w: () => setMark("wrong"), z: () => { if (isOpen) setZoom(state.zoom > 1 ? 1 : 3); },
     "/": () => { if (!isOpen) $("filter").focus(); },
   };
@@ -141,6 +154,7 @@ document.addEventListener("keydown", (event) => {
   if (action) { event.preventDefault(); action(); }
 });
 
+$("scale").querySelector("i").style.background = `linear-gradient(90deg, ${colours})`;
 setView("overlay");
 setOpacity(70);
 choose("show", "all");

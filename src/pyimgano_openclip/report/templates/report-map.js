@@ -1,6 +1,6 @@
-// The line around what is hot. The opacity of a map's picture is the map's value.
+// The map of an image in colours, and the line around what is hot.
 
-const opacities = new WeakMap(); // by the map's picture
+const maps = new WeakMap(); // by the canvas that shows them
 const EDGES = ["", "30", "01", "31", "12", "3012", "02", "32", "23", "02", "0123", "12", "13", "01", "30", ""];
 
 // Where the line is drawn; with a threshold of its own for regions, the slider does not move it.
@@ -14,26 +14,49 @@ function contour(image, ratio) {
   svg("path", { transform: `scale(${image.width / 100} ${image.height / 100})` }, lines);
   return lines;
 }
-// Draws the line of a card or of the open image, as soon as its map is there.
-function trace(frame, image) {
-  const heat = frame.querySelector(".heat");
-  if (!heat?.src) return;
-  if (!heat.complete) heat.addEventListener("load", () => trace(frame, image), { once: true });
-  if (!heat.complete || !heat.naturalWidth) return;
-  const [low, high] = section().scale, opacity = (value) => 255 * (value - low) / (high - low);
-  const map = opacityOf(heat), hot = hotter(map, opacity(hotAbove()), opacity(image.lowest));
-  frame.querySelector(".contour path").setAttribute("d", outline(map, hot));
+// Loads the map of a card or of the open image.
+function load(frame, image) {
+  const shown = frame.querySelector(".heat"), file = new Image();
+  if (!shown) return;
+  file.addEventListener("load", () => {
+    if (!shown.isConnected) return; // out of view by now
+    paint(shown, file);
+    trace(frame, image);
+  });
+  file.src = image.heat;
 }
-function opacityOf(heat) {
-  if (opacities.has(heat)) return opacities.get(heat);
-  const canvas = make("canvas"), { naturalWidth: width, naturalHeight: height } = heat;
-  Object.assign(canvas, { width, height });
-  const context = canvas.getContext("2d", { willReadFrequently: true });
-  context.drawImage(heat, 0, 0);
-  const values = context.getImageData(0, 0, width, height).data.filter((_, at) => at % 4 === 3);
-  const found = { width, height, values };
-  opacities.set(heat, found);
-  return found;
+// The file's grey values are numbers of levels.
+function paint(shown, file) {
+  const { naturalWidth: width, naturalHeight: height } = file;
+  Object.assign(shown, { width, height });
+  const context = shown.getContext("2d", { willReadFrequently: true });
+  context.drawImage(file, 0, 0);
+  const pixels = context.getImageData(0, 0, width, height), whole = new Uint32Array(pixels.data.buffer);
+  const values = new Float32Array(whole.length), { levels } = section();
+  for (let at = 0; at < whole.length; at += 1) {
+    const level = pixels.data[4 * at];
+    values[at] = levels[level];
+    whole[at] = palette[level];
+  }
+  context.putImageData(pixels, 0, 0);
+  maps.set(shown, { width, height, values });
+}
+function forget(shown) { // frees memory
+  shown.width = 0;
+  maps.delete(shown);
+}
+// Red, green, blue and opacity of each level, as one number.
+function paletteOf({ levels, scale: [low, high] }) {
+  const bytes = levels.flatMap((value) => {
+    const heat = Math.max(0, Math.min(1, (value - low) / (high - low)));
+    const colour = parseInt(colours[Math.round(heat * (colours.length - 1))].slice(1), 16);
+    return [colour >> 16, colour >> 8, colour, Math.round(255 * heat)];
+  });
+  return new Uint32Array(Uint8Array.from(bytes).buffer);
+}
+function trace(frame, image) {
+  const map = maps.get(frame.querySelector(".heat"));
+  if (map) frame.querySelector(".contour path").setAttribute("d", outline(map, hotter(map, hotAbove(), image.lowest)));
 }
 // How far each value is above where it is hot: above the threshold, and near the peak of its connected part.
 function hotter({ width, height, values }, threshold, lowest) {
@@ -41,7 +64,7 @@ function hotter({ width, height, values }, threshold, lowest) {
   for (let first = 0; first < values.length; first += 1) {
     if (seen[first] || values[first] <= threshold) continue;
     const part = [first], rim = [];
-    let peak = 0;
+    let peak = -Infinity;
     seen[first] = 1;
     for (let n = 0; n < part.length; n += 1) { // grows
       const x = part[n] % width, y = (part[n] - x) / width;
@@ -61,7 +84,7 @@ function hotter({ width, height, values }, threshold, lowest) {
 }
 // Marching squares around what is above 0, in a box of 100 x 100 (Lorensen and Cline, 1987, in the plane).
 function outline({ width, height }, values) {
-  const cold = -256, parts = []; // around the image
+  const cold = -Number.MAX_VALUE, parts = []; // around the image
   const at = (x, y) => (x < 0 || y < 0 || x >= width || y >= height ? cold : values[y * width + x]);
   const between = (from, to) => from / (from - to);
   const place = (x, y) => `${(100 * (x + 0.5) / width).toFixed(1)} ${(100 * (y + 0.5) / height).toFixed(1)}`;
