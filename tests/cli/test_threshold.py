@@ -7,6 +7,7 @@ import pytest
 
 from pyimgano_openclip import load_detector
 from pyimgano_openclip.cli import main
+from pyimgano_openclip.cli.promised import promise_line
 from pyimgano_openclip.detector.saving import PEAKS
 from pyimgano_openclip.files.checkpoint import read_checkpoint, write_checkpoint
 
@@ -297,7 +298,7 @@ def test_thresholds_of_references_are_shown_and_follow_what_is_asked_for(tmp_pat
     printed = capsys.readouterr().out
     assert "from the references" in printed
     detector.contamination = 0.4
-    assert str(detector.promise()) in printed
+    assert promise_line(detector.promise()) in printed
     again = load_detector(file, embedder=ColourEmbedder())
     assert again.label_threshold() == detector.label_threshold() < shown["threshold"]
     assert again.region_threshold() == detector.region_threshold()

@@ -11,7 +11,9 @@ import pytest
 
 import pyimgano_openclip
 from pyimgano_openclip.cli import main
+from pyimgano_openclip.cli.promised import promise_line
 from pyimgano_openclip.cli.words import OPTIONS, SETTINGS, command_words
+from pyimgano_openclip.detector.promises import Promise
 from pyimgano_openclip.mutual import VisionOpenCLIPMutual
 from pyimgano_openclip.patchknn import VisionOpenCLIPPatchKNN
 from pyimgano_openclip.promptscore import VisionOpenCLIPPromptScore
@@ -123,3 +125,10 @@ def test_warnings_and_errors_are_told_so_too(monkeypatch, capsys):
         "pyimgano-openclip: warning: Pass --group-by, or --set recipe=musc.",
         "pyimgano-openclip: There is no threshold yet; 'fit' first.",
     ]
+
+
+def test_what_a_threshold_promises_names_the_option():
+    promise = Promise(0.1, 0.13, 0.95, 327, False, 0.1, 29)
+    assert promise_line(promise).endswith(
+        "at most 13 % (327 images; 29 would bound 10 % with --confidence 0.95)"
+    )

@@ -18,7 +18,7 @@ from .images import most_pixels, search_images, skipped, skipped_lines
 from .marks import read_marks
 from .masks import places_of_masks
 from .messages import UsageError, counted
-from .promised import as_chosen, promise_facts
+from .promised import as_chosen, promise_facts, promise_line
 from .suspected import doubt_about
 
 COUNTS = ("images", "parts", "patches")
@@ -70,7 +70,7 @@ def _run(options: argparse.Namespace) -> Answer:
         "false_alarms": promise_facts(promise),
         **doubt.facts(),
     }
-    return Answer(_lines(facts, [str(promise), *doubt.lines()]), facts)
+    return Answer(_lines(facts, [promise_line(promise), *doubt.lines()]), facts)
 
 
 def _learn(

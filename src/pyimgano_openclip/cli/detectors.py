@@ -18,6 +18,7 @@ from ..mutual import VisionOpenCLIPMutual
 from ..patchknn import VisionOpenCLIPPatchKNN
 from ..promptscore import VisionOpenCLIPPromptScore
 from .messages import UsageError, as_usage
+from .promised import promise_line
 from .usage import check_model_of_saved
 from .words import OPTIONS
 
@@ -168,7 +169,7 @@ def report_settings(detector: OpenCLIPDetector, saved: Path | None) -> dict[str,
     file = {} if saved is None else {"saved detector": saved.name}
     promised = {}
     if isinstance(detector, CalibratedDetector) and hasattr(detector, "decision_scores_"):
-        promised = {"false alarms": str(detector.promise())}
+        promised = {"false alarms": promise_line(detector.promise())}
     return {
         "detector": facts.pop("detector"),
         **file,

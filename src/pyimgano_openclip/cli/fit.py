@@ -28,7 +28,7 @@ from .groups import groups_of, parts_line
 from .images import ImageFile, most_pixels, search_images, skipped, skipped_lines
 from .masks import places_of_masks
 from .messages import SeveralError, UsageError, counted
-from .promised import copies_lines, promise_facts, tell_doubt
+from .promised import copies_lines, promise_facts, promise_line, tell_doubt
 from .words import command_words
 
 SUFFIX = ".safetensors"
@@ -90,7 +90,7 @@ def _run(options: argparse.Namespace) -> Answer:
     text = f"{facts['detector']}: {images}, threshold {detector.threshold_:.4g}"
     looks = [command_words(f"{name}: {value}") for name, value in seen.items()]
     parts = [] if groups is None else [parts_line(paths, groups, options.group_by)]
-    promised = [f"{promise}", *copies_lines(len(paths), promise)]
+    promised = [promise_line(promise), *copies_lines(len(paths), promise)]
     notes = [*parts, *promised, *looks, *doubtful(paths, suspects), *skipped_lines(facts)]
     lines = [text + _bank_line(facts), *notes, f"saved:  {options.out}"]
     return Answer(lines, facts)

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..detector.promises import Promise, images_needed, percent
 from .console import complain
+from .words import command_words
 
 
 def promise_facts(promise: Promise) -> dict[str, Any]:
@@ -17,6 +18,11 @@ def promise_facts(promise: Promise) -> dict[str, Any]:
         "confidence": promise.confidence,
         basis: promise.count,
     }
+
+
+def promise_line(promise: Promise) -> str:
+    """The same in a sentence of the command line."""
+    return command_words(str(promise))
 
 
 def copies_lines(images: int, promise: Promise) -> list[str]:

@@ -30,7 +30,7 @@ from .answer import Answer
 from .console import complain
 from .marks import Marks, read_marks
 from .messages import as_usage, counted
-from .promised import as_chosen, promise_facts, tell_doubt
+from .promised import as_chosen, promise_facts, promise_line, tell_doubt
 
 Header = Mapping[str, Any]
 POOL = "VisionOpenCLIPMutual"
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> Answer:
         tell_few(known, threshold, share, confidence, by_rank=by_rank)
         tell_doubt(promised, confidence)
     facts |= {"false_alarms": promise_facts(promised)}
-    return Answer([*lines, str(promised)], facts)
+    return Answer([*lines, promise_line(promised)], facts)
 
 
 def _changed(options: argparse.Namespace, found: Checkpoint) -> Header:
