@@ -84,8 +84,11 @@ function hotter({ width, height, values }, threshold, lowest) {
 }
 // Marching squares around what is above 0, in a box of 100 x 100 (Lorensen and Cline, 1987, in the plane).
 function outline({ width, height }, values) {
-  const cold = -Number.MAX_VALUE, parts = []; // around the image
-  const at = (x, y) => (x < 0 || y < 0 || x >= width || y >= height ? cold : values[y * width + x]);
+  const parts = [], within = (at, side) => Math.max(0, Math.min(side - 1, at));
+  const at = (x, y) => {
+    const right = within(x, width), down = within(y, height), value = values[down * width + right];
+    return right === x && down === y ? value : -Math.abs(value); // so that lines run along the image's edge
+  };
   const between = (from, to) => from / (from - to);
   const place = (x, y) => `${(100 * (x + 0.5) / width).toFixed(1)} ${(100 * (y + 0.5) / height).toFixed(1)}`;
   for (let y = -1; y < height; y += 1) {
