@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..arrays import Floats, Indices, rounded
-from ..bank.copies import LIKELY, near_copies, sketch_of
+from ..bank.copies import near_copies, sketch_of
 from ..bank.origins import StoredImage
 from ..bank.spool import TokenSpool
 from ..encoder.tokens import PatchTokens, on_grid
@@ -131,7 +131,7 @@ class Gathering(NamedTuple):
     ) -> list[Floats]:
         """Scores of the patches of each image that are looked at; flat ones change no others."""
         grids, found = [images[number].grid for number in judged], dict[int, Floats]()
-        near = near_copies(sketches[judged], grids, LIKELY)
+        near = near_copies(sketches[judged], grids)
         patches = max(rows * cols for rows, cols in grids)
         meetings = Meetings.of(len(judged), patches, self.most, self.seed)
 

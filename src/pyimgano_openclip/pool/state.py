@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from ..arrays import Floats, Indices, Size
 from ..bank.copies import (
-    LIKELY,
+    SURELY,
     copies_among,
     near_copies,
     restored_sketches,
@@ -66,7 +66,7 @@ class Pool:
     def near(self) -> list[Indices]:
         """For each image, itself and its near copies among those that are not flat."""
         near, grids = [np.array([number]) for number in range(len(self.images))], self._grids
-        among = near_copies(self.sketches[self.judged], [grids[n] for n in self.judged], LIKELY)
+        among = near_copies(self.sketches[self.judged], [grids[n] for n in self.judged])
         for number, places in zip(self.judged.tolist(), among, strict=True):
             near[number] = self.judged[places]
         return near
@@ -85,7 +85,7 @@ class Pool:
             return self.near[own]
         found = sketch_of(patches)
         usual = self._usual_distance
-        near = copies_among(found, patches.grid, self.sketches, self._grids, LIKELY, usual)
+        near = copies_among(found, patches.grid, self.sketches, self._grids, SURELY, usual)
         return near if set(self.kept) - set(near.tolist()) else near[:0]
 
     @cached_property
