@@ -733,10 +733,13 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
 
     def _learnt_facts(self) -> dict[str, str]:
         facts = {"class": self.class_name, **super()._learnt_facts()}
+        known = self._learnt.references
+        count = len(self._reference_items) if known is None else len(known.copies)
+        if count:
+            facts["references"] = f"{count} images"
         if hasattr(self, "threshold_"):
             return facts
-        unread = self._learnt.references is None and len(self._reference_items) > 1
-        if self._learnt.thresholds is None and unread:
+        if self._learnt.thresholds is None and known is None and count > 1:
             return {**facts, "threshold": "from the references"}
         return {**facts, "threshold": f"{self.label_threshold():.4g}"}
 

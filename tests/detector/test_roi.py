@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from sklearn.base import clone
+from sklearn.pipeline import Pipeline
 
 from pyimgano_openclip import (
     VisionOpenCLIPMutual,
@@ -162,6 +163,8 @@ def test_a_folder_of_masks_is_the_same_wherever_the_process_works(kind, tmp_path
     np.testing.assert_array_equal(loaded.decision_function(paths), expected)
     assert str(masks) in str(loaded.roi_)
     assert clone(detector).roi_.path == masks
+    assert clone(loaded).roi_.path == masks
+    assert clone(Pipeline([("detector", loaded)]))["detector"].roi_.path == masks
     masks.rename(tmp_path / "gone")
     (tmp_path / "7.png").write_bytes(paths[0].read_bytes())
     with pytest.raises(ValueError, match=r"there is no folder of masks .*masks"):

@@ -5,9 +5,9 @@ import html.parser
 import numpy as np
 import pytest
 
-from pyimgano_openclip import VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore
+from pyimgano_openclip import VisionOpenCLIPPatchKNN, VisionOpenCLIPPromptScore, load_detector
 
-from helpers.detectors import patchknn, promptscore
+from helpers.detectors import on_bundled, patchknn, promptscore
 from helpers.embedders import red_images
 
 NORMAL = red_images(4, 40, 60)
@@ -39,6 +39,17 @@ def test_the_arguments_that_were_chosen_and_the_state_are_told():
     assert "tower custom embedder" in seen
     assert "fitted on 4 images" in seen
     assert "n_neighbors 2" in seen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", [None, "winclip"])
+def test_references_are_told_before_they_are_read_and_after_loading(recipe, tmp_path):
+    assert "references" not in repr(on_bundled("promptscore", recipe=recipe))
+    detector = on_bundled("promptscore", recipe=recipe, references=NORMAL)
+    assert repr(detector).endswith("references 4 images>")
+    loaded = load_detector(detector.save_checkpoint(tmp_path / "d.safetensors"))
+    assert "references 4 images" in repr(loaded)
+    assert "references 4 images" in text_of(loaded._repr_html_())
 
 
 def test_one_image_is_one_image_however_many_views_of_it_were_scored():

@@ -102,7 +102,7 @@ def test_weights_beyond_the_limit_of_one_file_go_to_a_second(tmp_path, monkeypat
     assert done.data == tmp_path / "d.onnx.data"
     assert done.size == done.path.stat().st_size + done.data.stat().st_size
     assert done.path.stat().st_size < done.data.stat().st_size
-    score = OnnxDetector(done.path, channel_order="bgr").decision_function(images[2:])
+    score = OnnxDetector(done.path).decision_function(images[2:])
     np.testing.assert_allclose(score, detector.decision_function(images[2:]), atol=1e-4)
     done.data.unlink()
     with pytest.raises(ValueError, match=r"d\.onnx cannot be used"):

@@ -29,7 +29,7 @@ from pyimgano_openclip.runtime import OnnxDetector
 from pyimgano_openclip.runtime.network import inputs_of
 
 from helpers.detectors import on_bundled
-from helpers.exported import DEFECTS, leather
+from helpers.exported import DEFECTS, leather, told_otherwise
 
 pytestmark = pytest.mark.slow
 
@@ -332,6 +332,23 @@ def test_what_is_assigned_holds_or_is_refused(oblong, tmp_path):
     for name in ("batch_size", "threads", "canvas_", "on_eror"):
         with pytest.raises(AttributeError):
             setattr(exported, name, 4)
+
+
+def test_arrays_have_the_channel_order_of_the_detector_unless_told_otherwise(tmp_path):
+    frames = [image[..., ::-1] for image in leather(6, (64, 96))]  # as OpenCV reads them
+    detector = on_bundled("patchknn", channel_order="bgr").fit(frames[:4])
+    file = export_onnx(detector, tmp_path / "d.onnx").path
+    exported, told = load_detector(file), load_detector(file, channel_order="rgb")
+    earlier = OnnxDetector(told_otherwise(file, tmp_path / "old.onnx", "channel_order", None))
+    orders = [one.channel_order for one in (exported, told, earlier)]
+    assert orders == ["bgr", "rgb", "rgb"]
+    expected = detector.decision_function(frames[4:])
+    np.testing.assert_allclose(exported.decision_function(frames[4:]), expected, atol=SCORES)
+    as_rgb = told.decision_function(frames[4:])
+    assert (abs(as_rgb - expected) > 100 * SCORES).all()
+    np.testing.assert_array_equal(earlier.decision_function(frames[4:]), as_rgb)
+    with pytest.raises(ValueError, match="channel_order='gbr'"):
+        OnnxDetector(file, channel_order="gbr")
 
 
 def same_settings(one, other):

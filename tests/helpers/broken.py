@@ -98,6 +98,10 @@ BROKEN = {
     "dates": _array(np.zeros((8, 9), "datetime64[s]")),
     "objects": _array(np.full((8, 9), None)),
     "strings": _array(np.full((8, 9), "a")),
+    "masked": _array(np.ma.masked_array(NOISE, NOISE > 250), "masked values.* roi="),
+    "Pillow, 0 x 0": lambda _folder: (Image.new("RGB", (0, 0)), "Image object of 0 x 0 pixels"),
+    "Pillow, 0 x 5": lambda _folder: (Image.new("L", (5, 0)), "Image object of 0 x 5 pixels"),
+    "Pillow, 5 x 0": lambda _folder: (Image.new("F", (0, 5)), "Image object of 5 x 0 pixels"),
 }
 if sys.platform != "win32":
     BROKEN |= {"link to itself": _loop, "pipe": _pipe}

@@ -38,3 +38,14 @@ def exported(kind, size, folder, **settings):
     path = folder / f"{kind}.onnx"
     export_onnx(detector, path)
     return Pair(detector, path, images)
+
+
+def told_otherwise(path, copy, name, value):
+    """A copy of a file whose metadata have another value, or none, of that name."""
+    import onnx
+
+    model = onnx.load(path)
+    kept = {entry.key: entry.value for entry in model.metadata_props if entry.key != name}
+    onnx.helper.set_model_props(model, kept if value is None else {**kept, name: value})
+    onnx.save(model, copy)
+    return copy

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from pyimgano_openclip.images.reading import image_size, read_frame, read_pixels
+from pyimgano_openclip.images.unreadable import UnreadableError
 
 GREY = np.arange(0, 240, 10, dtype=np.uint8).reshape(4, 6)
 COLOUR = np.stack([GREY, GREY[::-1], 255 - GREY], axis=-1)
@@ -120,7 +121,7 @@ ARRAYS = {
     "big-endian uint16": (GREY.astype(np.uint16) * 257).astype(">u2"),
     "big-endian float64": (GREY / 255).astype(">f8"),
     "column by column": np.asfortranarray(GREY),
-    "masked": np.ma.masked_array(GREY, mask=GREY > 100),
+    "nothing masked": np.ma.masked_array(GREY, mask=GREY > 255),
     "not contiguous": np.stack([GREY] * 6, axis=-1)[..., ::2],
 }
 
@@ -132,6 +133,15 @@ def test_arrays_of_every_kind_are_converted(kind):
     assert found.shape == (4, 6, 3)
     assert found.dtype == np.uint8
     np.testing.assert_allclose(found[..., 2], expected, atol=0)
+
+
+def test_masked_values_are_not_looked_at_unnoticed():
+    for kind in (GREY, COLOUR, GREY / 255):
+        masked = np.ma.masked_array(kind, mask=kind == kind.flat[0])
+        with pytest.raises(UnreadableError, match=r"has \d+ masked values.* roi="):
+            read_pixels(masked)
+        with pytest.raises(UnreadableError, match=r"has \d+ masked values.* roi="):
+            image_size(masked)
 
 
 def test_read_only_and_reversed_arrays_are_taken():

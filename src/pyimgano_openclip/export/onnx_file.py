@@ -172,6 +172,7 @@ def _facts(detector: OpenCLIPDetector) -> ExportedFacts:
         map_smoothing=detector.map_smoothing,
         roi="" if area is None else json.dumps(area.stored()),
         roi_sizes=json.dumps(looked_at(detector).sizes) if area else "",
+        channel_order=detector.channel_order,
     )
 
 
@@ -192,7 +193,7 @@ def _generated(detector: OpenCLIPDetector) -> list[Item]:
 
 def compare_with(detector: OpenCLIPDetector, file: Path, images: Sequence[Item] = ()) -> Comparison:
     """Score images with a detector and with its file; generated ones if there are none."""
-    exported = OnnxDetector(file, channel_order=detector.channel_order)
+    exported = OnnxDetector(file)
     if len(images):
         return compare(detector, exported, images)
     with warnings.catch_warnings():

@@ -109,10 +109,16 @@ def as_array(item: Item) -> npt.NDArray[Any] | None:
     Torch tensors have their channels first: (C, H, W).
 
     Raises:
-        UnreadableError: If a tensor has its channels last, or cannot be converted to NumPy, such
-            as a sparse one.
+        UnreadableError: If an array has masked values, or a tensor has its channels last or cannot
+            be converted to NumPy, such as a sparse one.
     """
     if isinstance(item, np.ndarray):
+        if np.ma.is_masked(item):
+            masked = np.ma.getmaskarray(item).sum()
+            raise UnreadableError(
+                f"{describe(item)} has {masked} masked values, which would be looked at like the "
+                "others; pass its .data, and where to look as roi=."
+            )
         return np.asarray(item)  # not a masked array or a matrix
     if not _is_tensor(item):
         return None

@@ -275,6 +275,11 @@ def _upright(opened: Image.Image) -> Image.Image:
 
 def _open(item: Item, content: bytes | None = None) -> AbstractContextManager[Image.Image]:
     if isinstance(item, Image.Image):
+        if 0 in item.size:  # no file can say so of itself
+            raise UnreadableError(
+                f"{describe(item)} of {item.height} x {item.width} pixels (height x width) shows "
+                "nothing; expected at least one pixel."
+            )
         return nullcontext(item)  # the caller's stays open
     if not isinstance(item, (str, os.PathLike)):
         raise UnreadableError(

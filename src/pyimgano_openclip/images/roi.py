@@ -108,14 +108,18 @@ def roi_of(given: Any) -> Roi | None:
 
 
 def anchored(given: Any) -> Any:
-    """An argument ``roi`` of which a path means the same in any working directory."""
+    """An argument ``roi`` of which a path means the same in any working directory.
+
+    One that does already is returned as it is: clone() of scikit-learn demands the same object.
+    """
     if is_folder(given):
-        return {"folder": anchored(given["folder"])}
+        folder = anchored(given["folder"])
+        return given if folder is given["folder"] else {"folder": folder}
     if not isinstance(given, (str, os.PathLike)) or not os.fspath(given).strip():
         return given
     path = Path(given)
     if path.is_absolute():
-        return given  # the same object, as clone() of scikit-learn demands
+        return given
     return os.fspath(path.absolute()) if isinstance(given, str) else path.absolute()
 
 

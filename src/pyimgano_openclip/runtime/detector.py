@@ -46,8 +46,8 @@ class OnnxDetector:
         path: The ONNX file.
         batch_size: Maximum number of images per pass; one of those that are seen through windows.
         threads: Number of threads that compute; None for one per core.
-        channel_order: Channel order of arrays: ``"rgb"``, or ``"bgr"`` as OpenCV reads them. Files
-            are not affected. Can be changed at any time.
+        channel_order: Channel order of arrays: ``"rgb"``, or ``"bgr"`` as OpenCV reads them; None
+            for that of the exported detector. Files are not affected. Can be changed at any time.
         on_error: What becomes of unreadable images: ``"raise"``, or ``"nan"`` to set their scores
             and maps to NaN and their labels to 1, with one warning that counts them. Can be changed
             at any time.
@@ -72,14 +72,16 @@ class OnnxDetector:
         *,
         batch_size: int = 8,
         threads: int | None = None,
-        channel_order: ChannelOrder = "rgb",
+        channel_order: ChannelOrder | None = None,
         on_error: OnError = "raise",
     ) -> None:
         check_count("batch_size", batch_size)
         if threads is not None:
             check_count("threads", threads)
-        self.channel_order, self.on_error = channel_order, on_error
+        self.on_error = on_error
         network = OnnxNetwork(Path(path), batch_size, threads)
+        own = network.facts.channel_order
+        self.channel_order = own if channel_order is None else channel_order
         self.facts, limits = network.facts, network.facts.whole
         self._threshold = network.facts.threshold
         self._scoring = Scoring(
@@ -87,7 +89,7 @@ class OnnxDetector:
             network.facts.canvas,
             settled=True,
             scorer=ScoredInside(network),
-            channel_order=channel_order,
+            channel_order=self.channel_order,
             on_error=on_error,
             cache=Recent(),
             whole=None if limits is None else LikenessInside(limits),

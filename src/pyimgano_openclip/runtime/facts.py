@@ -13,12 +13,14 @@ from ..arrays import Size
 from ..bank.limits import Limits
 from ..files.checkpoint import short
 from ..images.areas import Area
+from ..images.items import ORDERS, ChannelOrder
 from ..images.roi import KEYS, roi_of
 from ..maps.spread import SMOOTHING
 
 FORMAT = 1  # version of these facts
 LARGEST = 2**20  # pixels of a side, patches of a side
 MAY_BE_0 = ("whole_height", "whole_width")
+MAY_LACK = ("channel_order",)  # as files of earlier versions do
 SIGNS = ("pyimgano_openclip_format", "canvas_height")  # names that every exported file has
 
 
@@ -54,6 +56,7 @@ class ExportedFacts:
             :func:`~..images.roi.roi_of`. Empty for everywhere.
         roi_sizes: (height, width) of the images for which the network looks there, as JSON; empty
             for all.
+        channel_order: Channel order of arrays that the detector takes; the network takes RGB.
     """
 
     pyimgano_openclip_format: int
@@ -77,6 +80,7 @@ class ExportedFacts:
     map_smoothing: float = SMOOTHING
     roi: str = ""
     roi_sizes: str = ""
+    channel_order: ChannelOrder = "rgb"
 
     @property
     def canvas(self) -> Size:
@@ -152,6 +156,8 @@ class ExportedFacts:
         values: dict[str, Any] = {}
         for field in fields(cls):
             if field.name not in found:
+                if field.name in MAY_LACK:
+                    continue
                 raise ValueError(f"it has no metadata {field.name!r}")
             values[field.name] = _read(field.name, str(field.type), found[field.name])
         facts = cls(**values)
@@ -162,13 +168,15 @@ class ExportedFacts:
             )
         if facts.resize_filter not in ("bicubic", "bilinear"):
             raise ValueError(f"it has the unknown resize filter {facts.resize_filter!r}")
+        if facts.channel_order not in ORDERS:
+            raise ValueError(f"it has the unknown channel order {facts.channel_order!r}")
         facts.whole, facts.area, facts.sizes  # noqa: B018 - raise if they are damaged
         return facts
 
 
 def _read(name: str, kind: str, text: str) -> str | int | float:
     """One entry by the type of its field."""
-    if kind == "str":
+    if kind in ("str", "ChannelOrder"):
         return text
     try:
         number = int(text) if kind == "int" else float(text)
