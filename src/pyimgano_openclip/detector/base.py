@@ -287,6 +287,7 @@ class OpenCLIPDetector(Arguments, Probabilities, BaseDetector):  # type: ignore[
                 self._cache,
                 learnt.whole,
                 for_sizes(self._roi, learnt.sizes),
+                type(self).__name__,
             )
 
     def choose_canvas(self, x: object) -> Self:
@@ -614,16 +615,13 @@ class OpenCLIPDetector(Arguments, Probabilities, BaseDetector):  # type: ignore[
         """The scores of one image, with its tokens if they are wanted and it can be read.
 
         Raises:
-            ValueError: If the image cannot be read, or is a result without the tokens.
+            ValueError: If the image cannot be read, or is a result without the tokens, or of
+                another kind of detector.
         """
         if not isinstance(image, ImageScores):
             (scored,) = score_all([image], lambda _: scoring, at_first=1, with_tokens=with_tokens)
             return scored
-        if with_tokens and image.tokens is None and image.error is None:
-            raise ValueError(
-                "This result has no patch tokens; score with score_iter(..., with_tokens=True), "
-                "or pass the image itself."
-            )
+        scoring.check(image, with_tokens=with_tokens)
         return image
 
     def label_threshold(self) -> float:

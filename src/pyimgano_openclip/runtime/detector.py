@@ -92,6 +92,7 @@ class OnnxDetector:
             cache=Recent(),
             whole=None if limits is None else LikenessInside(limits),
             roi=self.facts.area,
+            detector=self.facts.detector,
         )
 
     @property
