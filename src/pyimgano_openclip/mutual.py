@@ -384,12 +384,13 @@ class VisionOpenCLIPMutual(OpenCLIPDetector):
         if met.pool is not None:
             found = self._scorer_of(met.pool, canvas).training
             scored = (found[number] for number in met.pool.numbers)  # without their areas
+        name = type(self).__name__
         for place, item in enumerate(items):
             missing = met.missing.get(place)
             if missing is not None:
                 yield gap(item, missing)
             else:
-                yield replace(next(scored), area=area_of(self._roi, item))
+                yield replace(next(scored), area=area_of(self._roi, item), detector=name)
 
     def _compare(
         self, items: Sequence[Item], canvas: Size | None, gaps: Gaps, *, skip_unreadable: bool

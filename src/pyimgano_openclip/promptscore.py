@@ -430,10 +430,11 @@ class VisionOpenCLIPPromptScore(CalibratedDetector):
         Raises:
             RuntimeError: If references set it that have not been read yet.
         """
-        if hasattr(self, "threshold_"):
-            return float(self.threshold_)
-        settled = self._settled()
-        return NEUTRAL[self.mode_in_force] if settled is None else settled.label
+        with self._lock:
+            if hasattr(self, "threshold_"):
+                return float(self.threshold_)
+            settled = self._settled()
+            return NEUTRAL[self.mode_in_force] if settled is None else settled.label
 
     def region_threshold(self) -> float:
         """Map value that a pixel has to exceed to be hot in :meth:`explain`.

@@ -7,7 +7,7 @@ import pytest
 
 from pyimgano_openclip.samples import make_sample
 
-from helpers.detectors import on_bundled, patchknn, promptscore
+from helpers.detectors import EACH, mutual, on_bundled, patchknn, promptscore
 from helpers.embedders import ColourEmbedder, red_image, red_images, with_green
 
 
@@ -112,6 +112,32 @@ def test_a_result_without_tokens_is_refused_where_they_are_needed():
     assert detector.explain(scored) == []
     with pytest.raises(ValueError, match=r"no patch tokens; score with .*with_tokens=True"):
         detector.nearest(scored)
+
+
+def test_a_result_is_of_use_after_images_were_added_and_in_a_loaded_copy(tmp_path):
+    detector = fine_patchknn().fit(red_images(5, 80, 160))
+    (scored,) = detector.score_iter([red_image(80, 160, seed=9)], with_tokens=True)
+    file = detector.save_checkpoint(tmp_path / "d.safetensors")
+    assert fine_patchknn().load_checkpoint(file).nearest(scored) == detector.nearest(scored)
+    added = detector.partial_fit([red_image(80, 160, seed=9)]).nearest(scored)
+    assert {match.training_image for match in added} <= {0, 1, 2, 3, 4}
+
+
+@EACH
+def test_a_result_of_another_kind_of_detector_is_refused(build):
+    others = [other for other in (patchknn, promptscore, mutual) if other is not build]
+    detector, images = build().fit(red_images(5)), [red_image(seed=9), red_image(seed=8)]
+    for other in others:
+        (scored, _) = other().fit(red_images(5)).score_iter(images, with_tokens=True)
+        kinds = rf"given by {type(other()).__name__}; one of {type(build()).__name__} was expected"
+        for ask in (detector.explain, detector.hottest_spot, getattr(detector, "nearest", None)):
+            if ask is not None:
+                with pytest.raises(ValueError, match=kinds):
+                    ask(scored)
+    (alone, _) = mutual().score_iter(images)
+    if build is not mutual:
+        with pytest.raises(ValueError, match="given by VisionOpenCLIPMutual"):
+            detector.explain(alone)
 
 
 HOLE = with_green(red_image(80, 160, seed=9), 50, 120, 20)

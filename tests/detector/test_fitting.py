@@ -218,7 +218,9 @@ def test_of_another_class_nothing_is_promised_until_fit(tmp_path):
 
 def test_confidence_without_training_scores_is_refused_before_scoring():
     detector = promptscore(embedder=ColourEmbedder())
-    with pytest.raises(RuntimeError, match=r"confidence of labels needs .* call fit\(\) first"):
+    with pytest.raises(
+        RuntimeError, match=r"no training scores .* confidence .* call fit\(\) first"
+    ):
         detector.predict(NORMAL, return_confidence=True)
     assert detector.embedder.calls == 0
 

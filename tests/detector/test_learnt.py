@@ -1,5 +1,6 @@
 """What is learnt is one value, replaced as a whole; what only looks at it reads no images."""
 
+import copy
 import threading
 
 import numpy as np
@@ -9,9 +10,12 @@ from pyimgano_openclip import VisionOpenCLIPPatchKNN
 
 from helpers.detectors import BUNDLED, EACH, patchknn, promptscore
 from helpers.embedders import ColourEmbedder, red_image, red_images, with_green
+from helpers.privates import fit_halfway
 
 NORMAL = red_images(6)
 IMAGES = [red_image(seed=50), with_green(NORMAL[0], 10, 20)]
+NORMAL_TOO = [with_green(image, 0, 0, side) for side, image in enumerate(red_images(9))]
+UNSURE = [with_green(image, 20, 20, side) for side, image in enumerate(red_images(9, first=50))]
 TINY = {**BUNDLED, "max_tokens": 24}
 
 
@@ -100,6 +104,64 @@ def test_a_call_goes_on_with_what_was_learnt_when_it_began(act, tmp_path):
     np.testing.assert_array_equal(detector.decision_function(IMAGES), expected)
     if act != "set_params":  # which discards what was learnt
         assert not np.array_equal(detector.decision_function(IMAGES), expected)
+
+
+CALLS = {
+    "predict": lambda detector: detector.predict(UNSURE, return_confidence=True),
+    "predict_confidence": lambda detector: detector.predict_confidence(UNSURE),
+    "predict_proba": lambda detector: detector.predict_proba(UNSURE, return_confidence=True),
+    "predict_with_rejection": lambda detector: detector.predict_with_rejection(
+        UNSURE, confidence_threshold=0.5, return_confidence=True
+    ),
+    "explain": lambda detector: detector.explain(UNSURE[-1]),
+}
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@EACH
+def test_a_score_is_compared_with_the_training_scores_of_when_the_call_began(build, call):
+    detector = build(embedder=Pausing()).fit(NORMAL)
+    expected = call(copy.deepcopy(detector))
+    detector.embedder.meanwhile = lambda: _in_a_thread(lambda: detector.fit(NORMAL_TOO))
+    np.testing.assert_equal(call(detector), expected)
+    with pytest.raises(AssertionError):
+        np.testing.assert_equal(call(detector), expected)
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_call_ends_though_another_class_has_no_training_scores(call):
+    detector = promptscore(embedder=Pausing()).fit(NORMAL)
+    expected = call(copy.deepcopy(detector))
+    detector.embedder.meanwhile = lambda: _in_a_thread(lambda: detector.set_class_name("other"))
+    np.testing.assert_equal(call(detector), expected)
+
+
+LOOKS = {
+    "repr": lambda detector, _: repr(detector),
+    "copy": lambda detector, _: repr(copy.copy(detector)),
+    "save_checkpoint": lambda detector, folder: repr(
+        patchknn(embedder=detector.embedder).load_checkpoint(
+            detector.save_checkpoint(folder / "d.safetensors")
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("look", LOOKS.values(), ids=LOOKS)
+def test_who_looks_while_a_fit_is_put_in_place_sees_one_fit(look, tmp_path):
+    detector, found = patchknn().fit(NORMAL), []
+    before = look(detector, tmp_path)
+    looking = threading.Thread(target=lambda: found.append(look(detector, tmp_path)))
+
+    def meanwhile():
+        looking.start()
+        looking.join(timeout=0.5)
+
+    fit_halfway(detector, NORMAL_TOO, meanwhile)
+    looking.join(timeout=60)
+    after = look(detector, tmp_path)
+    assert found[0] in (before, after)
+    assert before != after
 
 
 def _in_a_thread(act):

@@ -146,6 +146,9 @@ def test_a_region_and_its_defect_are_the_detectors(pair):
     found = 0
     for image in new_images((90, 150), 10):
         ours, theirs = pair.detector.explain(image), exported.explain(image)
+        if not exported.facts.defect_names:
+            (scored,) = exported.score_iter([image])
+            assert len(pair.detector.explain(scored)) == len(ours)
         assert [region.defect for region in theirs] == [region.defect for region in ours]
         for own, other in zip(ours, theirs, strict=True):
             assert np.abs(np.subtract(other.box, own.box)).max() <= 1

@@ -24,3 +24,17 @@ def with_projection(detector, kind):
     """It, projecting tokens in another way from now on, as version 0.1.0 did."""
     detector._embedder = detector._embedder.with_projection(kind)
     return detector
+
+
+def fit_halfway(detector, images, meanwhile):
+    """Fit it, and call a function when the new bank is in place and the threshold is not."""
+    before, largest = detector._learnt, type(detector)._largest_score
+
+    def at_a_threshold(learnt):
+        if learnt is detector._learnt is not before:
+            meanwhile()
+        return largest(detector, learnt)
+
+    detector._largest_score = at_a_threshold
+    detector.fit(images)
+    del detector._largest_score

@@ -37,7 +37,7 @@ from . import saving, showing, spans
 from .arguments import Arguments
 from .drift import Usual
 from .learnt import Calibration, Learnt, Lesson, image_scores
-from .probabilities import Labels, Probabilities
+from .probabilities import Labels, Probabilities, confidence_of
 from .scoring import Scorer, Scoring, score_all
 from .suspects import Suspect, stand_out
 
@@ -109,12 +109,14 @@ class OpenCLIPDetector(Arguments, Probabilities, BaseDetector):  # type: ignore[
         return spans.DISTANCE
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "threshold_":
+        if name != "threshold_":
+            return super().__setattr__(name, value)
+        with self._lock:  # labels and largest score of the same fit
             value = spans.check_threshold(name, value, self._largest_score(self._learnt))
             self._threshold_chosen = True  # unless who computes it says otherwise afterwards
             if hasattr(self, "decision_scores_"):
                 self.labels_ = (np.asarray(self.decision_scores_) > value).astype(np.int64)
-        super().__setattr__(name, value)
+            return super().__setattr__(name, value)
 
     def _thresholds_follow(self) -> None:
         if hasattr(self, "decision_scores_"):
@@ -285,6 +287,7 @@ class OpenCLIPDetector(Arguments, Probabilities, BaseDetector):  # type: ignore[
                 self._cache,
                 learnt.whole,
                 for_sizes(self._roi, learnt.sizes),
+                type(self).__name__,
             )
 
     def choose_canvas(self, x: object) -> Self:
@@ -418,16 +421,13 @@ class OpenCLIPDetector(Arguments, Probabilities, BaseDetector):  # type: ignore[
             ValueError: As for :meth:`decision_function`.
         """
         items = as_items(one_of(x, X))
-        if return_confidence and not hasattr(self, "decision_scores_"):
-            raise RuntimeError("The confidence of labels needs training scores; call fit() first.")
-        with self._lock:  # a threshold and scores of the same fit
+        with self._lock:  # training scores, a threshold and scores of the same fit
+            formulas = self._formulas() if return_confidence else None
             scoring = self._freeze(items)
             threshold = self.label_threshold()
         scores = image_scores(score_all(items, lambda _: scoring, at_first=1))
         labels = (~(scores <= threshold)).astype(np.int64)  # 1 for NaN
-        if not return_confidence:
-            return labels
-        return labels, self._label_confidence_from_scores(scores, labels=labels)
+        return labels if formulas is None else (labels, confidence_of(formulas, scores, labels))
 
     def fit_predict(self, x: object = None, y: object = None, *, X: object = None) -> Labels:
         """Fit the detector, and label the training images as :meth:`predict` does.
@@ -615,16 +615,13 @@ class OpenCLIPDetector(Arguments, Probabilities, BaseDetector):  # type: ignore[
         """The scores of one image, with its tokens if they are wanted and it can be read.
 
         Raises:
-            ValueError: If the image cannot be read, or is a result without the tokens.
+            ValueError: If the image cannot be read, or is a result without the tokens, or of
+                another kind of detector.
         """
         if not isinstance(image, ImageScores):
             (scored,) = score_all([image], lambda _: scoring, at_first=1, with_tokens=with_tokens)
             return scored
-        if with_tokens and image.tokens is None and image.error is None:
-            raise ValueError(
-                "This result has no patch tokens; score with score_iter(..., with_tokens=True), "
-                "or pass the image itself."
-            )
+        scoring.check(image, with_tokens=with_tokens)
         return image
 
     def label_threshold(self) -> float:
@@ -633,9 +630,9 @@ class OpenCLIPDetector(Arguments, Probabilities, BaseDetector):  # type: ignore[
         Raises:
             RuntimeError: If there is no threshold yet.
         """
-        if not hasattr(self, "threshold_"):
+        if (threshold := getattr(self, "threshold_", None)) is None:  # of one moment
             raise RuntimeError("There is no threshold yet; call fit() first.")
-        return float(self.threshold_)
+        return float(threshold)
 
     def region_threshold(self) -> float:
         """Map value that a pixel has to exceed to be hot in :meth:`explain`.
@@ -643,9 +640,9 @@ class OpenCLIPDetector(Arguments, Probabilities, BaseDetector):  # type: ignore[
         Raises:
             RuntimeError: If there is no threshold yet.
         """
-        if not hasattr(self, "threshold_"):
+        if (threshold := getattr(self, "threshold_", None)) is None:
             raise RuntimeError("There is no threshold yet; call fit(), or pass threshold=.")
-        return self.region_share() * float(self.threshold_)
+        return self.region_share() * float(threshold)
 
     def region_share(self) -> float:
         """Tell what :meth:`region_threshold` is as a multiple of ``threshold_``; 0 if set apart."""
@@ -782,7 +779,8 @@ class OpenCLIPDetector(Arguments, Probabilities, BaseDetector):  # type: ignore[
         return hasattr(self, "threshold_")
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_lock"}
+        with self._lock:  # what was learnt and a threshold of the same fit
+            return {name: value for name, value in self.__dict__.items() if name != "_lock"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _lock=threading.RLock())

@@ -94,7 +94,8 @@ class CalibratedDetector(OpenCLIPDetector):
         """
         with self._lock:
             known, threshold = self._calibration(), self.label_threshold()
-        return promise(known, threshold, self.contamination, self.confidence)
+            share, confidence = self.contamination, self.confidence
+        return promise(known, threshold, share, confidence)
 
     @property
     def false_alarm_bound_(self) -> float:

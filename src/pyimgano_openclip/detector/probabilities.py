@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -15,6 +16,9 @@ import numpy.typing as npt
 
 from ..arrays import Scores
 from ..checks import check_count, check_number, one_of
+from ..images.items import Item, as_items
+from .learnt import image_scores
+from .scoring import Scoring, score_all
 from .thresholds import by_patches
 
 if TYPE_CHECKING:
@@ -45,6 +49,10 @@ class Probabilities:
         self, x: object = None, return_confidence: bool = False, *, X: object = None
     ) -> Any:
         """Label images; see the detector."""
+
+    @abstractmethod
+    def _freeze(self, items: Sequence[Item]) -> Scoring:
+        """How the images of one call are scored; see the detector."""
 
     @abstractmethod
     def label_threshold(self) -> float:
@@ -200,11 +208,12 @@ class Probabilities:
             RuntimeError: Before :meth:`fit`.
             ValueError: As for :meth:`decision_function`, or if there is no such method.
         """
-        formulas, scores = self._formulas(), self.decision_function(x, X=X)
+        items = as_items(one_of(x, X))
+        with self._lock:  # training scores, a threshold and scores of the same fit
+            formulas, scoring = self._formulas(), self._freeze(items)
+        scores = image_scores(score_all(items, lambda _: scoring, at_first=1))
         chances = formulas.predict_proba(scores, method)
-        if not return_confidence:
-            return chances
-        return chances, self._label_confidence_from_scores(scores)
+        return (chances, confidence_of(formulas, scores)) if return_confidence else chances
 
     def _formulas(self) -> Any:
         """The host's formulas, apart, which take scores in place of images.
@@ -225,9 +234,8 @@ class Probabilities:
         return apart
 
     def _label_confidence_from_scores(self, scores: Any, *, labels: Any = None) -> Scores:
-        """The host's confidence in a label, and 0 for unreadable images."""
-        sure = self._formulas()._label_confidence_from_scores(scores, labels=labels)
-        return np.where(np.isnan(np.asarray(scores, dtype=np.float64).ravel()), 0.0, sure)
+        """That of :func:`confidence_of` by what is learnt now; the host calls it."""
+        return confidence_of(self._formulas(), scores, labels)
 
     def _counted_scores(self) -> Scores:
         """Those of training images that are not refused as a whole; of all if there are no others.
@@ -243,6 +251,16 @@ class Probabilities:
         Raises:
             RuntimeError: Before :meth:`fit`.
         """
-        if not hasattr(self, "decision_scores_"):
-            raise RuntimeError("There are no training scores yet; call fit() first.")
-        return self.decision_scores_
+        known: Scores | None = getattr(self, "decision_scores_", None)  # of one moment
+        if known is None:
+            raise RuntimeError(
+                "There are no training scores yet, which promise, confidence and probabilities "
+                "need; call fit() first."
+            )
+        return known
+
+
+def confidence_of(formulas: Any, scores: Any, labels: Any = None) -> Scores:
+    """The host's confidence in labels by its formulas, and 0 for unreadable images."""
+    sure = formulas._label_confidence_from_scores(scores, labels=labels)
+    return np.where(np.isnan(np.asarray(scores, dtype=np.float64).ravel()), 0.0, sure)

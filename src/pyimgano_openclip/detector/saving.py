@@ -99,23 +99,24 @@ def digest(detector: OpenCLIPDetector) -> str:
 
 def _content(detector: OpenCLIPDetector) -> tuple[dict[str, Any], Arrays]:
     """Header and arrays of a checkpoint."""
-    learnt = detector._to_save()
-    arrays, facts = learnt.stored()
-    header = {
-        "package_version": __version__,
-        "detector": type(detector).__name__,
-        "model": _model(detector),
-        "settings": _scoring_settings(detector),
-        "learning": _settings_for_more(detector),
-        **detector._shares(),
-        "canvas": learnt.canvas,
-        "threshold": getattr(detector, "threshold_", None),
-        THRESHOLD_CHOSEN: detector.threshold_chosen_,
-        **_pot(detector),
-        "state": facts,
-    }
-    if hasattr(detector, "decision_scores_"):
-        arrays = {**arrays, TRAINING_SCORES: detector.decision_scores_}
+    with detector._lock:  # all of the same fit
+        learnt = detector._to_save()
+        header = {
+            "package_version": __version__,
+            "detector": type(detector).__name__,
+            "model": _model(detector),
+            "settings": _scoring_settings(detector),
+            "learning": _settings_for_more(detector),
+            **detector._shares(),
+            "canvas": learnt.canvas,
+            "threshold": getattr(detector, "threshold_", None),
+            THRESHOLD_CHOSEN: detector.threshold_chosen_,
+            **_pot(detector),
+        }
+        scores: Scores | None = getattr(detector, "decision_scores_", None)
+    arrays, header["state"] = learnt.stored()
+    if scores is not None:
+        arrays = {**arrays, TRAINING_SCORES: scores}
     if learnt.whole is not None:
         arrays = {**arrays, **learnt.whole.arrays()}
     if learnt.calibration is not None:

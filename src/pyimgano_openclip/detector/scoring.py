@@ -61,6 +61,7 @@ class Scoring:
         whole: What tells images that are unlike the training images, compared by identity; None
             without any.
         roi: Where to look; None for everywhere.
+        detector: Class of the detector, by which its results are told from others.
     """
 
     embedder: Any
@@ -72,6 +73,7 @@ class Scoring:
     cache: Recent[ImageScores]
     whole: Likeness | None = None
     roi: Roi | None = None
+    detector: str | None = None
 
     def outcomes(
         self, items: Iterable[Item], *, with_tokens: bool = False, lazily: bool = False
@@ -99,7 +101,25 @@ class Scoring:
                 scored = outcome.known if known else self._score(outcome)
                 tokens = (scored.tokens if known else outcome) if with_tokens else None
                 area = self.roi if known else outcome.area
-                yield replace(scored, pages=outcome.pages, tokens=tokens, area=area)
+                more = {"pages": outcome.pages, "tokens": tokens, "area": area}
+                yield replace(scored, **more, detector=self.detector)
+
+    def check(self, scored: ImageScores, *, with_tokens: bool) -> None:
+        """Check a result that a caller passes.
+
+        Raises:
+            ValueError: If another kind of detector gave it, or it lacks tokens that are needed.
+        """
+        if scored.detector not in (None, self.detector):
+            raise ValueError(
+                f"This result was given by {scored.detector}; one of {self.detector} was expected. "
+                "Pass the image itself."
+            )
+        if with_tokens and scored.tokens is None and scored.error is None:
+            raise ValueError(
+                "This result has no patch tokens; score with score_iter(..., with_tokens=True), "
+                "or pass the image itself."
+            )
 
     def _known(self, image: str | None) -> ImageScores | None:
         if image is None:

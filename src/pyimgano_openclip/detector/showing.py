@@ -25,16 +25,19 @@ MOST_ITEMS = 4  # shown of a list
 
 def line(detector: OpenCLIPDetector) -> str:
     """Class, arguments that differ from their defaults, and state, on one line."""
-    arguments = ", ".join(f"{name}={value}" for name, value in _chosen(detector).items())
-    state = ", ".join(" ".join(fact) for fact in detector._learnt_facts().items())
+    with detector._lock:  # arguments and state of one moment
+        chosen, facts = _chosen(detector), detector._learnt_facts()
+    arguments = ", ".join(f"{name}={value}" for name, value in chosen.items())
+    state = ", ".join(" ".join(fact) for fact in facts.items())
     return f"<{type(detector).__name__}({arguments}): {state}>"
 
 
 def table(detector: OpenCLIPDetector) -> str:
     """A small HTML table for notebooks, without colours of its own to fit any theme."""
-    facts = {**tower_facts(detector), **detector._learnt_facts()}
-    name = type(detector).__name__
-    return render("detector.html", name=name, facts=facts, settings=_chosen(detector))
+    with detector._lock:
+        facts = {**tower_facts(detector), **detector._learnt_facts()}
+        chosen = _chosen(detector)
+    return render("detector.html", name=type(detector).__name__, facts=facts, settings=chosen)
 
 
 def tower_facts(detector: OpenCLIPDetector) -> dict[str, str]:

@@ -56,6 +56,8 @@ class ImageScores:
             for others.
         area: Where in the image was looked; None for everywhere.
         overview: Scores of the image seen at once, if its details were seen through windows.
+        detector: Class of the detector that gave them, which alone takes them again; None for
+            unreadable images.
         look: What the image looks like as a whole; None for training images, which are not read
             again, for unreadable ones, and with a custom embedder.
     """
@@ -72,6 +74,7 @@ class ImageScores:
     area: Area | None = field(default=None, repr=False, compare=False)
     look: Look | None = field(default=None, repr=False, compare=False)
     overview: ImageScores | None = field(default=None, repr=False)
+    detector: str | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, patches: Floats, image: float, size: Size, error: str | None = None) -> ImageScores:

@@ -94,6 +94,7 @@ class OnnxDetector:
             cache=Recent(),
             whole=None if limits is None else LikenessInside(limits),
             roi=self.facts.area,
+            detector=self.facts.detector,
         )
 
     @property
@@ -175,7 +176,8 @@ class OnnxDetector:
         Raises:
             ValueError: As for :meth:`decision_function`.
         """
-        return (~(self.decision_function(x) <= self.threshold_)).astype(np.int64)
+        threshold = self.threshold_  # of the moment when the call began
+        return (~(self.decision_function(x) <= threshold)).astype(np.int64)
 
     def get_anomaly_map(self, image: Item) -> Floats:
         """Compute the anomaly map of one image; higher is more anomalous.
@@ -227,11 +229,11 @@ class OnnxDetector:
         if threshold is not None:
             check_number("threshold", threshold, above=-math.inf, most=math.inf)
         names = self.facts.defect_names
+        hot = self.region_threshold() if threshold is None else threshold
+        flagged_above = self.threshold_ if threshold is None else math.inf
         (scored,) = self.score_iter([image], with_tokens=bool(names))
         if scored.error is not None:
             return []
-        hot = self.region_threshold() if threshold is None else threshold
-        flagged_above = self.threshold_ if threshold is None else math.inf
         regions = explained(scored, hot, flagged_above, limit)
         if scored.tokens is None:
             return regions
