@@ -44,8 +44,11 @@ def test_a_saved_detector_becomes_a_verified_file(saved, tmp_path, capsys):
     assert facts["verified"]["images"] == 4
     assert facts["verified"]["score"] <= 1e-4
     assert facts["verified"]["labels"] == []
+    assert (facts["generated"]["known"], facts["verified"]["known"]) == (0, 4)
     assert main(command) == 1
     assert "--overwrite" in capsys.readouterr().err
+    assert main([*command[:-1], "--overwrite", "--verify", str(saved / "normal")]) == 0
+    assert "the detector knows 4 of them or a near copy" in capsys.readouterr().out
 
 
 def test_how_far_scores_in_another_precision_are_from_the_files_is_said(

@@ -262,6 +262,16 @@ def test_dead_frames_of_a_pool_are_in_no_exported_score(recipe, tmp_path):
     np.testing.assert_allclose(scores, alone.decision_function(images), atol=SCORES)
 
 
+def test_images_of_a_pool_and_near_copies_are_told_from_new_ones(tmp_path):
+    pool = leather(6, (60, 90))
+    detector = on_bundled("mutual", force_image_size=48).fit(pool)
+    again = np.clip(pool[0].astype(np.int16) + 1, 0, 255).astype(np.uint8)
+    done = export_onnx(
+        detector, tmp_path / "d.onnx", verify=[pool[3], again, *new_images((60, 90), 2)]
+    )
+    assert (done.verified.images, done.verified.known) == (4, 2)
+
+
 def test_the_digest_is_that_of_the_checkpoint(oblong, tmp_path):
     from pyimgano_openclip.files.checkpoint import read_checkpoint
 

@@ -87,9 +87,15 @@ def _lines(done: Exported) -> list[str]:
 
 
 def _line(noun: str, found: Comparison) -> str:
-    return (
+    line = (
         f"{counted(found.images, noun)}: scores differ by at most {found.score:.1e}, maps by at "
         f"most {found.map:.1e}, no label differs"
+    )
+    if not found.known:
+        return line
+    return (
+        f"{line}, all compared as new images; the detector knows {found.known} of them or a near "
+        "copy, and gives them higher scores than the file, which compares them with themselves"
     )
 
 

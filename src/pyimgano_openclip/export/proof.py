@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -35,6 +35,9 @@ class Comparison:
         distance: Largest difference of distances to the training images as a whole, as a share of
             those above 1.
         labels: Names of the images whose labels differ.
+        known: Number of images that the detector was fitted on, or that are near copies of one in
+            its pool. It does not compare them with themselves, so that their scores are higher than
+            those that the file gives; here they are compared as if they were new.
     """
 
     images: int
@@ -42,6 +45,7 @@ class Comparison:
     map: float
     distance: float
     labels: tuple[str, ...]
+    known: int = 0
 
     @property
     def passed(self) -> bool:
@@ -59,7 +63,7 @@ def compare(
         ValueError: If an image cannot be read; the message names it.
     """
     threshold, images, score, maps, distance = detector.label_threshold(), 0, 0.0, 0.0, 0.0
-    scoring, labels = detector._freeze(items), []
+    scoring, labels, known = detector._freeze(items), [], 0
     theirs = exported.score_iter(items, with_tokens=True)
     with closing(_as_new(scoring, items)) as ours:
         pairs = zip(items, ours, theirs, strict=True)
@@ -70,7 +74,15 @@ def compare(
             distance = _worse(distance, _apart(cast(Whole | None, scoring.whole), own, other))
             if (own.image <= threshold) != (other.image <= exported.threshold_):
                 labels.append(describe(item))
-    return Comparison(images, score, maps, distance, tuple(labels))
+            known += _is_known(scoring.scorer, cast(PatchTokens, own.tokens))
+    return Comparison(images, score, maps, distance, tuple(labels), known)
+
+
+def _is_known(scorer: Any, patches: PatchTokens) -> bool:
+    """Whether a detector compares an image otherwise than a new one; see :class:`Comparison`."""
+    if isinstance(scorer, PoolScorer):
+        return len(scorer.pool.copies_of(patches)) > 0
+    return scorer.known(patches.identity) is not None
 
 
 def _apart(whole: Whole | None, own: ImageScores, other: ImageScores) -> float:
