@@ -129,21 +129,6 @@ class Results:
             self.close()
             raise
 
-    def _read(self) -> None:
-        """Take over what an earlier run has written."""
-        earlier = read_run(self.folder / RUN)
-        if earlier is not None:
-            self._check(earlier["identity"])
-            self.canvas = tuple(earlier["canvas"]) if earlier["canvas"] else None
-            journal = _read_journal(self.folder / JOURNAL)
-            self.records = {record["image"]: record for record in journal}
-        elif found := taken(self.folder):
-            raise ValueError(
-                f"{self.folder} holds {', '.join(found)}, but no {RUN}, so this was not written by "
-                "'score'. Choose another folder with --out, or replace it with --overwrite."
-            )
-        self._earlier = set(self.records)
-
     def keep(self, source: ImageFile) -> bool:
         """Keep the record of an image if it is scored and its bytes have not changed since."""
         record = self.records.get(source.name)
@@ -271,6 +256,21 @@ class Results:
     def place(self, kind: str, name: str, suffix: str) -> Path:
         """Path of a file about an image; see :meth:`.places.Places.path`."""
         return self._places.path(kind, name, suffix)
+
+    def _read(self) -> None:
+        """Take over what an earlier run has written."""
+        earlier = read_run(self.folder / RUN)
+        if earlier is not None:
+            self._check(earlier["identity"])
+            self.canvas = tuple(earlier["canvas"]) if earlier["canvas"] else None
+            journal = _read_journal(self.folder / JOURNAL)
+            self.records = {record["image"]: record for record in journal}
+        elif found := taken(self.folder):
+            raise ValueError(
+                f"{self.folder} holds {', '.join(found)}, but no {RUN}, so this was not written by "
+                "'score'. Choose another folder with --out, or replace it with --overwrite."
+            )
+        self._earlier = set(self.records)
 
     def _claim(self) -> None:
         """Keep other runs out of the folder until :meth:`close`."""
