@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from pyimgano_openclip.cli import main
+from pyimgano_openclip.cli.remote_images import search
 from pyimgano_openclip.files.lock import locked
 from pyimgano_openclip.report.page import render_report
 
@@ -90,6 +91,20 @@ def test_the_folder_is_locked_until_the_report_is_written(place, monkeypatch):
     assert held == ["new", *places]
     for folder in places.values():
         locked(place / "out" / folder / ".lock").close()
+
+
+def test_results_that_another_run_has_renewed_meanwhile_need_the_model(place, monkeypatch, capsys):
+    def searched(options):
+        monkeypatch.undo()
+        assert main(command(place, "--overwrite")) == 3  # whose threshold promises something
+        capsys.readouterr()
+        return search(options)
+
+    monkeypatch.setattr("pyimgano_openclip.cli.relabel.search", searched)
+    assert main(command(place)) == 3
+    assert "Loading the model" in capsys.readouterr().err
+    assert main(command(place)) == 3
+    assert "Loading the model" not in capsys.readouterr().err
 
 
 def test_another_threshold_is_applied_without_the_model_as_with_it(first, place, capsys):
