@@ -42,8 +42,8 @@ def test_images_beside_the_current_folder_are_left_as_they_are(parts, tmp_path, 
     before = files_below(tmp_path)
     sources = find_images([Path("../../parts"), Path("../../line2/img")])
     for kept in (0, 13):
-        done = score_folder(fitted_detector(), sources, Path("../../results"))
-        assert (done.tally.kept, len(done.tally.records)) == (kept, 13)
+        with score_folder(fitted_detector(), sources, Path("../../results")) as done:
+            assert (done.tally.kept, len(done.tally.records)) == (kept, 13)
         after = files_below(tmp_path)
         assert {name: after.pop(name) for name in before} == before
         assert all(name.startswith("results/") for name in after)

@@ -7,6 +7,9 @@ import pytest
 from PIL import Image
 
 from pyimgano_openclip.cli import main
+from pyimgano_openclip.cli.remote_images import search
+from pyimgano_openclip.files.lock import locked
+from pyimgano_openclip.report.page import render_report
 
 from helpers.embedders import red_image, with_green
 from helpers.processes import run_python
@@ -61,6 +64,47 @@ def test_the_report_keeps_what_the_own_threshold_promises(place):
     assert promised() == told
     assert main(command(place, "--threshold", "0.2")) == 3
     assert promised() == told
+
+
+def test_the_folder_is_locked_until_the_report_is_written(place, monkeypatch):
+    held = []
+
+    def render(title, sections, *others):
+        for section in sections:
+            with pytest.raises(BlockingIOError):
+                locked(place / "out" / places[section.title] / ".lock")
+            held.append(section.title)
+        return render_report(title, sections, *others)
+
+    monkeypatch.setattr("pyimgano_openclip.cli.reporting.render_report", render)
+    places = {
+        "new": "",
+        "d": "d",
+        "Few-shot: patch-kNN": "few-shot",
+        "Zero-shot: prompts": "zero-shot",
+    }
+    assert main(command(place, "--threshold", "0.2")) == 3
+    assert main(command(place, "--overwrite")) == 3
+    evaluate = ["evaluate", f"{place}/good", f"{place}/new/bad.png", "--out", f"{place}/out"]
+    assert main([*evaluate, "--detector", f"{place}/d.safetensors", "--overwrite"]) == 0
+    assert main(["demo", "--out", f"{place}/out", "--overwrite", "--device", "cpu"]) == 0
+    assert held == ["new", *places]
+    for folder in places.values():
+        locked(place / "out" / folder / ".lock").close()
+
+
+def test_results_that_another_run_has_renewed_meanwhile_need_the_model(place, monkeypatch, capsys):
+    def searched(options):
+        monkeypatch.undo()
+        assert main(command(place, "--overwrite")) == 3  # whose threshold promises something
+        capsys.readouterr()
+        return search(options)
+
+    monkeypatch.setattr("pyimgano_openclip.cli.relabel.search", searched)
+    assert main(command(place)) == 3
+    assert "Loading the model" in capsys.readouterr().err
+    assert main(command(place)) == 3
+    assert "Loading the model" not in capsys.readouterr().err
 
 
 def test_another_threshold_is_applied_without_the_model_as_with_it(first, place, capsys):

@@ -17,13 +17,15 @@ from PIL import Image
 
 from pyimgano_openclip.cli import main
 from pyimgano_openclip.cli.results import Results
+from pyimgano_openclip.cli.score import score_folder
+from pyimgano_openclip.files.lock import locked
 from pyimgano_openclip.samples import make_sample
 
 from helpers.detectors import on_bundled, patchknn, promptscore
 from helpers.embedders import red_image, red_images, save_all, with_green
 from helpers.places import TESTS
 from helpers.processes import clean_environment, run_python
-from helpers.runs import RecordingEmbedder, fitted_detector, leather, lines_of, scored
+from helpers.runs import RecordingEmbedder, find_images, fitted_detector, leather, lines_of, scored
 
 
 def test_an_interrupted_run_goes_on_and_scores_nothing_twice(parts, tmp_path):
@@ -148,9 +150,8 @@ def test_results_of_other_settings_are_not_mixed(parts, tmp_path):
 def test_what_differs_is_told_as_it_was_passed(tmp_path):
     earlier = {"detector": "VisionOpenCLIPPromptScore", "class_name": "nut", "defects": ["cut"]}
     earlier |= {"saved": "a", "weights": "b", "roi": None}
-    results = Results(tmp_path, earlier)
-    results.start(None)
-    results.close()
+    with closing(Results(tmp_path, earlier)) as results:
+        results.start(None)
     for changed, told in (
         ({"class_name": "bolt", "defects": None}, "--class-name, --defects"),
         ({"roi": "[0, 0, 8, 8]", "rotations": 8}, "--roi, --set rotations"),
@@ -162,38 +163,60 @@ def test_what_differs_is_told_as_it_was_passed(tmp_path):
 
 
 def test_the_canvas_of_a_run_is_kept(tmp_path):
-    results = Results(tmp_path, {"a": 1})
-    results.start((96, 128))
-    results.close()
-    assert Results(tmp_path, {"a": 1}).canvas == (96, 128)
+    with closing(Results(tmp_path, {"a": 1})) as results:
+        results.start((96, 128))
+    with closing(Results(tmp_path, {"a": 1})) as results:
+        assert results.canvas == (96, 128)
 
 
 @pytest.mark.parametrize("other", [{"a": 1}, {"a": 2}])
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_two_runs_that_begin_at_once_do_not_mix(overwrite, other, tmp_path):
+@pytest.mark.parametrize("ended", [False, True])
+def test_two_runs_that_begin_at_once_do_not_mix(ended, overwrite, other, tmp_path):
     first, second = Results(tmp_path, {"a": 1}), Results(tmp_path, other, overwrite=overwrite)
     first.start((96, 128))
-    with pytest.raises(ValueError, match="Another run has begun to write into"):
+    if ended:
+        first.close()
+    with closing(second), pytest.raises(ValueError, match="Another run has begun to write into"):
         second.start((96, 96))
     first.start((96, 128))  # the same run again
     first.close()
-    assert Results(tmp_path, {"a": 1}).canvas == (96, 128)
+    with closing(Results(tmp_path, {"a": 1})) as third:
+        assert third.canvas == (96, 128)
 
 
-def test_two_runs_that_go_on_at_once_do_not_mix(tmp_path):
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_two_runs_that_go_on_at_once_do_not_mix(overwrite, tmp_path):
     with closing(Results(tmp_path, {"a": 1})) as interrupted:
         interrupted.start((96, 128))
-    first, second = Results(tmp_path, {"a": 1}), Results(tmp_path, {"a": 1})
-    first.start((96, 128))
-    for go_on in (lambda: second.start((96, 128)), lambda: second.finish([])):
-        with pytest.raises(ValueError, match="Another run has begun to write into"):
-            go_on()
-    first.finish([])
-    with pytest.raises(ValueError, match="Another run has begun to write into"):
-        second.finish([])  # while the first one draws
-    first.close()
-    second.start((96, 128))
-    second.close()
+    with (
+        closing(Results(tmp_path, {"a": 1}, overwrite=overwrite)),  # has written nothing so far
+        pytest.raises(ValueError, match="Another run has begun to write into"),
+    ):
+        Results(tmp_path, {"a": 1}, overwrite=overwrite)
+    with (
+        pytest.raises(ValueError, match="different: --set a"),
+        closing(Results(tmp_path, {"a": 2})),
+    ):
+        pass
+    with closing(Results(tmp_path, {"a": 1})) as next_one:
+        next_one.start((96, 128))
+
+
+def test_a_second_run_touches_nothing_until_the_report_of_the_first_is_written(parts, tmp_path):
+    def contents():
+        return {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+
+    out, sources, other = tmp_path / "out", find_images([parts]), fitted_detector()
+    other.threshold_ = 2.0  # moves a contour, so that an overlay is to be drawn again
+    with score_folder(fitted_detector(), sources, out):
+        before = contents()
+        for overwrite in (False, True):
+            with pytest.raises(ValueError, match="Another run has begun to write into"):
+                scored(parts, out, other, overwrite=overwrite)
+            assert contents() == before
+    assert scored(parts, out, other).tally.kept == 6
+    assert contents() != before
 
 
 def test_a_run_that_is_killed_does_not_keep_the_next_one_out(tmp_path):
@@ -219,6 +242,34 @@ def test_folders_that_have_no_locks_are_written_to(parts, tmp_path, monkeypatch)
     monkeypatch.setattr("fcntl.flock", refused)
     assert scored(parts, tmp_path / "out").tally.scored == 6
     assert scored(parts, tmp_path / "out").tally.kept == 6
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are other errors")
+def test_a_folder_that_takes_no_lock_is_named(parts, tmp_path):
+    for name in ("folder", "link"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "folder/.lock").mkdir()
+    (tmp_path / "link/.lock").symlink_to(tmp_path / "gone/.lock")
+    for name, reason in (("folder", "Is a directory"), ("link", "No such file or directory")):
+        with pytest.raises(OSError, match=rf"{name} cannot be written: {reason} \(\.lock\)"):
+            scored(parts, tmp_path / name)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no owners of files")
+def test_a_lock_of_another_user_keeps_others_out_as_well(tmp_path, monkeypatch):
+    place, opened = tmp_path / ".lock", Path.open
+
+    def not_ours(path, mode="r", **more):
+        if path == place and mode != "rb":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return opened(path, mode, **more)
+
+    place.touch()
+    monkeypatch.setattr(Path, "open", not_ours)  # root may write whatever the mode of a file
+    with closing(locked(place)), pytest.raises(BlockingIOError):
+        locked(place)
+    place.unlink()
+    assert locked(place) is None  # nor may it be created
 
 
 @pytest.mark.parametrize("lower", [-1.0, 0.001, 0.2])

@@ -46,7 +46,8 @@ def fitted_detector(on_error="raise", roi=None, **arguments):
 
 def scored(folder: Path, out: Path, fitted=None, **more):
     """Score the images of a folder as the command does."""
-    return score_folder(fitted or fitted_detector(), find_images([folder]), out, **more)
+    with score_folder(fitted or fitted_detector(), find_images([folder]), out, **more) as done:
+        return done
 
 
 def lines_of(out: Path) -> list[dict]:

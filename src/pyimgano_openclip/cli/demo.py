@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import io
+from contextlib import ExitStack
 from pathlib import Path
 
 from PIL import Image
@@ -38,15 +39,15 @@ def run(options: argparse.Namespace) -> Answer:
             class_name=FAMILY, defects=list(DEFECTS), **common
         ),
     }
-    runs = {
-        title: score_folder(
-            detector, test, options.out / title.split(":")[0].lower(), overwrite=options.overwrite
-        )
-        for title, detector in detectors.items()
-    }
     report = options.out / REPORT
-    sections = [section_of(title, done) for title, done in runs.items()]
-    write_report(report, "pyimgano-openclip demo", sections, [r.results for r in runs.values()])
+    with ExitStack() as stack:
+        runs = {}
+        for title, detector in detectors.items():
+            out = options.out / title.split(":")[0].lower()
+            folder = score_folder(detector, test, out, overwrite=options.overwrite)
+            runs[title] = stack.enter_context(folder)
+        sections = [section_of(title, done) for title, done in runs.items()]
+        write_report(report, "pyimgano-openclip demo", sections, [r.results for r in runs.values()])
     facts = {title: summary(done) for title, done in runs.items()}
     lines = [f"{len(normal)} normal images to learn from, {len(test)} to score: {images}"]
     for title, found in facts.items():

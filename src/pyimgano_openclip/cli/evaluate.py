@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -54,7 +54,8 @@ def run(options: argparse.Namespace) -> Answer:
             roi = options.roi if path in looking else None
             chosen = {**vars(options), "detector": path, "roi": roi, **elsewhere}
             detector = saved_detector(argparse.Namespace(**chosen))
-            runs[title] = _scored(detector, path, truth, out / title, overwrite=options.overwrite)
+            scored = _scored(detector, path, truth, out / title, overwrite=options.overwrite)
+            runs[title] = stack.enter_context(scored)
             measured[title] = _measured(runs[title], truth) | _learnt_from(detector, truth)
         facts: dict[str, Any] = {
             "images": len(truth.images),
@@ -98,7 +99,7 @@ def _titles(saved: Sequence[Path]) -> list[str]:
 
 def _scored(
     detector: OpenCLIPDetector, saved: Path, truth: Truth, out: Path, *, overwrite: bool
-) -> Run:
+) -> AbstractContextManager[Run]:
     detector.on_error = "nan"
     return score_folder(
         detector,

@@ -81,14 +81,16 @@ def _run(options: argparse.Namespace) -> Answer | None:
     names = [source.name for source in found.images if source.problem is None]
     how = {"maps": options.maps, "overlays": options.overlays}
     with closing(Results(options.out, earlier["identity"], names)) as results:
+        if read_run(options.out / RUN) != earlier:  # another run has ended meanwhile
+            return None
         if not _all_known(options, results, found.images):
             return None
         tally = _tally(results, detector, found.images)
         drawing = draw_all(results, detector, tally.records, **how, more=False)
-    settings = known["settings"]
-    if options.threshold is None and known["promise"] is not None:
-        settings = {**settings, FALSE_ALARMS: known["promise"]}
-    return answer(options, found, Run(results, detector, drawing, tally, settings))
+        settings = known["settings"]
+        if options.threshold is None and known["promise"] is not None:
+            settings = {**settings, FALSE_ALARMS: known["promise"]}
+        return answer(options, found, Run(results, detector, drawing, tally, settings))
 
 
 def _is_same(options: argparse.Namespace, known: Mapping[str, Any]) -> bool:

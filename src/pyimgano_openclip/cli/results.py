@@ -78,6 +78,9 @@ Record = dict[str, Any]
 class Results:
     """The results of one detector in one folder.
 
+    Other runs are kept out until :meth:`close`: where there are results already, before they are
+    read; elsewhere from :meth:`start` or :meth:`finish` on.
+
     Args:
         folder: Path of the folder; created when needed.
         identity: Everything that the results depend on, as JSON values.
@@ -93,7 +96,8 @@ class Results:
 
     Raises:
         ValueError: If the folder is a file, or, without ``overwrite``, holds results of another
-            identity, a damaged ``run.json``, or files with the names of results without one.
+            identity, a damaged ``run.json``, or files with the names of results without one; or if
+            another run writes into it.
     """
 
     def __init__(
@@ -116,19 +120,14 @@ class Results:
         if folder.exists() and not folder.is_dir():
             raise ValueError(f"{folder} is a file; pass a folder for the results.")
         self._last_run = self._bytes_of_run()
-        if overwrite:
-            return
-        earlier = read_run(folder / RUN)
-        if earlier is not None:
-            self._check(earlier["identity"])
-            self.canvas = tuple(earlier["canvas"]) if earlier["canvas"] else None
-            self.records = {record["image"]: record for record in _read_journal(folder / JOURNAL)}
-        elif found := taken(folder):
-            raise ValueError(
-                f"{folder} holds {', '.join(found)}, but no {RUN}, so this was not written by "
-                "'score'. Choose another folder with --out, or replace it with --overwrite."
-            )
-        self._earlier = set(self.records)
+        try:
+            if holds_results(folder):
+                self._claim()  # what is read now is what the run goes on with
+            if not overwrite:
+                self._read()
+        except BaseException:
+            self.close()
+            raise
 
     def keep(self, source: ImageFile) -> bool:
         """Keep the record of an image if it is scored and its bytes have not changed since."""
@@ -258,6 +257,21 @@ class Results:
         """Path of a file about an image; see :meth:`.places.Places.path`."""
         return self._places.path(kind, name, suffix)
 
+    def _read(self) -> None:
+        """Take over what an earlier run has written."""
+        earlier = read_run(self.folder / RUN)
+        if earlier is not None:
+            self._check(earlier["identity"])
+            self.canvas = tuple(earlier["canvas"]) if earlier["canvas"] else None
+            journal = _read_journal(self.folder / JOURNAL)
+            self.records = {record["image"]: record for record in journal}
+        elif found := taken(self.folder):
+            raise ValueError(
+                f"{self.folder} holds {', '.join(found)}, but no {RUN}, so this was not written by "
+                "'score'. Choose another folder with --out, or replace it with --overwrite."
+            )
+        self._earlier = set(self.records)
+
     def _claim(self) -> None:
         """Keep other runs out of the folder until :meth:`close`."""
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -268,8 +282,8 @@ class Results:
             alone = False
         if not alone:
             raise ValueError(
-                f"Another run has begun to write into {self.folder} meanwhile; choose another "
-                "--out, or run this command again when it has ended."
+                f"Another run has begun to write into {self.folder}; choose another --out, or run "
+                "this command again when it has ended."
             )
 
     def _write_run(self, **more: Any) -> None:

@@ -7,8 +7,8 @@ import hashlib
 import os
 import time
 import warnings
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +57,7 @@ def _run(options: argparse.Namespace) -> Answer:
         with as_usage():
             detector.threshold_ = check_threshold("--threshold", options.threshold, most)
     with ExitStack() as stack:
-        done = score_folder(
+        folder = score_folder(
             detector,
             found.images,
             options.out,
@@ -67,11 +67,12 @@ def _run(options: argparse.Namespace) -> Answer:
             overwrite=options.overwrite,
             cluster=None if options.ray is None else stack.enter_context(joined(options)),
         )
-    done.tally.seconds += seconds
-    if options.threshold is None:
-        own = detector.label_threshold()
-    remember(options, done, _stored(detector, own))
-    return answer(options, found, done)
+        done = stack.enter_context(folder)
+        done.tally.seconds += seconds
+        if options.threshold is None:
+            own = detector.label_threshold()
+        remember(options, done, _stored(detector, own))
+        return answer(options, found, done)
 
 
 def _detector(
@@ -102,6 +103,7 @@ def _detector(
         return detector, time.perf_counter() - start
 
 
+@contextmanager
 def score_folder(
     detector: OpenCLIPDetector,
     sources: Sequence[ImageFile],
@@ -112,8 +114,10 @@ def score_folder(
     overlays: str = "all",
     overwrite: bool = False,
     cluster: Cluster | None = None,
-) -> Run:
+) -> Iterator[Run]:
     """Score and draw images, keeping what an earlier run with equal settings did.
+
+    To be used as a context manager, inside which no other run writes into the folder.
 
     Args:
         detector: Detector that is ready to score; see :func:`~.scoring.score_into` for its
@@ -146,7 +150,7 @@ def score_folder(
             more=tally.scored > 0,
             paint=cluster.paint if cluster else paint_here,
         )
-    return Run(results, detector, drawing, tally, report_settings(detector, saved))
+        yield Run(results, detector, drawing, tally, report_settings(detector, saved))
 
 
 def _stored(detector: OpenCLIPDetector, threshold: float | None) -> Stored:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from pathlib import Path
 from typing import BinaryIO
@@ -27,15 +28,21 @@ def locked(path: Path) -> BinaryIO | None:
 
     Returns:
         The file; None where there are no locks, as on some network folders, and where another user
-        owns the file: there nobody is kept out.
+        owns the file and lets nobody read it: there nobody is kept out.
 
     Raises:
         BlockingIOError: If it is locked already.
+        OSError: If it can be neither created nor opened, as on a read-only disk.
     """
     try:
-        file = path.open("ab")
+        file: BinaryIO = path.open("ab")
     except PermissionError:
-        return None
+        if not os.access(path, os.R_OK):
+            return None
+        file = path.open("rb")
+    except OSError as error:
+        told = f"{path.parent} cannot be written: {error.strerror} ({path.name})."
+        raise OSError(told) from error
     try:
         _lock(file.fileno())
     except OSError as error:
