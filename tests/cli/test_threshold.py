@@ -211,6 +211,7 @@ def test_peaks_over_a_threshold_set_that_of_a_saved_detector_too(build, tmp_path
     twin.contamination = 0.2
     detector.contamination = 0.2
     assert twin.threshold_ == detector.threshold_
+    assert type(twin.pot_min_exceedances) is int
     by_quantiles = build(embedder=ColourEmbedder(4, 6)).fit(spotted(30))
     by_quantiles.save_checkpoint(file)
     assert detector.load_checkpoint(file).computed_threshold() == by_quantiles.threshold_
