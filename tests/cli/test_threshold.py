@@ -165,7 +165,7 @@ def test_what_would_be_the_threshold_of_a_pool_is_told_by_its_rule(rule, tmp_pat
     assert load_detector(file, embedder=ColourEmbedder()).computed_threshold() == facts["computed"]
     assert main(["threshold", str(file)]) == 0
     told = f"as chosen; by the pool it would be {detector.threshold_:.4g}\n"
-    assert told in capsys.readouterr().out
+    assert f"{told}above it: 0 of the 10 images of the pool" in capsys.readouterr().out
 
 
 def test_a_contamination_sets_no_threshold_of_a_pool_that_takes_none(tmp_path, capsys):
