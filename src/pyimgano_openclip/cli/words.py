@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from ast import literal_eval
 
 # Arguments of detectors and their methods that have an option of their own.
 OPTIONS = {
@@ -47,19 +49,31 @@ SENTENCES = (
     (r"increase max_patches or coreset_sampling_ratio",
      "increase --set max_patches=N or coreset_sampling_ratio=SHARE"),
     (r"set threshold_", "give --threshold"),
-    (r"vision_openclip_patchknn", "patch-kNN (no --class-name)"),
+    (r"(?<![\w/\\.=-])vision_openclip_patchknn(?![\w/\\]|\.\w)", "patch-kNN (no --class-name)"),
     (r"\bx\[\d+\] \((.*?)\)(?= is a copy of|; x\[|; and \d|$)", r"\1"),
     (r"\bx\[\d+\]: ", ""),
-    (r"(?<!--set )\bsmallest_defect\b(?!=)", "--smallest-defect"),
+    (r"(?<!--set )(?<![\w/\\.=-])smallest_defect(?![\w/\\=-]|\.\w)", "--smallest-defect"),
 )  # fmt: skip
-VALUE = r"'[^']*'|\([^()]*\)|\[[^\[\]]*\]|(?:[^\s;,:.'()]|[.:](?=\w))+"
-# Neither in a path nor where the command line's words are used already.
-ASSIGNED = re.compile(rf"(?<!--set )(?<![\w/\\.=-])({'|'.join([*OPTIONS, *SETTINGS])})=({VALUE})?")
+# Values as Python writes them, brackets at most two deep, or a word in place of one.
+STRING = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
+BRACKETS = r"\((?:[^()]|\([^()]*\))*\)|\[(?:[^][]|\[[^][]*\])*\]"
+VALUE = rf"{STRING}|{BRACKETS}|[\w.+-]*\w"
+# What is a word of its own, and so no part of a path; what --set gives already stays.
+BEFORE, MARK, AFTER = r"(?<!--set )(?<![^\s(])", r"[,;:.)]", r"(?=[,;:.)]*(?:\s|$))"
+NAMES = "|".join([*OPTIONS, *SETTINGS])
+ASSIGNED = re.compile(rf"{BEFORE}({NAMES})=(?:({VALUE}){AFTER}|(?={MARK}){AFTER})")
 JSON = {"True": "true", "False": "false", "None": "null"}
 
 
-def command_words(text: str) -> str:
-    """Put the command line's names in place of the library's."""
+def command_words(text: str, path: str = "") -> str:
+    """Put the command line's names in place of the library's.
+
+    Args:
+        text: A message of the library.
+        path: Of the image that it is about, which stays as it is.
+    """
+    if path:
+        return path.join(map(command_words, text.split(path)))
     for found, said in SENTENCES:
         text = re.sub(found, said, text)
     text = ASSIGNED.sub(_as_given, text)
@@ -67,9 +81,20 @@ def command_words(text: str) -> str:
 
 
 def _as_given(found: re.Match[str]) -> str:
-    """An argument with its value as it is typed."""
-    name, value = found[1], (found[2] or "").strip("'")
-    value = JSON.get(value, value.replace("(", "[").replace(",)", "]").replace(")", "]"))
+    """An argument with its value as it is typed; as it was found if that is none of Python's."""
+    name, value = found[1], found[2] or ""
+    try:
+        meant = literal_eval(value)
+    except (ValueError, SyntaxError):
+        if value and not value.isupper() and value not in ("nan", "inf"):  # FILE, N, DIR
+            return found[0]
+    else:
+        if isinstance(meant, str):
+            value = meant
+        elif isinstance(meant, (tuple, list)):
+            value = json.dumps(meant, ensure_ascii=False)
+        else:
+            value = JSON.get(value, value)
     if name in OPTIONS:
         return f"{OPTIONS[name]} {value}".rstrip()
     return f"--set {name}={value}"

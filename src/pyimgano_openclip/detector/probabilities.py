@@ -151,7 +151,9 @@ class Probabilities:
         """
         sure = check_number("confidence_threshold", confidence_threshold, above=0, most=1)
         if not is_whole(reject_label) or not -LABELS <= reject_label < LABELS:
-            raise ValueError(f"reject_label={reject_label!r}; it must be a whole number of 64 bits.")
+            raise ValueError(
+                f"reject_label={reject_label!r}; it must be a whole number of 64 bits."
+            )
         labels, confidence = self.predict(one_of(x, X), return_confidence=True)
         labels[confidence < sure] = reject_label
         return (labels, confidence) if return_confidence else labels
