@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import re
-from ast import literal_eval
 
 # Arguments of detectors and their methods that have an option of their own.
 OPTIONS = {
@@ -57,7 +55,8 @@ SENTENCES = (
 # Values as Python writes them, brackets at most two deep, or a word in place of one.
 STRING = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
 BRACKETS = r"\((?:[^()]|\([^()]*\))*\)|\[(?:[^][]|\[[^][]*\])*\]"
-VALUE = rf"{STRING}|{BRACKETS}|[\w.+-]*\w"
+NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+VALUE = rf"{STRING}|{BRACKETS}|{NUMBER}|True|False|None|nan|inf|[A-Z]+"
 # What is a word of its own, and so no part of a path; what --set gives already stays.
 BEFORE, MARK, AFTER = r"(?<!--set )(?<![^\s(])", r"[,;:.)]", r"(?=[,;:.)]*(?:\s|$))"
 NAMES = "|".join([*OPTIONS, *SETTINGS])
@@ -81,20 +80,12 @@ def command_words(text: str, path: str = "") -> str:
 
 
 def _as_given(found: re.Match[str]) -> str:
-    """An argument with its value as it is typed; as it was found if that is none of Python's."""
-    name, value = found[1], found[2] or ""
-    try:
-        meant = literal_eval(value)
-    except (ValueError, SyntaxError):
-        if value and not value.isupper() and value not in ("nan", "inf"):  # FILE, N, DIR
-            return found[0]
-    else:
-        if isinstance(meant, str):
-            value = meant
-        elif isinstance(meant, (tuple, list)):
-            value = json.dumps(meant, ensure_ascii=False)
-        else:
-            value = JSON.get(value, value)
+    """An argument with its value as it is typed."""
+    name, value = found[1], JSON.get(found[2], found[2] or "")
+    if value.startswith(("'", '"')):
+        value = re.sub(r"\\(['\"\\])", r"\1", value[1:-1])
+    elif value.startswith(("(", "[")):
+        value = value.replace("(", "[").replace(",)", "]").replace(")", "]")
     if name in OPTIONS:
         return f"{OPTIONS[name]} {value}".rstrip()
     return f"--set {name}={value}"
