@@ -40,6 +40,8 @@ def photograph(folder: Path) -> tuple[Path, Path]:
 
 def images_in(folder: Path) -> list[Path]:
     """The image files of a folder, by name."""
+    if not folder.is_dir():
+        raise SystemExit(f"{folder} is no folder.")
     found = sorted(path for path in folder.glob("*") if path.suffix.lower() in file_suffixes())
     if not found:
         raise SystemExit(f"{folder} holds no images.")

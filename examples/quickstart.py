@@ -65,6 +65,8 @@ def solar_cells(n_train: int, n_test: int) -> tuple[list, Images]:
 
 def own_folder(root: Path) -> tuple[list, Images]:
     """Images to fit, if there are any, and to score; which are defective, if folders tell."""
+    if not root.is_dir():
+        raise SystemExit(f"{root} is no folder.")
 
     def files(folder: Path) -> list[Path]:
         return sorted(p for p in folder.rglob("*") if p.suffix.lower() in file_suffixes())

@@ -44,6 +44,8 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     folder = options.images or photograph(options.out / "images")
+    if not folder.is_dir():
+        raise SystemExit(f"{folder} is no folder.")
     paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in file_suffixes())
     if not paths:
         raise SystemExit(f"{folder} holds no images.")

@@ -18,24 +18,30 @@ def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
 
 
 def check_number(
-    name: str, value: Any, *, above: float, most: float, itself: bool = False
+    name: str, value: Any, *, above: float, most: float, itself: bool = False, below: bool = False
 ) -> float:
     """Return the value as a float.
 
     Raises:
-        ValueError: Unless above < value <= most, or the value is ``above`` with ``itself``.
+        ValueError: Unless above < value <= most, or the value is ``above`` with ``itself``; if it
+            is ``most`` with ``below``.
     """
     real = isinstance(value, Real) and not isinstance(value, bool)
-    if not real or not (above < value <= most or (itself and value == above)):
-        first = "[" if itself else "("
-        raise ValueError(f"{name}={value!r}; it must be a number in {first}{above}, {most}].")
+    inside = real and (above < value <= most or (itself and value == above))
+    if not inside or (below and value == most):
+        first, last = "[" if itself else "(", ")" if below else "]"
+        raise ValueError(f"{name}={value!r}; it must be a number in {first}{above}, {most}{last}.")
     return float(value)
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is an integer of Python or NumPy."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
 
 
 def check_count(name: str, value: Any, *, least: int = 1, most: int | None = None) -> None:
     """Raise a ValueError unless the value is an integer in the range."""
-    whole = isinstance(value, (int, np.integer)) and not isinstance(value, bool)
-    if not whole or value < least or (most is not None and value > most):
+    if not is_whole(value) or value < least or (most is not None and value > most):
         limit = f"from {least}" if most is None else f"from {least} to {most}"
         raise ValueError(f"{name}={value!r}; it must be a whole number {limit}.")
 

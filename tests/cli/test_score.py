@@ -93,6 +93,15 @@ def test_only_what_is_asked_for_is_drawn(parts, tmp_path):
     assert drawn == ["bad.png.jpg"]
 
 
+def test_the_reason_for_an_unreadable_image_has_its_path_as_it_is(parts, tmp_path):
+    file = parts / "roi=1" / "a mode=1 smallest_defect b.png"
+    file.parent.mkdir()
+    file.write_text("no image")
+    scored(parts, tmp_path / "out", fitted_detector(on_error="nan"))
+    (told,) = (line["error"] for line in lines_of(tmp_path / "out") if "error" in line)
+    assert told.startswith(f"{file}: {file} cannot be opened")
+
+
 def test_an_unreadable_image_is_noted_or_stops_the_run(parts, tmp_path):
     (parts / "a.png").write_text("no image")
     whole = (parts / "part-3.png").read_bytes()

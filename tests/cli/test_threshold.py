@@ -165,7 +165,7 @@ def test_what_would_be_the_threshold_of_a_pool_is_told_by_its_rule(rule, tmp_pat
     assert load_detector(file, embedder=ColourEmbedder()).computed_threshold() == facts["computed"]
     assert main(["threshold", str(file)]) == 0
     told = f"as chosen; by the pool it would be {detector.threshold_:.4g}\n"
-    assert told in capsys.readouterr().out
+    assert f"{told}above it: 0 of the 10 images of the pool" in capsys.readouterr().out
 
 
 def test_a_contamination_sets_no_threshold_of_a_pool_that_takes_none(tmp_path, capsys):
@@ -211,6 +211,7 @@ def test_peaks_over_a_threshold_set_that_of_a_saved_detector_too(build, tmp_path
     twin.contamination = 0.2
     detector.contamination = 0.2
     assert twin.threshold_ == detector.threshold_
+    assert type(twin.pot_min_exceedances) is int
     by_quantiles = build(embedder=ColourEmbedder(4, 6)).fit(spotted(30))
     by_quantiles.save_checkpoint(file)
     assert detector.load_checkpoint(file).computed_threshold() == by_quantiles.threshold_

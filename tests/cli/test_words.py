@@ -42,6 +42,7 @@ FOR_PROGRAMS = (
     "low=1 must be",
     "There is no pool yet",
     "use set_class_name()",
+    "reject_label=",
 )
 
 
@@ -105,11 +106,38 @@ def test_every_argument_has_a_word():
          "d (1).png is a copy of b.png; f.png is a copy of a.png; and 2 more"),
         ("(smallest_defect)", "(--smallest-defect)"),
         ("--set smallest_defect=4, --set mode=a", "--set smallest_defect=4, --set mode=a"),
-        ("/runs/roi=1/mode=a.png and a-mode=b.png", "/runs/roi=1/mode=a.png and a-mode=b.png"),
+        ("openclip_pretrained='w (1).pt' is", "--pretrained w (1).pt is"),
+        ('class_name="it\'s"; it', "--class-name it's; it"),
+        ("roi=[(0, 0), (9, 0), (9, 9)] is", "--roi [[0, 0], [9, 0], [9, 9]] is"),
+        ("roi='C:\\\\a' is", "--roi C:\\a is"),
+        ("jitter=1e-05; it", "--set jitter=1e-05; it"),
+        ("contamination=nan; it", "--contamination nan; it"),
+        ("windows=(2, 3).", "--set windows=[2, 3]."),
     ],
 )  # fmt: skip
 def test_names_of_python_are_told_as_they_are_given_to_commands(text, said):
     assert command_words(text) == said
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/runs/roi=1/mode=a.png", "a-mode=b.png", "good mode=1/bad.png", "roi=left mode=x.png",
+        "roi=left/a.png", "mode=1,windows=2/a.png", "a (mode=1).png", "mode=1.png", "mode=(1).png",
+        "smallest_defect/a.png", "a/smallest_defect.png", "smallest_defect-1/a.png",
+        "out/vision_openclip_patchknn/a.png", "vision_openclip_patchknn/a.png",
+        "C:\\roi=1\\a.png", "class_name='it's' x",
+    ],
+)  # fmt: skip
+def test_a_path_is_told_as_it_is(path):
+    for text in (path, f"{path} cannot be opened: no image", f"2 images: {path}: {path}; {path}"):
+        assert command_words(text) == text
+
+
+def test_the_path_of_an_image_is_kept_where_only_its_reader_can_tell(tmp_path):
+    path = f"{tmp_path}/a mode=1 smallest_defect 'b'.png"
+    told = command_words(f"x[3]: {path}: {path}: roi=DIR.", path)
+    assert told == f"{path}: {path}: --roi DIR."
 
 
 def test_warnings_and_errors_are_told_so_too(monkeypatch, capsys):

@@ -77,6 +77,22 @@ def test_thresholds_follow_what_is_assigned(build):
     assert detector.batch_size == 3
 
 
+@pytest.mark.parametrize("build", [patchknn, promptscore, mutual])
+@pytest.mark.parametrize("share", [0.1, float("0.1")], ids=["the same object", "an equal one"])
+def test_a_share_that_is_assigned_again_takes_effect_as_any_other(build, share):
+    """As use_pot_thresholding() says; its facts go with its threshold."""
+    same = 0.1
+    detector = build(contamination=same).fit(red_images(12))
+    by_quantile = detector.threshold_
+    detector.use_pot_thresholding(tail_fraction=0.6, min_exceedances=3)
+    detector.contamination = same if share is same else share
+    assert detector.pot_info_["tail_fraction"] == 0.6
+    detector.use_quantile_thresholding()
+    detector.contamination = detector.contamination
+    assert detector.threshold_ == by_quantile
+    assert not hasattr(detector, "pot_info_")
+
+
 def test_the_threshold_follows_an_assigned_confidence():
     detector = patchknn().fit(NORMAL)
     detector.confidence = 0.5

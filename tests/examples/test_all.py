@@ -189,6 +189,17 @@ def test_few_shot_needs_both_folders_or_none(tmp_path, capsys):
     assert "--images" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("example", ["few_shot", "zero_shot", "unlabelled", "quickstart"])
+def test_what_is_no_folder_is_told(example, tmp_path):
+    file = tmp_path / "a.png"
+    file.touch()
+    arguments = {"few_shot": ["--normal", tmp_path, "--images"], "zero_shot": []}
+    for wrong in (file, tmp_path / "missing"):
+        given = arguments.get(example, ["--images"])
+        with pytest.raises(SystemExit, match=f"{wrong.name} is no folder"):
+            run(example, *given, wrong, "--out", tmp_path / "o")
+
+
 def test_unlabelled_names_the_damaged_pieces_first(tmp_path, capsys):
     run("unlabelled", "--out", tmp_path)
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]

@@ -23,6 +23,12 @@ def test_what_is_read_of_a_file_is_what_was_written(shape, compress, monkeypatch
     np.testing.assert_array_equal(read, grey)
 
 
+def test_a_picture_may_lie_in_memory_in_any_order():
+    grey = np.arange(15, dtype=np.uint16).reshape(3, 5)
+    for view in (np.asfortranarray(grey), grey.T, grey[::-1, ::2]):
+        assert png.grey_png(view) == png.grey_png(view.copy(order="C"))
+
+
 def test_a_smooth_picture_is_small():
     rows, cols = np.mgrid[:400, :600]
     grey = (20000 + 30 * rows + 20 * cols).astype(np.uint16)

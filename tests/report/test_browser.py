@@ -139,9 +139,24 @@ def test_arrows_move_the_number_of_the_threshold_as_brackets_do(show):
         value.fill(typed)
         assert page.locator("#counts").inner_text() == "1 anomalous · 5 normal"
         assert value.evaluate("field => field.validity.valid")
-    for typed in ("", "-", "1e", "high", "Infinity"):
+    for typed in ("", "-", "1e", "high", "Infinity", "0x0", "0b0", "1,234.5"):
         value.fill(typed)
         assert page.locator("#counts").inner_text() == "1 anomalous · 5 normal"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("key", ["Tab", "Enter"])
+def test_the_threshold_in_force_is_shown_when_typing_ends(key, show):
+    page = show(section())
+    value = page.locator("#threshold-value")
+    typing = ("abc", "0.55"), ("abc", "0.55"), ("0,7", "0.7"), ("1,234.5", "0.7"), (" ", "0.7")
+    for typed, left in typing:
+        value.focus()
+        value.press("Control+a")
+        page.keyboard.insert_text(typed)
+        assert value.input_value() == typed
+        page.keyboard.press(key)
+        assert value.input_value() == left
 
 
 @pytest.mark.slow

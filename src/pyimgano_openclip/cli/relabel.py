@@ -157,7 +157,7 @@ def _is_known(results: Results, source: ImageFile, *, strict: bool) -> bool:
         read_pixels(source.path)
     except UnreadableError as error:
         digest = digest_of_file(source.path)
-        told = {"error": encodable(command_words(str(error)))}
+        told = {"error": encodable(command_words(str(error), str(source.path)))}
         results.records[source.name] = {**record, **told, "file": [str(source.path), digest]}
         return True
     return False

@@ -72,7 +72,8 @@ def score_here(detector: OpenCLIPDetector, images: Sequence[ImageFile]) -> Itera
     for found in detector.score_iter(noted(), with_tokens=True):
         image = read.popleft()
         if found.error is not None:
-            yield Scored(image.digest, {"error": encodable(command_words(found.error))}, None)
+            reason = encodable(command_words(found.error, str(image.path)))
+            yield Scored(image.digest, {"error": reason}, None)
         else:
             yield Scored(image.digest, _record(detector, found), found.patches, image)
 

@@ -226,7 +226,8 @@ def _lines(facts: Mapping[str, Any]) -> list[str]:
         lines.append(as_chosen(facts["computed"], known))
     if facts["training_images"]:
         above, count = facts["training_images_above"], counted(facts["training_images"], "image")
-        lines.append(f"above it: {above} of the {count} that it was fitted on")
+        known = "of the pool" if facts["detector"] == POOL else "that it was fitted on"
+        lines.append(f"above it: {above} of the {count} {known}")
     return lines
 
 

@@ -47,19 +47,32 @@ SENTENCES = (
     (r"increase max_patches or coreset_sampling_ratio",
      "increase --set max_patches=N or coreset_sampling_ratio=SHARE"),
     (r"set threshold_", "give --threshold"),
-    (r"vision_openclip_patchknn", "patch-kNN (no --class-name)"),
+    (r"(?<![\w/\\.=-])vision_openclip_patchknn(?![\w/\\]|\.\w)", "patch-kNN (no --class-name)"),
     (r"\bx\[\d+\] \((.*?)\)(?= is a copy of|; x\[|; and \d|$)", r"\1"),
     (r"\bx\[\d+\]: ", ""),
-    (r"(?<!--set )\bsmallest_defect\b(?!=)", "--smallest-defect"),
+    (r"(?<!--set )(?<![\w/\\.=-])smallest_defect(?![\w/\\=-]|\.\w)", "--smallest-defect"),
 )  # fmt: skip
-VALUE = r"'[^']*'|\([^()]*\)|\[[^\[\]]*\]|(?:[^\s;,:.'()]|[.:](?=\w))+"
-# Neither in a path nor where the command line's words are used already.
-ASSIGNED = re.compile(rf"(?<!--set )(?<![\w/\\.=-])({'|'.join([*OPTIONS, *SETTINGS])})=({VALUE})?")
+# Values as Python writes them, brackets at most two deep, or a word in place of one.
+STRING = r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\""
+BRACKETS = r"\((?:[^()]|\([^()]*\))*\)|\[(?:[^][]|\[[^][]*\])*\]"
+NUMBER = r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+VALUE = rf"{STRING}|{BRACKETS}|{NUMBER}|True|False|None|nan|inf|[A-Z]+"
+# What is a word of its own, and so no part of a path; what --set gives already stays.
+BEFORE, MARK, AFTER = r"(?<!--set )(?<![^\s(])", r"[,;:.)]", r"(?=[,;:.)]*(?:\s|$))"
+NAMES = "|".join([*OPTIONS, *SETTINGS])
+ASSIGNED = re.compile(rf"{BEFORE}({NAMES})=(?:({VALUE}){AFTER}|(?={MARK}){AFTER})")
 JSON = {"True": "true", "False": "false", "None": "null"}
 
 
-def command_words(text: str) -> str:
-    """Put the command line's names in place of the library's."""
+def command_words(text: str, path: str = "") -> str:
+    """Put the command line's names in place of the library's.
+
+    Args:
+        text: A message of the library.
+        path: Of the image that it is about, which stays as it is.
+    """
+    if path:
+        return path.join(map(command_words, text.split(path)))
     for found, said in SENTENCES:
         text = re.sub(found, said, text)
     text = ASSIGNED.sub(_as_given, text)
@@ -68,8 +81,11 @@ def command_words(text: str) -> str:
 
 def _as_given(found: re.Match[str]) -> str:
     """An argument with its value as it is typed."""
-    name, value = found[1], (found[2] or "").strip("'")
-    value = JSON.get(value, value.replace("(", "[").replace(",)", "]").replace(")", "]"))
+    name, value = found[1], JSON.get(found[2], found[2] or "")
+    if value.startswith(("'", '"')):
+        value = re.sub(r"\\(['\"\\])", r"\1", value[1:-1])
+    elif value.startswith(("(", "[")):
+        value = value.replace("(", "[").replace(",)", "]").replace(")", "]")
     if name in OPTIONS:
         return f"{OPTIONS[name]} {value}".rstrip()
     return f"--set {name}={value}"

@@ -51,6 +51,8 @@ class Arguments:
     _lock: ClassVar[Any]
 
     def __post_init__(self) -> None:
+        # Until there is something anew, no threshold follows the share that the host assigns.
+        self.__dict__.pop("_learnt", None)
         for name in CHANGEABLE & self.__dict__.keys():
             self._put(name, self._checked(name, self.__dict__[name]))
         check_choice("aggregation_method", self.aggregation_method, AGGREGATIONS)
@@ -100,7 +102,7 @@ class Arguments:
     def __setattr__(self, name: str, value: Any) -> None:
         if name not in self.__dict__ or name not in self.__dataclass_fields__:
             super().__setattr__(name, value)
-        elif value is not self.__dict__[name]:
+        elif value is not self.__dict__[name] or (name in SHARES and "_learnt" in self.__dict__):
             self._change(name, value)
 
     def _put(self, name: str, value: Any) -> None:

@@ -65,7 +65,7 @@ class OpenCLIPDetector(Arguments, Probabilities, BaseDetector):  # type: ignore[
         decision_scores_: Image scores of the training images, shape (N,), after :meth:`fit`.
         threshold_: Image score above which an image is anomalous. Can be set by the caller to a
             number up to the largest score that patches can give; it then stays when images are
-            added, and in checkpoints, until :meth:`fit`, :meth:`set_params` or another
+            added, and in checkpoints, until :meth:`fit`, :meth:`set_params` or an assigned
             ``contamination`` or ``confidence``. Not set before :meth:`fit`, since the host takes a
             detector that has it for a fitted one; by what :meth:`predict` labels until then,
             :meth:`label_threshold` tells.
@@ -218,17 +218,22 @@ class OpenCLIPDetector(Arguments, Probabilities, BaseDetector):  # type: ignore[
             self._learnt = replace(lesson.learnt, calibration=calibration)
             self.decision_scores_, self.threshold_ = lesson.scores, threshold
             self._threshold_chosen = chosen
-            if facts is not None:
-                self.pot_info_ = facts
+            if lesson.calibration is not None:
+                self._tell_peaks(facts)
             self._cache = Recent()  # passes under way keep theirs, with what it refers to
 
     def _process_decision_scores(self) -> Self:
         """Set threshold and labels by the training scores again; the host calls it."""
         threshold, facts = self._computed_threshold()
         self.threshold_, self._threshold_chosen = threshold, False
+        self._tell_peaks(facts)
+        return self
+
+    def _tell_peaks(self, facts: Any) -> None:
+        """Keep what the host tells of peaks over threshold; None if it was not asked."""
+        self._forget("pot_info_")
         if facts is not None:
             self.pot_info_ = facts
-        return self
 
     @property
     def threshold_chosen_(self) -> bool:

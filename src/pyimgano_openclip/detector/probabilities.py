@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Scores
-from ..checks import check_count, check_number, one_of
+from ..checks import check_count, check_number, is_whole, one_of
 from ..images.items import Item, as_items
 from .learnt import image_scores
 from .scoring import Scoring, score_all
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 Labels = npt.NDArray[np.int64]
-LEAST_LABEL = -(2**63)  # of int64
+LABELS = 2**63  # of int64 that are negative, and that are not
 
 
 class Probabilities:
@@ -90,7 +90,7 @@ class Probabilities:
         Raises:
             ValueError: If a number is out of range; nothing changes then.
         """
-        share = check_number("tail_fraction", tail_fraction, above=0, most=math.nextafter(1, 0))
+        share = check_number("tail_fraction", tail_fraction, above=0, most=1, below=True)
         check_count("min_exceedances", min_exceedances)
         self.threshold_method = "pot"
         self.pot_tail_fraction, self.pot_min_exceedances = share, min_exceedances
@@ -146,7 +146,7 @@ class Probabilities:
             x: Images, as for :meth:`decision_function`.
             confidence_threshold: In (0, 1]; below this confidence a label is not sure, as of
                 unreadable images with ``on_error="nan"``.
-            reject_label: Label of images whose label is not sure.
+            reject_label: Label of images whose label is not sure, a whole number of 64 bits.
             return_confidence: Whether to return the confidence of each label in [0, 1] as well.
             X: Alias for ``x``.
 
@@ -158,7 +158,10 @@ class Probabilities:
             ValueError: As for :meth:`decision_function`, or if a number is out of range.
         """
         sure = check_number("confidence_threshold", confidence_threshold, above=0, most=1)
-        check_count("reject_label", reject_label, least=LEAST_LABEL)
+        if not is_whole(reject_label) or not -LABELS <= reject_label < LABELS:
+            raise ValueError(
+                f"reject_label={reject_label!r}; it must be a whole number of 64 bits."
+            )
         labels, confidence = self.predict(one_of(x, X), return_confidence=True)
         labels[confidence < sure] = reject_label
         return (labels, confidence) if return_confidence else labels

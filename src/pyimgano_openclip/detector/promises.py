@@ -179,10 +179,7 @@ def check_confidence(confidence: float | None) -> float | None:
     """Return it as a float or None; raise a ValueError unless it is below 1 and at least a half."""
     if confidence is None:
         return None
-    number = check_number("confidence", confidence, above=0, most=1)
-    if not LEAST <= number < 1:
-        raise ValueError(f"confidence={confidence!r}; it must be in [{LEAST}, 1), or None.")
-    return number
+    return check_number("confidence", confidence, above=LEAST, most=1, itself=True, below=True)
 
 
 def percent(share: float) -> str:

@@ -293,7 +293,8 @@ def saved_method(checkpoint: Checkpoint) -> dict[str, Any]:
             name: check_number(name, saved[name], above=-math.inf, most=sys.float_info.max)
             for name in numbers
         }
-    return {method: "pot", **found}
+    share, count = numbers
+    return {method: "pot", share: found[share], count: int(found[count])}
 
 
 def saved_calibration(checkpoint: Checkpoint) -> Calibration | None:

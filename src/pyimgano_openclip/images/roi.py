@@ -185,7 +185,7 @@ def read_mask(path: Path) -> Mask:
     from .reading import read_brightness
 
     try:
-        return Mask.of(read_brightness(path), str(path))
+        return Mask.of(read_brightness(path), repr(str(path)))
     except UnreadableError as error:
         raise ValueError(f"roi: {error}") from error
 

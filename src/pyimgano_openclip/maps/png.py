@@ -29,7 +29,7 @@ def grey_png(grey: npt.NDArray[np.uint16]) -> bytes:
         grey: Shape (H, W).
     """
     height, width = grey.shape
-    rows = grey.astype(">u2").view(np.uint8)
+    rows = grey.astype(">u2", order="C").view(np.uint8)
     filtered = np.empty((height, 1 + rows.shape[1]), np.uint8)
     filtered[:, 0] = UP
     filtered[0, 1:] = rows[0]

@@ -101,7 +101,12 @@ $("threshold").addEventListener("input", (event) => {
   setThreshold(axis.score(at), at);
 });
 // A text, since the steps of a number field are equal and those of the axis are not.
-$("threshold-value").addEventListener("input", (event) => setThreshold(Number(event.target.value.trim().replace(",", ".") || NaN)));
+$("threshold-value").addEventListener("input", (event) => {
+  const typed = event.target.value.trim().replace(",", ".");
+  if (/^[-+.\de]+$/i.test(typed)) setThreshold(Number(typed)); // neither blank nor 0x10
+});
+// What is no number does not stay beside the threshold that is in force.
+$("threshold-value").addEventListener("change", (event) => { event.target.value = number(state.threshold); });
 $("threshold-value").addEventListener("keydown", (event) => {
   const by = { ArrowUp: 0.01, ArrowDown: -0.01 }[event.key];
   if (by) { event.preventDefault(); shiftThreshold(by); }
