@@ -167,20 +167,18 @@ def copies_among(
     grid: Size,
     sketches: Floats,
     grids: Sequence[Size],
-    within: tuple[float, float],
     usual: float,
 ) -> Indices:
-    """Of known images, the near copies of one that is not among them.
+    """Of known images, the near copies, sure ones, of one that is not among them.
 
     Args:
         sketch: Of that image, shape (516,).
         grid: (rows, cols) of its patches.
         sketches: Of the known images, shape (N, 516).
         grids: (rows, cols) of the patches of each of these.
-        within: As for :func:`near_copies`.
         usual: The :func:`usual_distance` of the known images.
     """
-    close = _close(sketch[None], sketches, within, usual)[0]
+    close = _close(sketch[None], sketches, SURELY, usual)[0]
     return np.flatnonzero(close & (np.array(grids) == grid).all(axis=1))
 
 

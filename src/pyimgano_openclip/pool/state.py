@@ -12,7 +12,6 @@ import numpy.typing as npt
 
 from ..arrays import Floats, Indices, Size
 from ..bank.copies import (
-    SURELY,
     copies_among,
     near_copies,
     restored_sketches,
@@ -83,9 +82,8 @@ class Pool:
         own = self.number_of(patches.identity)
         if own is not None:
             return self.near[own]
-        found = sketch_of(patches)
-        usual = self._usual_distance
-        near = copies_among(found, patches.grid, self.sketches, self._grids, SURELY, usual)
+        found, usual = sketch_of(patches), self._usual_distance
+        near = copies_among(found, patches.grid, self.sketches, self._grids, usual)
         return near if set(self.kept) - set(near.tolist()) else near[:0]
 
     @cached_property
