@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,7 @@ DARK = 8  # grey levels that keep the ratios of dark colours finite
 SHARPEST = 0.999  # share of the differences of pixels that are no edges
 COARSE = 4  # pixels of the side of a block, at which the grain compares the detail
 HALVES = ("left", "right", "upper", "lower")
+Total: TypeAlias = tuple[float, int]  # sum and number of values
 
 
 class Look(NamedTuple):
@@ -104,18 +105,17 @@ def look_of(small: npt.NDArray[np.uint8], inside: Inside | None = None) -> Look:
     if inside is not None:
         seen = np.where(inside[..., None], seen, np.float32(np.nan))[around(inside)]
     grey = grey_of(seen)
-    # One channel after the other, which NumPy averages many times as fast.
-    channels = np.ascontiguousarray(seen.reshape(-1, 3).T)
-    red, green, blue = np.log(np.nanmean(channels, axis=1) + DARK)
-    steps = down, right = _steps(grey)
-    known, detail = _known(steps), _detail(steps)
-    edge = float(np.quantile(known, SHARPEST)) if known.size else 0.0
-    grain = detail - _detail(_steps(in_blocks(grey)))
+    known = grey.ravel() if inside is None else grey[~np.isnan(grey)]
+    red, green, blue = (math.log(_mean([_total(seen[..., n])]) + DARK) for n in range(3))
+    steps = _steps(grey)
+    down, right = totals = [_total(each) for each in steps]
+    detail = _detail(totals)
+    grain = detail - _detail([_total(each) for each in _steps(in_blocks(grey))])
     halves = _by_halves(steps, grey.shape)
     details = [_detail(half) for half in halves]
     least = [min(_detail(half[:1]), _detail(half[1:])) for half in halves]
-    found = [np.nanmean(grey), np.nanstd(grey), detail, red - green, blue - green]
-    found += [_log(edge), grain, _detail([down]) - _detail([right]), *details]
+    found = [known.mean(), known.std(), detail, red - green, blue - green]
+    found += [_log(_edge(steps)), grain, _detail([down]) - _detail([right]), *details]
     found.append(min(one - both for one, both in zip(least, details, strict=True)))
     return Look(*(float(number) for number in found))
 
@@ -130,27 +130,48 @@ def _steps(grey: Floats) -> tuple[Floats, Floats]:
     return np.abs(np.diff(grey, axis=0)), np.abs(np.diff(grey, axis=1))
 
 
-def _by_halves(steps: tuple[Floats, Floats], size: tuple[int, ...]) -> list[tuple[Floats, Floats]]:
+def _by_halves(steps: tuple[Floats, Floats], size: tuple[int, ...]) -> list[list[Total]]:
     """The differences within the left, the right, the upper and the lower half."""
     (down, right), (rows, cols) = steps, (side // 2 for side in size)
-    return [
+    halves = [
         (down[:, :cols], right[:, : max(0, cols - 1)]),
         (down[:, cols:], right[:, cols:]),
         (down[: max(0, rows - 1)], right[:rows]),
         (down[rows:], right[rows:]),
     ]
+    return [[_total(each) for each in half] for half in halves]
 
 
-def _known(steps: Sequence[Floats]) -> Floats:
-    """The differences of pixels that are looked at."""
-    every = np.concatenate([each.ravel() for each in steps])
-    return every[~np.isnan(every)]
+def _total(values: Floats) -> Total:
+    """Sum and number of the values that are looked at; the others are NaN."""
+    total = float(values.sum())
+    if math.isnan(total):
+        values = values[~np.isnan(values)]
+        total = float(values.sum())
+    return total, values.size
 
 
-def _detail(steps: Sequence[Floats]) -> float:
+def _mean(totals: Sequence[Total]) -> float:
+    """The mean of all values; 0 of none."""
+    sums, counts = zip(*totals, strict=True)
+    return sum(sums) / sum(counts) if any(counts) else 0.0
+
+
+def _detail(steps: Sequence[Total]) -> float:
     """Logarithm of the mean difference of neighbouring pixels; see :class:`Look`."""
-    known = _known(steps)
-    return _log(float(known.mean()) if known.size else 0.0)
+    return _log(_mean(steps))
+
+
+def _edge(steps: tuple[Floats, Floats]) -> float:
+    """The difference that one in a thousand exceeds; see :class:`Look`."""
+    every = np.concatenate([each.ravel() for each in steps])
+    known = every[~np.isnan(every)]
+    if not known.size:
+        return 0.0
+    place, part = divmod(SHARPEST * (known.size - 1), 1)
+    # What np.quantile gives, for a tenth of its time.
+    highest = np.partition(known, int(place))[int(place) :]
+    return float(highest[0] + part * (highest[1:].min(initial=highest.max()) - highest[0]))
 
 
 def _log(step: float) -> float:
@@ -162,5 +183,7 @@ def in_blocks(grey: Floats) -> Floats:
     rows, cols = (side // COARSE for side in grey.shape)
     if min(rows, cols) < 2:
         return grey
-    blocks = grey[: rows * COARSE, : cols * COARSE].reshape(rows, COARSE, cols, COARSE)
-    return blocks.mean(axis=(1, 3))
+    blocks = grey[: rows * COARSE, : cols * COARSE]
+    for _ in range(2):  # along one side and then the other, many times as fast as both at once
+        blocks = np.mean([blocks[:, start::COARSE] for start in range(COARSE)], axis=0).T
+    return blocks
