@@ -58,8 +58,6 @@ PASSED = {
     "class_name": "--class-name",
     "defects": "--defects",
     "detector": "--detector or --class-name",
-    "openclip_model_name": "--model",
-    "openclip_pretrained": "--pretrained",
     "pool": "the images",
     "roi": "--roi",
     "saved": "the file of --detector",
