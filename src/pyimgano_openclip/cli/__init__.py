@@ -85,7 +85,7 @@ def _warner() -> Callable[..., None]:
 def _answer(options: argparse.Namespace) -> Answer:
     refuse_exported(options)
     answer: Answer | None = None
-    if options.command == "score" and not options.overwrite and (options.out / RUN).is_file():
+    if options.command == "score" and (options.out / RUN).is_file():
         answer = import_module(".relabel", __name__).run(options)
     if answer is None:
         check(options)

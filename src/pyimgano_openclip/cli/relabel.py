@@ -25,7 +25,7 @@ from .messages import encodable
 from .outcome import FALSE_ALARMS, Run, Tally, answer
 from .places import RUN
 from .remote_images import search
-from .results import Record, Results, read_run
+from .results import Record, Results, check_alone, read_run
 from .words import command_words
 
 # Options that change neither the detector nor its scores; the saved one is told by its digest.
@@ -43,7 +43,13 @@ def run(options: argparse.Namespace) -> Answer | None:
     Returns:
         The answer; None if the model is needed, because something is to be scored or drawn in other
         colours, or because nobody can tell.
+
+    Raises:
+        ValueError: If another run goes on with the results.
     """
+    check_alone(options.out)
+    if options.overwrite:
+        return None
     with most_pixels(options.max_pixels):
         return _run(options)
 
