@@ -22,6 +22,7 @@ from pyimgano_openclip.images.formats import file_suffixes
 from pyimgano_openclip.samples import make_sample
 
 NORMAL, INTACT = 20, 4  # generated images to learn from, and normal ones among those to score
+UNREADABLE = 3  # exit status if an image cannot be read, as of 'score'
 DEFECTS = ("hole", "cut", "stain", "scratch")
 TILE = 240  # pixels; side of a patch in the picture that compares two
 
@@ -59,8 +60,8 @@ def compare(detector, path: Path, file: Path) -> str:
     return f"x {match.box.left}, y {match.box.top} is {match.distance:.3f} from {match.path}"
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Fit, save, load, score, and show what was compared."""
+def main(arguments: list[str] | None = None) -> int:
+    """Fit, save, load, score, and show what was compared; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--normal", type=Path, help="a folder of normal images to learn from")
     parser.add_argument("--images", type=Path, help="a folder of images to score")
@@ -100,10 +101,11 @@ def main(arguments: list[str] | None = None) -> None:
         hottest = paths[np.nanargmax(scores)]
         print(f"{hottest.name}: {compare(detector, hottest, options.out / 'nearest.png')}")
     print(f"detector: {checkpoint}")
+    return UNREADABLE if np.isnan(scores).any() else 0
 
 
 if __name__ == "__main__":
     try:
-        main()
+        raise SystemExit(main())
     except (OSError, ValueError) as error:  # the message names the file or the argument
         raise SystemExit(str(error)) from None

@@ -141,4 +141,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, ValueError) as error:  # the message names the file or the argument
+        raise SystemExit(str(error)) from None

@@ -22,6 +22,7 @@ from pyimgano_openclip.images.formats import file_suffixes
 from pyimgano_openclip.samples import make_sample
 
 DEFECTS = ("hole", "cut", "stain", "scratch")
+UNREADABLE = 3  # exit status if an image cannot be read, as of 'score'
 NEUTRAL = 0.5  # the score where the texts of intact and of damaged objects are equally close
 
 
@@ -69,8 +70,8 @@ def hottest_region(detector, path: Path) -> str:
     return f"{named} at x {left}-{right}, y {top}-{bottom}"
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Score a folder and write a table, maps and overlays."""
+def main(arguments: list[str] | None = None) -> int:
+    """Score a folder and write a table, maps and overlays; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("images", nargs="?", type=Path, help="a folder of images")
     parser.add_argument("--class-name", help="what the images show: screw")
@@ -83,7 +84,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
 
     paths = images_in(options.images or photograph(options.out / "images"))
-    detector = build(options)
+    detector, status = build(options), 0
     for kind in ("maps", "overlays"):
         (options.out / kind).mkdir(parents=True, exist_ok=True)
     with (options.out / "scores.csv").open("w", newline="", encoding="utf-8") as file:
@@ -93,6 +94,7 @@ def main(arguments: list[str] | None = None) -> None:
             if scored.error is not None:  # what was not inspected does not pass
                 table.writerow([path.name, "nan", 1, "unreadable"])
                 print(f"{path.name:20} {scored.error}")
+                status = UNREADABLE
                 continue
             anomaly_map = scored.anomaly_map()  # (H, W) of the image, float32
             Image.fromarray(anomaly_map).save(options.out / "maps" / f"{path.name}.tif")
@@ -103,7 +105,11 @@ def main(arguments: list[str] | None = None) -> None:
             table.writerow([path.name, f"{scored.image:.6f}", label, hottest])
             print(f"{path.name:20} {scored.image:.3f}  {'DEFECT' if label else 'ok':8}{hottest}")
     print(f"scores, maps and overlays: {options.out}")
+    return status
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        raise SystemExit(main())
+    except (OSError, ValueError) as error:  # the message names the file or the argument
+        raise SystemExit(str(error)) from None

@@ -210,6 +210,40 @@ main(sys.argv[1:])"""
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("default::pyimgano_openclip.bank.copies.CopiesWarning")
+def test_images_that_are_known_tell_what_names_and_groups_mean(tmp_path, monkeypatch, capsys):
+    """Their names are names in the table, and what they share with others is one part."""
+    day1, day2 = leather(tmp_path / "day1", 8), leather(tmp_path / "day2", 3, first=20)
+    path, table = tmp_path / "few.safetensors", tmp_path / "parts.csv"
+    table.write_text("".join(f"{number:03}.png,{number // 2}\n" for number in range(8)))
+    command = ["fit", "--normal", str(day1), "--out", str(path), "--model", "bundled"]
+    assert main([*command, "--group-by", str(table)]) == 0
+    for number in (1, 2):
+        (day2 / f"00{number}.png").rename(day2 / f"02{number}.png")
+    before = path.read_bytes()
+    command = ["add", str(day1), str(day2), "--detector", str(path), "--group-by", str(table)]
+    names = "021.png,new\n022.png,new\n"
+    table.write_text(f"000.png,other\n{names}")
+    assert main(command) == 1
+    assert f"000.png fits {day2 / '000.png'} and {day1 / '000.png'};" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    (day2 / "copy.png").write_bytes((day2 / "021.png").read_bytes())
+    table.write_text(f"{day2}/000.png,other\n{day2}/copy.png,other\n{day1}/007.png,new\n{names}")
+    monkeypatch.setattr(add, "PART", 1)
+    assert main(command) == 0
+    printed = capsys.readouterr()
+    assert "Groups share an image that was given with both" in printed.err
+    assert "learnt once" not in printed.err
+    assert "3 images added, 1 a copy, 8 known already" in printed.out
+    groups = load_detector(path).groups_
+    assert groups[:6] == tuple("001122")
+    assert len(set(groups[6:])) == 1
+    before = path.read_bytes()
+    assert main(command) == 0
+    assert path.read_bytes() == before
+
+
+@pytest.mark.slow
 def test_parts_are_told_when_they_were_told_to_fit(tmp_path, monkeypatch, capsys):
     for name, count in (("normal", 6), ("more", 9)):
         folder = leather(tmp_path / name, count)

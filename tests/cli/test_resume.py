@@ -219,6 +219,30 @@ def test_a_second_run_touches_nothing_until_the_report_of_the_first_is_written(p
     assert contents() != before
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["score", "evaluate"])
+def test_a_second_run_is_refused_before_it_loads_anything(
+    command, parts, tmp_path, capsys, monkeypatch
+):
+    saved, out = tmp_path / "line.safetensors", tmp_path / "out"
+    on_bundled("promptscore").choose_canvas(red_images(1, 30, 45)).save_checkpoint(saved)
+    places, results = [parts / "late"], out
+    if command == "evaluate":
+        places, results = [tmp_path / "good", *places], out / "line"
+        places[0].mkdir()
+        save_all(red_images(2, 30, 45), places[0])
+    given = [command, *map(str, places), "--detector", str(saved), "--out", str(out)]
+    with closing(Results(results, {"a": 1})) as first, monkeypatch.context() as patch:
+        first.start(None)
+        patch.setattr(
+            "pyimgano_openclip.cli.detectors.load_saved", lambda *_: pytest.fail("it loads")
+        )
+        for more in ([], ["--overwrite"]):
+            assert main([*given, *more]) == 1
+            assert f"Another run has begun to write into {results};" in capsys.readouterr().err
+    assert main([*given, "--overwrite"]) == 0
+
+
 def test_a_run_that_is_killed_does_not_keep_the_next_one_out(tmp_path):
     begin = f"""
 import os

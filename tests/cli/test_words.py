@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from PIL import Image
 
 import pyimgano_openclip
 from pyimgano_openclip.cli import main
@@ -17,6 +18,8 @@ from pyimgano_openclip.detector.promises import Promise
 from pyimgano_openclip.mutual import VisionOpenCLIPMutual
 from pyimgano_openclip.patchknn import VisionOpenCLIPPatchKNN
 from pyimgano_openclip.promptscore import VisionOpenCLIPPromptScore
+
+from helpers.embedders import red_image
 
 SOURCE = Path(pyimgano_openclip.__file__).parent
 # What no command runs, or what speaks to who writes a program.
@@ -138,6 +141,52 @@ def test_the_path_of_an_image_is_kept_where_only_its_reader_can_tell(tmp_path):
     path = f"{tmp_path}/a mode=1 smallest_defect 'b'.png"
     told = command_words(f"x[3]: {path}: {path}: roi=DIR.", path)
     assert told == f"{path}: {path}: --roi DIR."
+
+
+@pytest.mark.slow
+def test_fit_and_add_tell_paths_as_they_are(tmp_path, capsys):
+    folder = tmp_path / "run mode=1 b"
+    inside = folder / "at windows=2 x"
+    inside.mkdir(parents=True)
+    for number in range(3):
+        Image.fromarray(red_image(30, 45, seed=number)).save(inside / f"{number}.png")
+    out = folder / "fitted.safetensors"
+    fit = ["fit", "--normal", str(folder), "--model", "bundled", "--out", str(out)]
+    masks = tmp_path / "masks mode=1 b"
+    masks.mkdir()
+    Image.new("L", (45, 30), 255).save(masks / "0.png")
+    for name in ("1", "2"):
+        (masks / f"{name}.png").symlink_to(masks / "0.png")
+    assert main([*fit, "--roi", str(masks)]) == 0
+    assert f"roi: masks in {masks}\n" in capsys.readouterr().out
+    assert main(fit) == 1
+    assert f" {out} exists; choose another --out" in capsys.readouterr().err
+    torn = inside / "3.png"
+    for number in (3, 4):
+        (inside / f"{number}.png").write_bytes(b"torn")
+        for command in ([*fit, "--overwrite"], ["add", str(folder), "--detector", str(out)]):
+            assert main(command) == 1
+            told = capsys.readouterr().err
+            assert f" {torn} cannot be" in told or f" {torn}: there is no mask" in told
+            assert "--set" not in told
+
+
+def test_paths_that_were_typed_stay_in_errors_and_warnings(monkeypatch, capsys):
+    given = "a mode=1 b"
+
+    def run(_):
+        warnings.warn(f"{given} has groups=.", UserWarning, stacklevel=1)
+        raise ValueError(f"{Path(given).absolute()}/x.png and {given} have mode=1.")
+
+    monkeypatch.setattr("pyimgano_openclip.cli.import_module", lambda *_: SimpleNamespace(run=run))
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["score", given, "--class-name", "a", "--out", "b"]) == 1
+    assert capsys.readouterr().err.splitlines() == [
+        "Loading the model ...",
+        f"pyimgano-openclip: warning: {given} has --group-by.",
+        f"pyimgano-openclip: {Path(given).absolute()}/x.png and {given} have --set mode=1.",
+    ]
 
 
 def test_warnings_and_errors_are_told_so_too(monkeypatch, capsys):

@@ -35,7 +35,7 @@ def ends(monkeypatch, name, *arguments):
     monkeypatch.setattr(sys, "argv", [str(file), *map(str, arguments)])
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(file), run_name="__main__")
-    return str(ended.value)
+    return ended.value.code
 
 
 @pytest.mark.parametrize("name", ["quickstart", "unlabelled"])
@@ -53,19 +53,22 @@ def test_a_normal_image_that_cannot_be_read_is_named_in_one_line(folder, monkeyp
     assert ends(monkeypatch, *few_shot, folder / "none") == f"{folder / 'none'} is no folder."
 
 
-def test_few_shot_scores_the_images_that_can_be_read(folder, capsys):
-    folders = ("--normal", folder / "normal", "--images", folder / "images")
+def test_few_shot_scores_the_images_that_can_be_read(folder, monkeypatch, capsys):
+    folders = ("--normal", folder / "normal", "--out", folder / "out", "--images")
+    assert ends(monkeypatch, "few_shot", *folders, folder / "normal") == 0
     with pytest.warns(UnreadableImageWarning, match=r"3\.png cannot be decoded"):
-        run("few_shot", *folders, "--out", folder / "out")
+        assert ends(monkeypatch, "few_shot", *folders, folder / "images") == 3
     lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
     assert "does not pass" in lines["3.png"]
     assert all("of the normal images" in lines[f"{number}.png"] for number in range(3))
     assert (folder / "out/nearest.png").is_file()
 
 
-def test_zero_shot_scores_the_images_that_can_be_read(folder):
+def test_zero_shot_scores_the_images_that_can_be_read(folder, monkeypatch):
+    how = ("--class-name", "plate", "--out", folder / "out")
+    assert ends(monkeypatch, "zero_shot", folder / "normal", "--out", folder / "other") == 0
     with pytest.warns(UnreadableImageWarning, match=r"3\.png cannot be decoded"):
-        run("zero_shot", folder / "images", "--class-name", "plate", "--out", folder / "out")
+        assert ends(monkeypatch, "zero_shot", folder / "images", *how) == 3
     with (folder / "out/scores.csv").open(newline="", encoding="utf-8") as file:
         *scored, torn = csv.DictReader(file)
     assert all(0 < float(row["score"]) < 1 for row in scored)
@@ -81,3 +84,13 @@ def test_a_line_without_a_detector_ends_at_once(content, folder):
     with pytest.raises(SystemExit, match=r"line\.safetensors"):
         run("production_line", folder, "--detector", file, "--out", folder / "l.jsonl")
     assert not (folder / "l.jsonl").exists()
+
+
+def test_a_line_pc_without_a_detector_ends_in_one_line(folder, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    image, file = folder / "images/0.png", folder / "line.onnx"
+    for wrong in ("No such file", "cannot be used"):
+        said = ends(monkeypatch, "line_pc", image, "--detector", file)
+        assert wrong in said
+        assert str(file) in said
+        file.write_bytes(b"no detector")

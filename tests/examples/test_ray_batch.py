@@ -45,3 +45,16 @@ def test_a_table_of_image_files_is_scored_as_in_one_process(tmp_path):
     assert found["label"].to_pylist() == [*detector.predict(images).tolist(), 1]
     assert found["score"][11].as_py() is None
     assert "file of 8 bytes cannot be opened as an image" in found["error"][11].as_py()
+
+
+def test_a_missing_detector_is_told_in_one_line(tmp_path):
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    parquet.write_table(pa.table({"image": ["a.png"]}), tmp_path / "parts.parquet")
+    given = (tmp_path / "parts.parquet", "--detector", "none.safetensors", "--out", tmp_path / "o")
+    with running(tmp_path, EXAMPLES / "ray_batch.py", *given) as process:
+        code, printed = finish(process)
+    assert code == 1
+    assert printed.splitlines()[-1] == "[Errno 2] No such file or directory: 'none.safetensors'"
+    assert "Traceback" not in printed

@@ -247,6 +247,24 @@ def test_tabs_change_the_detector(show):
 
 
 @pytest.mark.slow
+def test_a_threshold_that_was_moved_stays_while_other_tabs_are_looked_at(show):
+    page = show(section(), replace(section(), title="zero-shot", threshold=0.5))
+    value, counts = page.locator("#threshold-value"), page.locator("#counts")
+    value.fill("0.75")
+    moved = counts.text_content()
+    page.get_by_role("tab", name="zero-shot").click()
+    assert value.input_value() == "0.5"
+    assert page.locator("#reset").is_hidden()
+    page.get_by_role("tab").first.click()
+    assert value.input_value() == "0.75"
+    assert counts.text_content() == moved
+    page.locator("#reset").click()
+    page.get_by_role("tab", name="zero-shot").click()
+    page.get_by_role("tab").first.click()
+    assert page.locator("#reset").is_hidden()
+
+
+@pytest.mark.slow
 def test_a_phone_needs_no_sideways_scrolling(show):
     page = show(section(), width=360, height=740)
     assert page.evaluate("document.documentElement.scrollWidth") == 360

@@ -20,7 +20,7 @@ from .host import import_base_alone
 from .messages import UsageError, error_lines
 from .places import RUN, outdated
 from .usage import check, refuse_exported
-from .words import command_words
+from .words import command_words, given_paths
 
 if TYPE_CHECKING:
     from .answer import Answer
@@ -39,9 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     options = None
     with standing_in(), warnings.catch_warnings():
-        warnings.showwarning = _warner()
+        paths = list[str]()
+        warnings.showwarning = _warner(paths)
         try:
             options = _options(arguments)
+            paths += given_paths(vars(options).values())
             if arguments is None:
                 import_base_alone()
             # Importing it takes seconds, and may be interrupted or fail as well.
@@ -51,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             complain("", f"Interrupted.{_advice(options)}")
             return INTERRUPTED
         except (ValueError, RuntimeError, OSError, ImportError, MemoryError) as error:
-            first, *more = error_lines(error)
+            first, *more = error_lines(error, paths)
             complain(f"pyimgano-openclip: {first}", *more)
             return WRONG_USAGE if isinstance(error, UsageError) else FAILED
         return answer.code
@@ -67,17 +69,18 @@ def _advice(options: argparse.Namespace | None) -> str:
     return f"{options.again}{until}"
 
 
-def _warner() -> Callable[..., None]:
+def _warner(paths: Sequence[str]) -> Callable[..., None]:
     """Tells warnings, each once in a command, however often it calls a detector.
 
-    Where in the code a warning arose does not help who calls a command.
+    Where in the code a warning arose does not help who calls a command. Paths that it may name are
+    told as they are.
     """
     told: set[str] = set()
 
     def warn(message: object, *_: object) -> None:
         if str(message) not in told:
             told.add(str(message))
-            complain(f"pyimgano-openclip: warning: {command_words(str(message))}")
+            complain(f"pyimgano-openclip: warning: {command_words(str(message), *paths)}")
 
     return warn
 
@@ -85,7 +88,7 @@ def _warner() -> Callable[..., None]:
 def _answer(options: argparse.Namespace) -> Answer:
     refuse_exported(options)
     answer: Answer | None = None
-    if options.command == "score" and not options.overwrite and (options.out / RUN).is_file():
+    if options.command == "score" and (options.out / RUN).is_file():
         answer = import_module(".relabel", __name__).run(options)
     if answer is None:
         check(options)

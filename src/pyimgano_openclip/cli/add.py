@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..bank.copies import CopiesWarning
 from ..files.digest import digest_of_file
 from ..patchknn import VisionOpenCLIPPatchKNN
 from .answer import Answer
@@ -55,7 +57,7 @@ def _run(options: argparse.Namespace) -> Answer:
     before, whole = _state(detector), detector._learnt.whole
     with all_unreadable(detector, paths):
         sorted_out = _sorted_out(detector, paths)
-        _learn(detector, sorted_out.new, options, digest)
+        _learn(detector, sorted_out, options, digest)
     promise = detector.promise()
     doubt = doubt_about(detector, before["images"], whole, before["threshold"])
     facts = {
@@ -75,16 +77,23 @@ def _run(options: argparse.Namespace) -> Answer:
 
 def _learn(
     detector: VisionOpenCLIPPatchKNN,
-    new: list[Path],
+    sorted_out: _SortedOut,
     options: argparse.Namespace,
     digest: str | None,
 ) -> None:
     """Learn images part by part; the digest is that of the file that the detector was read from."""
-    # Of all, so that a missing one is told first.
-    groups = groups_of(new, options.group_by, detector.groups_ or ())
+    new, learnt = sorted_out.new, detector.groups_ or ()
+    # Of all, so that a missing one is told first, and no name means two of them.
+    paths = [*new, *sorted_out.repeated]
+    told = groups_of(paths, options.group_by, learnt, sorted_out.repeated.keys())
+    groups = {} if told is None else dict(zip(paths, told, strict=True))
+    joining = sorted_out.joining(groups, learnt) if told and learnt else []
     for start in range(0, len(new), PART):
-        part = slice(start, start + PART)
-        detector.partial_fit(new[part], groups=groups and groups[part])
+        part = [*joining, *new[start : start + PART]]
+        with warnings.catch_warnings():
+            # The answer counts them, and those that join groups are the same files.
+            warnings.filterwarnings("ignore", r"\d+ of \d+ images to learn", CopiesWarning)
+            detector.partial_fit(part, groups=told and [groups[path] for path in part])
         if digest_of_file(options.detector) != digest:
             raise ValueError(f"{options.detector} was changed meanwhile; run the command again.")
         detector.save_checkpoint(options.detector)
@@ -96,24 +105,48 @@ class _SortedOut(NamedTuple):
 
     Attributes:
         new: Those that there is.
-        copies: Number of those that show the same as one of these.
-        known: Number of those that have been learnt, so that adding them again changes nothing.
+        repeated: What the others show as well: one of these, or an image that was learnt, by its
+            index in the bank.
     """
 
     new: list[Path]
-    copies: int
-    known: int
+    repeated: dict[Path, Path | int]
+
+    @property
+    def known(self) -> int:
+        """Number of those that have been learnt, so that adding them again changes nothing."""
+        return sum(isinstance(same, int) for same in self.repeated.values())
+
+    @property
+    def copies(self) -> int:
+        """Number of those that show the same as one of the new ones."""
+        return len(self.repeated) - self.known
+
+    def joining(self, groups: Mapping[Path, str], learnt: Sequence[str]) -> list[Path]:
+        """Images by which two groups are one, since they were told to be of both.
+
+        Args:
+            groups: The group of each image, as it is told.
+            learnt: The group of each image in the bank.
+        """
+        in_use, found = {*learnt, *(groups[path] for path in self.new)}, dict[Any, Path]()
+        for path, same in self.repeated.items():
+            own = learnt[same] if isinstance(same, int) else groups[same]
+            if groups[path] != own and groups[path] in in_use:
+                found.setdefault((groups[path], own), path)
+        return list(found.values())
 
 
 def _sorted_out(detector: VisionOpenCLIPPatchKNN, paths: Sequence[Path]) -> _SortedOut:
-    bank, new, known = detector.memory_bank_, dict[str, Path](), 0
+    bank, new, repeated = detector.memory_bank_, dict[str, Path](), dict[Path, Path | int]()
     for path in paths:
         within = identity_in(detector, path)
-        if bank.number_of(within) is None:
-            new.setdefault(within, path)
-        else:
-            known += 1
-    return _SortedOut(list(new.values()), len(paths) - known - len(new), known)
+        number = bank.number_of(within)
+        if number is not None:
+            repeated[path] = number
+        elif new.setdefault(within, path) != path:
+            repeated[path] = new[within]
+    return _SortedOut(list(new.values()), repeated)
 
 
 def _state(detector: VisionOpenCLIPPatchKNN) -> dict[str, Any]:

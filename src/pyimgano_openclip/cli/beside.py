@@ -27,8 +27,8 @@ def masks_beside(images: Collection[Path]) -> set[Path]:
     if unclear:
         raise ValueError(
             f"It cannot be told which is an image and which its mask: {listed(unclear)}. Expected "
-            "one image of each name, and masks in black and white; put masks into a folder of "
-            "their own and pass it as --masks."
+            "one image of each name, and masks in black and white; rename one of two photographs, "
+            "or put masks into a folder of their own and pass it as --masks."
         )
     return masks
 

@@ -31,7 +31,7 @@ from .measures import SHARES, curves, image_measures, pixel_measures
 from .outcome import SOME_UNREADABLE, Run, reasons_of, section_of, unlike
 from .places import REPORT
 from .reporting import write_report
-from .results import check_shared
+from .results import check_alone, check_shared
 from .score import score_folder
 from .truth import Truth, read_truth
 
@@ -43,8 +43,8 @@ def run(options: argparse.Namespace) -> Answer:
     with most_pixels(options.max_pixels), ExitStack() as stack:
         truth = read_truth(options)
         saved = [options.detector, *([] if options.compare is None else [options.compare])]
-        if options.out is not None and not options.overwrite:
-            _check_unwritten(options.out, _titles(saved), truth)
+        if options.out is not None:
+            _check_unwritten(options.out, _titles(saved), truth, overwrite=options.overwrite)
         looking = _looking_by_masks(saved) if options.roi is not None else []
         out = options.out or Path(stack.enter_context(TemporaryDirectory()))
         runs, measured = {}, {}
@@ -71,11 +71,15 @@ def run(options: argparse.Namespace) -> Answer:
     return Answer(lines_of(facts), facts, SOME_UNREADABLE if unread else 0)
 
 
-def _check_unwritten(out: Path, titles: Sequence[str], truth: Truth) -> None:
-    """Check that nothing of others would be replaced or removed.
+def _check_unwritten(out: Path, titles: Sequence[str], truth: Truth, *, overwrite: bool) -> None:
+    """Check that nothing of others would be replaced or removed, and nobody else writes there.
 
     An interrupted evaluation has scored some of these images, and has written no other file.
     """
+    for title in titles:
+        check_alone(out / title)
+    if overwrite:
+        return
     for path in (out / EVALUATION, out / REPORT):
         if os.path.lexists(path):
             raise ValueError(

@@ -29,7 +29,7 @@ from .images import ImageFile, most_pixels, search_images, skipped, skipped_line
 from .masks import places_of_masks
 from .messages import SeveralError, UsageError, counted
 from .promised import copies_lines, promise_facts, promise_line, tell_doubt
-from .words import command_words
+from .words import command_words, given_paths
 
 SUFFIX = ".safetensors"
 NAMED = 5  # maximum number of images that stand out, in the text
@@ -88,7 +88,8 @@ def _run(options: argparse.Namespace) -> Answer:
     }
     images = counted(len(paths), "normal image")
     text = f"{facts['detector']}: {images}, threshold {detector.threshold_:.4g}"
-    looks = [command_words(f"{name}: {value}") for name, value in seen.items()]
+    masks = given_paths([options.roi])
+    looks = [command_words(f"{name}: {value}", *masks) for name, value in seen.items()]
     parts = [] if groups is None else [parts_line(paths, groups, options.group_by)]
     promised = [promise_line(promise), *copies_lines(len(paths), promise)]
     notes = [*parts, *promised, *looks, *doubtful(paths, suspects), *skipped_lines(facts)]
@@ -195,8 +196,10 @@ def all_unreadable(detector: OpenCLIPDetector, paths: Sequence[Path]) -> Iterato
         yield
     except UnreadableError:
         reasons = [reason for path in paths if (reason := _why_unreadable(detector, path))]
-        if len(reasons) < 2:
+        if not reasons:
             raise
+        if len(reasons) == 1:
+            raise SeveralError(*reasons) from None
         raise SeveralError(
             f"{len(reasons)} images cannot be read; what a detector learns from must be complete:",
             *(f"  {reason}" for reason in reasons),
@@ -208,5 +211,5 @@ def _why_unreadable(detector: OpenCLIPDetector, path: Path) -> str | None:
         read_pixels(path)
         detector.area_of(path)
     except UnreadableError as error:
-        return str(error)
+        return command_words(str(error), str(path))
     return None

@@ -15,7 +15,12 @@ from .messages import counted
 LAST_PIECE = re.compile(r"[-_. ][^-_. ]*$")  # of a name without its suffix
 
 
-def groups_of(paths: Sequence[Path], by: str | None, known: Sequence[str] = ()) -> list[str] | None:
+def groups_of(
+    paths: Sequence[Path],
+    by: str | None,
+    known: Sequence[str] = (),
+    spared: Collection[Path] = (),
+) -> list[str] | None:
     """The group of each image, by names that stay when the whole set is moved.
 
     Args:
@@ -25,6 +30,7 @@ def groups_of(paths: Sequence[Path], by: str | None, known: Sequence[str] = ()) 
             from the working directory or absolute, or names that only one image has.
         known: Groups of images that were learnt before. A folder whose path ends like one of them
             is of that group.
+        spared: Images whose group the file need not tell; it is "" then.
 
     Raises:
         ValueError: If the file does not tell the group of each image.
@@ -38,7 +44,7 @@ def groups_of(paths: Sequence[Path], by: str | None, known: Sequence[str] = ()) 
         # Images of different parts that are taken for one only raise the threshold a little, while
         # shots of one part that are taken for independent images set it too low.
         return [LAST_PIECE.sub("", path.stem) for path in paths]
-    return _from_table(paths, Path(by))
+    return _from_table(paths, Path(by), spared)
 
 
 def parts_line(paths: Sequence[Path], groups: Sequence[str], by: str) -> str:
@@ -75,7 +81,7 @@ def _end(folder: PurePath, known: Collection[tuple[str, ...]], longest: int) -> 
     return PurePath(*max(fitting, key=len, default=parts[-longest:])).as_posix()
 
 
-def _from_table(paths: Sequence[Path], table: Path) -> list[str]:
+def _from_table(paths: Sequence[Path], table: Path, spared: Collection[Path]) -> list[str]:
     whole = {_key(path): path for path in paths}
     named: dict[str, list[Path]] = {}
     for path in paths:
@@ -95,10 +101,10 @@ def _from_table(paths: Sequence[Path], table: Path) -> list[str]:
                     f"{table}, line {number}: {path} is of the group {group!r}, but an earlier "
                     f"line says {groups[path]!r}; one group for each image was expected."
                 )
-    missing = [path for path in paths if path not in groups]
+    missing = [path for path in paths if path not in groups and path not in spared]
     if missing:
         raise ValueError(f"{table} does not tell the group of {missing[0].name}.")
-    return [groups[path] for path in paths]
+    return [groups.get(path, "") for path in paths]
 
 
 def _lines(table: Path) -> Iterator[tuple[int, tuple[str, str]]]:

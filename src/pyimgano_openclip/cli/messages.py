@@ -32,7 +32,7 @@ def as_usage() -> Iterator[None]:
 
 
 class SeveralError(ValueError):
-    """An error of several lines, which are its arguments."""
+    """An error of several lines, which are its arguments, in words of the command line."""
 
     def __str__(self) -> str:
         return "\n".join(self.args)
@@ -48,19 +48,23 @@ def printable(line: str) -> str:
     return UNSHOWN.sub(lambda found: found[0].encode("unicode_escape").decode(), line)
 
 
-def error_lines(error: Exception) -> Sequence[str]:
+def error_lines(error: Exception, paths: Sequence[str] = ()) -> Sequence[str]:
     """Describe an error to the user of a command, in lines.
 
     Where it may name a file, whose name may have several, it is of one line.
+
+    Args:
+        error: The error.
+        paths: Those that it may name, as :func:`~.words.given_paths` tells them.
     """
     if isinstance(error, SeveralError):
-        return [command_words(line) for line in error.args]
-    message = error_message(error)
+        return list(error.args)
+    message = error_message(error, paths)
     names_file = isinstance(error, ValueError) or getattr(error, "filename", None) is not None
     return [message] if names_file else message.split("\n")
 
 
-def error_message(error: Exception) -> str:
+def error_message(error: Exception, paths: Sequence[str]) -> str:
     """The same as one text."""
     if isinstance(error, UnreadableError) and isinstance(error.__cause__, UnreadableError):
         error = error.__cause__  # without the index in a list that the user never saw
@@ -68,7 +72,7 @@ def error_message(error: Exception) -> str:
         return f"{error.filename}: {error.strerror}"
     if isinstance(error, ModuleNotFoundError) and (told := explained(error)) is not None:
         return told
-    return command_words(str(error))
+    return command_words(str(error), *paths)
 
 
 def listed(names: Sequence[str]) -> str:

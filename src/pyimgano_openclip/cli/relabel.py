@@ -6,7 +6,7 @@ To load it takes seconds, so this comes first: if nothing is to be scored, nothi
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ from .messages import encodable
 from .outcome import FALSE_ALARMS, Run, Tally, answer
 from .places import RUN
 from .remote_images import search
-from .results import Record, Results, read_run
-from .words import command_words
+from .results import Record, Results, check_alone, read_run
+from .words import command_words, texts
 
 # Options that change neither the detector nor its scores; the saved one is told by its digest.
 ELSEWHERE = frozenset({
@@ -43,7 +43,13 @@ def run(options: argparse.Namespace) -> Answer | None:
     Returns:
         The answer; None if the model is needed, because something is to be scored or drawn in other
         colours, or because nobody can tell.
+
+    Raises:
+        ValueError: If another run goes on with the results.
     """
+    check_alone(options.out)
+    if options.overwrite:
+        return None
     with most_pixels(options.max_pixels):
         return _run(options)
 
@@ -126,22 +132,12 @@ def _may_change(options: argparse.Namespace) -> bool:
     """Whether an option leads to files, other than the saved detector, that may have changed."""
     return any(
         isinstance(found, Path) or found.startswith(ON_DISK) or Path(found).is_file()
-        for found in _texts(_chosen(options))
+        for found in texts(_chosen(options))
     )
 
 
 def _chosen(options: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(options).items() if name not in ELSEWHERE}
-
-
-def _texts(value: Any) -> Iterator[str | Path]:
-    if isinstance(value, (str, Path)):
-        yield value
-    elif isinstance(value, Mapping):
-        yield from _texts(list(value.values()))
-    elif isinstance(value, (list, tuple)):
-        for part in value:
-            yield from _texts(part)
 
 
 def _is_known(results: Results, source: ImageFile, *, strict: bool) -> bool:

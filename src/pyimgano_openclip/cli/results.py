@@ -58,8 +58,6 @@ PASSED = {
     "class_name": "--class-name",
     "defects": "--defects",
     "detector": "--detector or --class-name",
-    "openclip_model_name": "--model",
-    "openclip_pretrained": "--pretrained",
     "pool": "the images",
     "roi": "--roi",
     "saved": "the file of --detector",
@@ -281,10 +279,7 @@ class Results:
         except BlockingIOError:
             alone = False
         if not alone:
-            raise ValueError(
-                f"Another run has begun to write into {self.folder}; choose another --out, or run "
-                "this command again when it has ended."
-            )
+            raise ValueError(_taken_by_another(self.folder))
 
     def _write_run(self, **more: Any) -> None:
         run = {"identity": self.identity, "canvas": self.canvas, **more}
@@ -328,6 +323,24 @@ class Results:
             (self.folder / name).unlink(missing_ok=True)
 
 
+def check_alone(folder: Path) -> None:
+    """Check that no other run goes on with the results in a folder.
+
+    One that begins later is kept out by :class:`Results`; this tells it before a model is loaded.
+
+    Raises:
+        ValueError: If one does.
+    """
+    if not holds_results(folder):
+        return
+    try:
+        lock = locked(folder / LOCK)
+    except BlockingIOError:
+        raise ValueError(_taken_by_another(folder)) from None
+    if lock is not None:
+        lock.close()
+
+
 def check_shared(folder: Path, names: Iterable[str]) -> None:
     """Check that results in a folder, which would be removed, are of some of these images.
 
@@ -348,6 +361,13 @@ def check_shared(folder: Path, names: Iterable[str]) -> None:
             f"{folder} holds results of {counted(len(earlier), 'image')}, none of which is among "
             "these. Choose another folder with --out, or discard them with --overwrite."
         )
+
+
+def _taken_by_another(folder: Path) -> str:
+    return (
+        f"Another run has begun to write into {folder}; choose another --out, or run this command "
+        "again when it has ended."
+    )
 
 
 def _as_passed(changed: Sequence[str]) -> list[str]:

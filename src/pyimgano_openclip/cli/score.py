@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..detector.base import OpenCLIPDetector
-from ..detector.saving import WORKING
+from ..detector.saving import MODEL, WORKING
 from ..detector.spans import check_threshold
 from ..files.checkpoint import read_checkpoint
 from ..files.digest import digest_of_file
@@ -179,7 +179,7 @@ def _identity(
     detector: OpenCLIPDetector, settings: Mapping[str, Any], saved: Path | None
 ) -> dict[str, Any]:
     """Everything that a result depends on, without settings that only affect speed."""
-    working = WORKING | {"threshold_rule", "pretrained"}
+    working = WORKING | MODEL | {"threshold_rule"}
     identity = {name: value for name, value in settings.items() if name not in working}
     identity["weights"] = detector.model_identity
     identity |= _content_given(detector)

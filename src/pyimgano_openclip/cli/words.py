@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 # Arguments of detectors and their methods that have an option of their own.
 OPTIONS = {
@@ -64,19 +68,42 @@ ASSIGNED = re.compile(rf"{BEFORE}({NAMES})=(?:({VALUE}){AFTER}|(?={MARK}){AFTER}
 JSON = {"True": "true", "False": "false", "None": "null"}
 
 
-def command_words(text: str, path: str = "") -> str:
+def command_words(text: str, *paths: str) -> str:
     """Put the command line's names in place of the library's.
 
     Args:
         text: A message of the library.
-        path: Of the image that it is about, which stays as it is.
+        paths: Those that it may be about, which stay as they are.
     """
-    if path:
-        return path.join(map(command_words, text.split(path)))
+    for path in paths:
+        if path in text and command_words(path) != path:
+            others = [other for other in paths if other != path]
+            return path.join(command_words(part, *others) for part in text.split(path))
     for found, said in SENTENCES:
         text = re.sub(found, said, text)
     text = ASSIGNED.sub(_as_given, text)
     return re.sub(r"(--[a-z-]+)( [^\s(]+)? \(\1\)", r"\1\2", text)  # the library named it, too
+
+
+def given_paths(values: Iterable[Any]) -> list[str]:
+    """The texts and paths among options, as they were typed and as messages may spell them.
+
+    The longest come first, since one may be a part of another.
+    """
+    given = {os.fspath(found) for found in texts(list(values))}
+    spelled = given | {os.path.abspath(path) for path in given}  # noqa: PTH100 - keeps links
+    return sorted(spelled | {os.path.realpath(path) for path in given}, key=len, reverse=True)
+
+
+def texts(value: Any) -> Iterator[str | Path]:
+    """The texts and paths in a value of options, however deep."""
+    if isinstance(value, (str, Path)):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from texts(list(value.values()))
+    elif isinstance(value, (list, tuple)):
+        for part in value:
+            yield from texts(part)
 
 
 def _as_given(found: re.Match[str]) -> str:

@@ -27,6 +27,7 @@ from open_clip.constants import HF_CONFIG_NAME
 from safetensors import SafetensorError
 from torch import nn
 
+from ..files.digest import digest_of_weights
 from ..memory import out_of_memory_explained
 from ..progress import usable_stderr
 from . import hub
@@ -36,6 +37,7 @@ from .root_logger import as_configured
 from .towers.catalogue import Family, family_of
 
 TOKENIZER_CONFIG = "tokenizer_config.json"  # which transformers asks for first
+NOT_READ = (".md", ".py")  # model cards and code in a folder of weights
 # Raised by open_clip and torch for files that contain no weights, or more than weights.
 NO_WEIGHTS = (
     UnpicklingError, SafetensorError, BadZipFile, struct.error, EOFError, LookupError,
@@ -89,19 +91,30 @@ class Source:
     def identity(self) -> str:
         """A string that changes with the model, its weights and the version of open_clip.
 
-        Weights from the hub are those in the cache, so they have to be loaded before.
+        Files are told by their content, so that a copy or an installation anew is the same. Weights
+        from the hub are those in the cache, so they have to be loaded before.
         """
-        files: list[Path] = []
-        if self.name.startswith(LOCAL_DIR):
-            files = sorted(Path(self.name.removeprefix(LOCAL_DIR)).iterdir())
-        elif self.pretrained is not None and _is_file(self.pretrained):
-            files = [Path(self.pretrained)]
-        stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files]
         start = [self.seed, torch.__version__] if self.random else []
         cached = hub.cached_weights(*self.on_hub) if self.on_hub else []
         revisions = sorted({hub.commit_of(path) for path in cached})
-        parts = [self.name, self.pretrained, self.quick_gelu, stamps, start, open_clip.__version__]
+        parts = [*self._named, self.quick_gelu, self._contents(), start, open_clip.__version__]
         return json.dumps([*parts, revisions])
+
+    @property
+    def _named(self) -> tuple[str, str | None]:
+        """Name and tag, without the paths of what :meth:`_contents` tells."""
+        name = LOCAL_DIR if self.name.startswith(LOCAL_DIR) else self.name
+        return name, "" if _is_file(self.pretrained) else self.pretrained
+
+    def _contents(self) -> list[tuple[str, str]]:
+        """Names and digests of the files on this machine that it consists of."""
+        if self.pretrained is not None and _is_file(self.pretrained):
+            return [("", digest_of_weights(Path(self.pretrained)))]
+        if not self.name.startswith(LOCAL_DIR):
+            return []
+        files = sorted(Path(self.name.removeprefix(LOCAL_DIR)).iterdir())
+        read = [file for file in files if file.is_file() and file.suffix not in NOT_READ]
+        return [(file.name, digest_of_weights(file)) for file in read]
 
 
 def find_source(

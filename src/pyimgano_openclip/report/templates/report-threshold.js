@@ -52,7 +52,7 @@ function shiftThreshold(by) {
 }
 function setThreshold(value, slider = axis.place(value)) {
   if (!Number.isFinite(value)) return;
-  state.threshold = value;
+  state.threshold = section().moved = value; // which another tab and back does not undo
   const { images, threshold, unreadable } = section();
   let bad = 0;
   images.forEach((image, index) => {

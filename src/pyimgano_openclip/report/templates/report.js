@@ -74,7 +74,7 @@ function setSection(index) {
   $("grid").style.setProperty("--aspect", Math.max(0.6, Math.min(2, aspect ?? 1)));
   axis = makeAxis();
   drawHistogram();
-  setThreshold(section().threshold);
+  setThreshold(section().moved ?? section().threshold);
   arrange();
 }
 function moveFocus(by) {
