@@ -132,3 +132,22 @@ def test_a_person_is_told_at_once_that_a_model_is_loaded(tmp_path, monkeypatch, 
         assert main(["score", "x", "--out", str(tmp_path), *more]) == 0
     assert main(["doctor"]) == 0
     assert said == ["Loading the model ...\n", "", ""]
+
+
+@pytest.mark.parametrize(("theirs", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_idle_threads_of_a_command_leave_the_cores_to_others(
+    theirs: str | None, expected: str
+) -> None:
+    environment = clean_environment()
+    environment.pop("OMP_WAIT_POLICY", None)
+    code = (
+        "import os, sys; sys.argv = ['x', 'threshold', 'missing', '0.1']\n"
+        "from pyimgano_openclip.cli import main\n"
+        "assert 'torch' not in sys.modules\n"
+        "print(main(), os.environ['OMP_WAIT_POLICY'])"
+    )
+    if theirs is not None:
+        environment["OMP_WAIT_POLICY"] = theirs
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", expected]

@@ -99,7 +99,8 @@ class RoundedFirst:
         least = _lowered(best, doubt)
         if wanted.least is None:
             return least
-        return np.maximum(least, wanted.least - wanted.queries @ self._mean)
+        known = np.einsum("pd,d->p", wanted.queries, self._mean)
+        return np.maximum(least, wanted.least - known)
 
     def _computed(self, wanted: Wanted, query: Indices, row: Indices) -> Found:
         """The nearest of some pairs of queries and rows, of each query sorted by row."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -45,6 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options = _options(arguments)
             paths += given_paths(vars(options).values())
             if arguments is None:
+                # Threads of torch that wait for each other leave the cores to those that read.
+                os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
                 import_base_alone()
             # Importing it takes seconds, and may be interrupted or fail as well.
             answer = _answer(options)

@@ -122,7 +122,10 @@ def look_of(small: npt.NDArray[np.uint8], inside: Inside | None = None) -> Look:
 
 def grey_of(pixels: npt.NDArray[Any]) -> Floats:
     """Grey levels (H, W) of an RGB image (H, W, 3)."""
-    return pixels.astype(np.float32, copy=False) @ np.array([0.299, 0.587, 0.114], np.float32)
+    red, green, blue = np.moveaxis(pixels.astype(np.float32, copy=False), -1, 0)
+    # A product would wake the threads of OpenBLAS; see maps/spread.py.
+    grey: Floats = np.float32(0.299) * red + np.float32(0.587) * green + np.float32(0.114) * blue
+    return grey
 
 
 def _steps(grey: Floats) -> tuple[Floats, Floats]:

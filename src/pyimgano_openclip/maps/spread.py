@@ -18,6 +18,7 @@ OVERSAMPLING = 8  # samples per patch at which the Gaussian is applied
 REACH = 4  # standard deviations at which the Gaussian ends
 NOWHERE = 1e-3  # share of a place that comes from patches with a score, below which it has none
 KEPT = 64  # matrices; two for each size of image
+ALONE = 2**18  # products of numbers up to which OpenBLAS takes one thread
 
 Doubles = npt.NDArray[np.float64]
 
@@ -52,8 +53,28 @@ def spread_out(scores: Floats, size: Size, smoothing: float = 0.0) -> Floats:
     """Spread scores (rows, cols) over a finer grid or pixels, of shape ``size``."""
     (rows, cols), (height, width) = scores.shape, size
     # One axis after the other; the shorter product first.
-    wide = scores @ spread(cols, width, smoothing).T
-    return spread(rows, height, smoothing) @ wide
+    wide = _banded(spread(cols, width, smoothing), scores.T).T
+    return _banded(spread(rows, height, smoothing), wide)
+
+
+def _banded(matrix: Floats, values: Floats) -> Floats:
+    """The product of a matrix of :func:`spread` with values, a few rows at a time.
+
+    They leave out the patches that they do not touch, and are too few for the threads of OpenBLAS,
+    which would go on waiting for work on the cores that read the next images.
+    """
+    pixels, patches = matrix.shape
+    if matrix.size * values.shape[1] <= ALONE:
+        return matrix @ values
+    found = np.empty((pixels, values.shape[1]), dtype=np.float32)
+    # No more than a patch at once, which touches two patches more than its middle row.
+    touched = np.count_nonzero(matrix[pixels // 2]) + 2
+    step = max(1, min(pixels // patches, ALONE // (touched * values.shape[1])))
+    for start in range(0, pixels, step):
+        part = matrix[start : start + step]
+        near = slice(np.flatnonzero(part[0])[0], np.flatnonzero(part[-1])[-1] + 1)
+        np.matmul(part[:, near], values[near], out=found[start : start + step])
+    return found
 
 
 def spread_known(
