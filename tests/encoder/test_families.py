@@ -111,7 +111,7 @@ def test_rebuilt_query_key_attention_is_the_blocks_own(name, model_of):
             expected = block.ls_1(block.attention(block.ln_1(tokens)))
         else:
             expected = block.ls1(block.attn(block.norm1(tokens)))
-        found = attention_outputs(block, tokens, ["qk"])[0]
+        found = attention_outputs(block, tokens, {"qk": 10})[0]
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
 
 

@@ -50,7 +50,7 @@ def test_the_rebuilt_query_key_attention_is_the_blocks_own():
     tokens = torch.randn(2, 17, 64)
     expected = block.ls_1(block.attention(block.ln_1(tokens)))
     torch.testing.assert_close(
-        attention_outputs(block, tokens, ["qk"])[0], expected, atol=1e-6, rtol=1e-5
+        attention_outputs(block, tokens, {"qk": 17})[0], expected, atol=1e-6, rtol=1e-5
     )
 
 
@@ -67,15 +67,16 @@ def test_self_attention_equals_the_formula(kind):
     gathered = (asks @ asks.transpose(1, 2) / 4).softmax(-1) @ heads["v"]
     expected = block.attn.out_proj(gathered.transpose(0, 1).reshape(1, 5, 64))
     torch.testing.assert_close(
-        attention_outputs(block, tokens, [kind])[0], expected, atol=1e-6, rtol=1e-5
+        attention_outputs(block, tokens, {kind: 5})[0], expected, atol=1e-6, rtol=1e-5
     )
 
 
-@pytest.mark.parametrize("count", [17, side_path.FEW, side_path.FEW + 1])
+@pytest.mark.parametrize("count", [1, side_path.TILE, side_path.TILE + 1, 226])
 def test_attention_in_bfloat16_is_that_in_float32_up_to_rounding(count):
     block, tokens = clip().visual.transformer.resblocks[1], torch.randn(2, count, 64)
-    exact = torch.stack(attention_outputs(block, tokens, ["qk", "vv"]))
-    half = attention_outputs(block.to(torch.bfloat16), tokens.bfloat16(), ["qk", "vv"])
+    kinds = {"qk": count, "vv": count}
+    exact = torch.stack(attention_outputs(block, tokens, kinds))
+    half = attention_outputs(block.to(torch.bfloat16), tokens.bfloat16(), kinds)
     away = (torch.stack(half).float() - exact).abs().mean() / exact.abs().mean()
     assert 0 < away < 0.02
 
@@ -87,7 +88,7 @@ def test_aligned_tokens_average_the_projected_stages(stages):
     tokens, _, _ = VisionTransformerTower(visual)._embed(images(32, 32))
     sums = []
     for index, block in enumerate(visual.transformer.resblocks):
-        attended = attention_outputs(block, tokens, ["vv"])[0]
+        attended = attention_outputs(block, tokens, {"vv": 17})[0]
         if index % (4 // stages) == 0:
             sums.append(attended)
         else:
@@ -115,6 +116,27 @@ def test_features_are_the_tokens_after_the_blocks(kind):
     for ours, theirs in zip(output.features, found["image_intermediates"], strict=True):
         torch.testing.assert_close(ours.permute(0, 3, 1, 2), theirs, atol=1e-6, rtol=1e-5)
     assert output.pooled is None
+
+
+@pytest.mark.parametrize(("kind", "read"), [("token", 1), ("average", 17)])
+def test_the_last_block_computes_only_what_is_read(kind, read):
+    visual = clip(kind).visual
+    tower, computed = VisionTransformerTower(visual), []
+    visual.transformer.resblocks[-1].mlp.register_forward_hook(
+        lambda _, given, __: computed.append(given[0].shape[1])
+    )
+    for request in (Request("vv"), Request("vv", layers=(1.0,)), Request("vv", final=True)):
+        tower(images(32, 32), request)
+    assert computed == [read, 17, 17]
+
+
+def test_what_is_read_of_the_last_block_is_the_same_beside_the_side_path():
+    tower = VisionTransformerTower(clip().visual)
+    requests = [Request(kind, layers=(0.5, 1.0), final=True) for kind in ("vv", "none")]
+    beside, without = (tower(images(32, 32), request) for request in requests)
+    for found, expected in zip(beside.features, without.features, strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(beside.final, without.final, atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("size", [(16, 64), (64, 16), (40, 24), (64, 64)])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -49,8 +49,7 @@ class Roll:
         if patches.identity is not None:
             self.identities.add(patches.identity)
         self.tells_copies &= patches.features is not None
-        scored = patches if self.with_features else replace(patches, features=None)
-        self.portraits.append(portrait(scored))
+        self.portraits.append(portrait(patches, None if self.with_features else patches.tokens))
         self.sketches.append(sketch_of(patches))
         self.grids.append(patches.grid)
         return True

@@ -50,13 +50,18 @@ class Portrait(NamedTuple):
     look: Look | None
 
 
-def portrait(patches: PatchTokens) -> Portrait:
-    """The portrait of an image, by the tokens that compare images with images.
+def portrait(patches: PatchTokens, tokens: Floats | None = None) -> Portrait:
+    """The portrait of an image.
 
     Only patches that are looked at count; quarters are those of the smallest rectangle that holds
     them.
+
+    Args:
+        patches: The image.
+        tokens: By which of its tokens, shape (rows, cols, D); None for those that compare images
+            with images.
     """
-    tokens = patches.features_or_tokens
+    tokens = patches.features_or_tokens if tokens is None else tokens
     inside = np.ones(patches.grid, bool) if patches.inside is None else patches.inside
     rectangle = around(inside)
     tokens, inside = tokens[rectangle], inside[rectangle]

@@ -48,6 +48,11 @@ class VisionTransformerTower(TransformerTower):
     def _prefix(self) -> int:
         return 1
 
+    @property
+    def _pooled(self) -> int | None:
+        visual = self.visual
+        return 1 if visual.attn_pool is None and visual.pool_type == "tok" else None
+
     def _embed(
         self, images: Tensor, positions: Positions = "bicubic"
     ) -> tuple[Tensor, Size, dict[str, Any]]:

@@ -11,16 +11,14 @@ keys and values are computed from the blocks' own weights.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-# Tokens of an image, up to which torch's fused attention is slower on the CPU in bfloat16, which it
-# converts, than two products whose weights fit into the cache.
-FEW = 640
+TILE = 16  # tokens, of whose multiples torch's attention on the CPU is fastest in bfloat16
 
 
 class SidePath:
@@ -51,7 +49,14 @@ class SidePath:
         self._starts = {n_blocks * stage // stages for stage in range(stages)}
         self.stages: list[Tensor] = []
 
-    def through(self, block: Any, tokens: Tensor, index: int, keywords: dict[str, Any]) -> Tensor:
+    def through(
+        self,
+        block: Any,
+        tokens: Tensor,
+        index: int,
+        keywords: dict[str, Any],
+        needed: int | None = None,
+    ) -> Tensor:
         """Run a block and add its self-self attention to its stage.
 
         Args:
@@ -59,21 +64,24 @@ class SidePath:
             tokens: Input of the block, shape (B, N, C).
             index: Index of the block, from 0.
             keywords: Further arguments of a block without side path.
+            needed: Number of first tokens of the output that are read; None for all.
 
         Returns:
-            Output of the block, shape (B, N, C).
+            Output of the block, shape (B, N, C), or (B, needed, C) with a side path.
         """
         if self._kind == "none" or (self._enters_at is not None and index < self._enters_at):
             return block(tokens, **keywords)
         # Both share queries, keys and values: the side path adds one attention and projection.
-        own, attended = attention_outputs(block, tokens, ("qk", self._kind))
+        count = tokens.shape[1]
+        kinds = {"qk": needed or count, self._kind: count}
+        own, attended = attention_outputs(block, tokens, kinds)
         if index == self._enters_at:
             self.stages.append(tokens + attended)
         elif self._enters_at is None and index in self._starts:
             self.stages.append(attended)
         else:
             self.stages[-1] = self.stages[-1] + attended
-        return _rest_of_block(block, tokens + own)
+        return _rest_of_block(block, tokens[:, :needed] + own)
 
 
 def has_side_path(block: Any) -> bool:
@@ -90,38 +98,40 @@ def has_side_path(block: Any) -> bool:
     )
 
 
-def attention_outputs(block: Any, tokens: Tensor, kinds: Sequence[str]) -> list[Tensor]:
+def attention_outputs(block: Any, tokens: Tensor, kinds: Mapping[str, int]) -> list[Tensor]:
     """Compute the attention outputs of a residual block for different kinds of attention.
 
     Args:
         block: Residual attention block of open_clip or timm.
         tokens: Input of the block, shape (B, N, C).
         kinds: Each two letters of q, k and v: what attends, and to what. ``"qk"`` is the block's
-            own attention, ``"vv"`` lets values attend to values. The values are averaged.
+            own attention, ``"vv"`` lets values attend to values. The values are averaged. With each
+            comes the number of first tokens that attend; all are attended to.
 
     Returns:
         For each kind ``scale * out(softmax(a b^T / sqrt(h)) v)``, where h is the head width; shape
-        (B, N, C).
+        (B, number of tokens that attend, C).
     """
     rebuild = _open_clip_attention if hasattr(block, "ln_1") else _timm_attention
     return rebuild(block, tokens, kinds)
 
 
-def _open_clip_attention(block: Any, tokens: Tensor, kinds: Sequence[str]) -> list[Tensor]:
-    attention, normed = block.attn, block.ln_1(tokens)
+def _open_clip_attention(block: Any, tokens: Tensor, kinds: Mapping[str, int]) -> list[Tensor]:
+    attention, normed = block.attn, _in_tiles(block.ln_1(tokens))
     projected = F.linear(normed, attention.in_proj_weight, attention.in_proj_bias)
-    heads = _heads(projected, attention.num_heads)
-    return [block.ls_1(attention.out_proj(_gather(heads, kind))) for kind in kinds]
+    heads = _heads(projected, attention.num_heads, tokens.shape[1])
+    return [block.ls_1(attention.out_proj(_gather(heads, *kind))) for kind in kinds.items()]
 
 
-def _timm_attention(block: Any, tokens: Tensor, kinds: Sequence[str]) -> list[Tensor]:
-    attention, normed = block.attn, block.norm1(tokens)
+def _timm_attention(block: Any, tokens: Tensor, kinds: Mapping[str, int]) -> list[Tensor]:
+    attention, normed = block.attn, _in_tiles(block.norm1(tokens))
     bias = attention.qkv.bias
     if getattr(attention, "q_bias", None) is not None:
         bias = torch.cat((attention.q_bias, attention.k_bias, attention.v_bias))
-    heads = _heads(F.linear(normed, attention.qkv.weight, bias), attention.num_heads)
+    projected = F.linear(normed, attention.qkv.weight, bias)
+    heads = _heads(projected, attention.num_heads, tokens.shape[1])
     heads["q"], heads["k"] = attention.q_norm(heads["q"]), attention.k_norm(heads["k"])
-    mixed = [attention.proj(attention.norm(_gather(heads, kind))) for kind in kinds]
+    mixed = [attention.proj(attention.norm(_gather(heads, *kind))) for kind in kinds.items()]
     if hasattr(block, "ls1"):
         return [block.ls1(output) for output in mixed]
     return mixed if block.gamma_1 is None else [block.gamma_1 * output for output in mixed]
@@ -139,27 +149,29 @@ def _rest_of_block(block: Any, tokens: Tensor) -> Tensor:
     return tokens + added
 
 
-def _heads(projected: Tensor, count: int) -> dict[str, Tensor]:
-    """Split into queries, keys and values: (B, N, 3 C) -> each (B, heads, N, head width)."""
-    parts = projected.chunk(3, dim=-1)
-    return {
-        name: part.unflatten(-1, (count, -1)).transpose(1, 2)
-        for name, part in zip("qkv", parts, strict=True)
-    }
+def _in_tiles(tokens: Tensor) -> Tensor:
+    """Append zeros up to whole tiles where these save time: (B, N, C) -> (B, at least N, C)."""
+    half = tokens.dtype == torch.bfloat16 and tokens.device.type == "cpu"
+    return F.pad(tokens, (0, 0, 0, -tokens.shape[1] % TILE)) if half else tokens
 
 
-def _gather(heads: dict[str, Tensor], kind: str) -> Tensor:
-    """Softmax attention with the chosen queries and keys, heads concatenated: (B, N, C)."""
+def _heads(projected: Tensor, heads: int, count: int) -> dict[str, Tensor]:
+    """Split into queries, keys and values: (B, N, 3 C) -> each (B, heads, N, head width).
+
+    If not all N are tokens, but the first ``count``, ``"mask"`` leaves out the others as keys.
+    """
+    parts = projected.unflatten(-1, (3, heads, -1)).permute(2, 0, 3, 1, 4)
+    found = dict(zip("qkv", parts, strict=True))
+    if projected.shape[1] > count:
+        found["mask"] = mask = projected.new_zeros(1, projected.shape[1])
+        mask[:, count:] = -torch.inf
+    return found
+
+
+def _gather(heads: dict[str, Tensor], kind: str, first: int) -> Tensor:
+    """Softmax attention with the chosen queries and keys, heads concatenated: (B, first, C)."""
     queries, keys, values = (heads[name] for name in (*kind, "v"))
-    if values.dtype == torch.bfloat16 and values.device.type == "cpu" and values.shape[2] <= FEW:
-        each = zip(queries, keys, values, strict=True)
-        gathered = torch.stack([_in_two_products(*image) for image in each])
-    else:
-        gathered = F.scaled_dot_product_attention(queries, keys, values)
+    gathered = F.scaled_dot_product_attention(
+        queries[:, :, :first], keys, values, heads.get("mask")
+    )
     return gathered.transpose(1, 2).flatten(2)
-
-
-def _in_two_products(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """The same of one image, (heads, N, head width), rounded as in the towers' own attention."""
-    scale: float = queries.shape[-1] ** -0.5
-    return ((queries * scale) @ keys.transpose(1, 2)).softmax(-1) @ values

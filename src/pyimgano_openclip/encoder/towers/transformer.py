@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
 import torch
@@ -35,6 +36,11 @@ class TransformerTower(Tower):
     def _prefix(self) -> int:
         """Number of class and register tokens before the patches."""
 
+    @property
+    def _pooled(self) -> int | None:
+        """Number of first tokens that the pooled embedding is made of; None for all."""
+        return None
+
     @abstractmethod
     def _embed(
         self, images: Tensor, positions: Positions = "bicubic"
@@ -59,16 +65,21 @@ class TransformerTower(Tower):
         taken = depths(request.layers, len(blocks))
         last = len(blocks) if request.aligned else max(taken)
         path = SidePath(self.attention_for(request), request.stages, len(blocks), request.surgery)
+        # Beside the side path, the pooled embedding alone may need the last block.
+        pooled = None if request.final or last in taken else self._pooled
         for index, block in enumerate(blocks[:last]):
-            tokens = path.through(block, tokens, index, keywords)
-            output.features += [tokens[:, prefix:].unflatten(1, grid)] * taken.count(index + 1)
+            needed = pooled if index == last - 1 else None
+            tokens = path.through(block, tokens, index, keywords, needed)
+            output.features += [
+                tokens[:, prefix:].unflatten(1, grid) for depth in taken if depth == index + 1
+            ]
         if request.final:
             output.final = unit_length(self._norm(tokens)[:, prefix:]).unflatten(1, grid)
         if request.aligned:
             output.pooled = unit_length(self._head(tokens))
-            stages = [self._project(stage[:, prefix:]) for stage in path.stages or [tokens]]
-            unit = [unit_length(stage) for stage in stages]
-            output.aligned = torch.stack(unit).mean(0).unflatten(1, grid)
+            stages = path.stages or [tokens]
+            unit = [unit_length(self._project(stage[:, prefix:])) for stage in stages]
+            output.aligned = (reduce(torch.add, unit) / len(unit)).unflatten(1, grid)
         return output
 
     def _project(self, tokens: Tensor) -> Tensor:
