@@ -105,6 +105,32 @@ def test_an_added_image_that_was_unlike_all_as_a_whole_is_named(saved, tmp_path,
 
 
 @pytest.mark.slow
+def test_added_images_are_judged_by_what_was_learnt_before_any_of_them(
+    saved, tmp_path, capsys, monkeypatch
+):
+    more = leather(tmp_path / "more", 8)
+    for number in range(10, 14):  # alike, so that none of them stands out among the others
+        spotted = with_green(red_image(48, 64, seed=number), 10, 20)
+        Image.fromarray(spotted).save(more / f"0{number}.png")
+    before, known = load_detector(saved), shutil.copy(saved, tmp_path / "known.safetensors")
+    new = [more / f"0{number:02}.png" for number in (6, 7, *range(10, 14))]
+    flagged = {
+        str(path): score
+        for path, score in zip(new, before.decision_function(new), strict=True)
+        if score > before.threshold_
+    }
+    assert {str(path) for path in new[2:]} <= flagged.keys()
+    monkeypatch.setattr(add, "PART", 2)
+    capsys.readouterr()
+    assert main(["add", str(more), "--detector", str(saved), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["above_before"] == pytest.approx(flagged, abs=1e-4)
+    assert main(["add", str(more), "--detector", str(known)]) == 0
+    printed = capsys.readouterr().out
+    for path in new[2:]:
+        assert f"\n{path} was " in printed
+
+
+@pytest.mark.slow
 def test_a_chosen_threshold_stays_and_it_is_said(saved, tmp_path, capsys):
     assert main(["threshold", str(saved), "0.15"]) == 0
     capsys.readouterr()

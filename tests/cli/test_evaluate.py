@@ -360,6 +360,10 @@ def test_images_that_were_learnt_from_are_counted(tmp_path, capsys):
     assert main([*command, "--json"]) == 0
     (measured,) = json.loads(capsys.readouterr().out)["detectors"].values()
     assert measured["learnt_from"] == {"normal": 3, "anomalous": 0}
+    fitted.threshold_ = 0.2
+    chosen = [*command, "--compare", str(fitted.save_checkpoint(tmp_path / "c.safetensors"))]
+    assert main(chosen) == 0
+    assert "  Learnt from: 3 of the 4 normal images; use others\n" in capsys.readouterr().out
     more = [red_image(48, 64, seed=seed) for seed in range(90, 93)]
     others = on_bundled("patchknn").fit(more).save_checkpoint(tmp_path / "e.safetensors")
     command[4:5] = [str(others), "--compare", str(file), "--out", str(tmp_path / "out")]

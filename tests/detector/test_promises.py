@@ -131,6 +131,16 @@ def test_a_bound_is_never_told_lower_than_it_is(count, flagged, contamination, c
     assert told in str(promise(Calibration.of(scores), threshold, contamination, confidence))
 
 
+def test_no_number_of_images_is_said_to_bound_what_a_chosen_threshold_flags():
+    detector = promptscore(0.1, None).fit(range(40))
+    detector.threshold_ = float(np.median(detector.decision_scores_))
+    told = str(detector.promise())
+    assert told.startswith("a new normal image is flagged with about ")
+    assert told.endswith("(40 images)")
+    detector.contamination = 0.01  # from which the threshold follows again
+    assert str(detector.promise()).endswith("(40 images; 299 would bound 1 %)")
+
+
 def test_a_bound_above_what_was_asked_for_is_told_as_one():
     with pytest.warns(FewImagesWarning, match=r"at 9 % with 90 % .* 25\. .* them at 9\.2 %"):
         promptscore(0.09, 0.9).fit(range(24))

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from ..bank.copies import CopiesWarning
 from ..files.digest import digest_of_file
+from ..maps.scores import ImageScores
 from ..patchknn import VisionOpenCLIPPatchKNN
 from .answer import Answer
 from .detectors import saved_detector
@@ -54,12 +55,12 @@ def _run(options: argparse.Namespace) -> Answer:
             f"{options.detector} is a {type(detector).__name__}; only patch-kNN learns more "
             "images. Fit it again with all of them."
         )
-    before, whole = _state(detector), detector._learnt.whole
+    before = _state(detector)
     with all_unreadable(detector, paths):
         sorted_out = _sorted_out(detector, paths)
-        _learn(detector, sorted_out, options, digest)
+        scored = _learn(detector, sorted_out, options, digest)
     promise = detector.promise()
-    doubt = doubt_about(detector, before["images"], whole, before["threshold"])
+    doubt = doubt_about(detector, scored, before["threshold"])
     facts = {
         "file": str(options.detector),
         "images": len(paths),
@@ -80,16 +81,24 @@ def _learn(
     sorted_out: _SortedOut,
     options: argparse.Namespace,
     digest: str | None,
-) -> None:
-    """Learn images part by part; the digest is that of the file that the detector was read from."""
+) -> dict[Path, ImageScores]:
+    """Learn images part by part, and return what they scored before any of them was learnt.
+
+    The digest is that of the file that the detector was read from.
+    """
     new, learnt = sorted_out.new, detector.groups_ or ()
     # Of all, so that a missing one is told first, and no name means two of them.
     paths = [*new, *sorted_out.repeated]
     told = groups_of(paths, options.group_by, learnt, sorted_out.repeated.keys())
     groups = {} if told is None else dict(zip(paths, told, strict=True))
     joining = sorted_out.joining(groups, learnt) if told and learnt else []
+    # All by the detector as it is now, whatever part they are in.
+    scores = detector.score_iter(new) if new else iter(())
+    scored = dict[Path, ImageScores]()
     for start in range(0, len(new), PART):
-        part = [*joining, *new[start : start + PART]]
+        fresh = new[start : start + PART]
+        scored |= zip(fresh, scores, strict=False)
+        part = [*joining, *fresh]
         with warnings.catch_warnings():
             # The answer counts them, and those that join groups are the same files.
             warnings.filterwarnings("ignore", r"\d+ of \d+ images to learn", CopiesWarning)
@@ -98,6 +107,10 @@ def _learn(
             raise ValueError(f"{options.detector} was changed meanwhile; run the command again.")
         detector.save_checkpoint(options.detector)
         digest = digest_of_file(options.detector)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # learning has told what is odd about the files
+        next(scores, None)  # ends it
+    return scored
 
 
 class _SortedOut(NamedTuple):

@@ -150,8 +150,10 @@ def _learnt_from(detector: OpenCLIPDetector, truth: Truth) -> dict[str, Any]:
             labels.append(label)
     if not labels:
         return {}
-    found_in = "in_pool" if is_pool(detector) else "learnt_from"
-    return {found_in: {"normal": labels.count(0), "anomalous": labels.count(1)}}
+    counts = {"normal": labels.count(0), "anomalous": labels.count(1)}
+    if is_pool(detector):
+        return {"in_pool": counts}
+    return {"learnt_from": counts, "threshold_chosen": detector.threshold_chosen_}
 
 
 def _written(

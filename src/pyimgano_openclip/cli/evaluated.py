@@ -120,10 +120,10 @@ def of_learnt(measured: Mapping[str, Any], normal: int) -> dict[str, str]:
     known = measured.get("learnt_from", {"normal": 0, "anomalous": 0})
     found = {}
     if known["normal"]:
-        found["Learnt from"] = (
-            f"{known['normal']} of the {counted(normal, 'normal image')}: their false alarms "
-            "follow from contamination; use others"
-        )
+        share = f"{known['normal']} of the {counted(normal, 'normal image')}"
+        if not measured["threshold_chosen"]:  # which does not follow from what was learnt
+            share += ": their false alarms follow from contamination"
+        found["Learnt from"] = f"{share}; use others"
     if known["anomalous"]:
         found["Learnt from as normal"] = counted(known["anomalous"], "anomalous image")
     return found

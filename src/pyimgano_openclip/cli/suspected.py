@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..arrays import Scores
-from ..bank.whole import Whole
 from ..detector.suspects import Suspect
+from ..maps.scores import ImageScores
 from ..patchknn import VisionOpenCLIPPatchKNN
 from .fit import NAMED, doubtful, suspect_facts
 from .messages import counted
@@ -21,7 +21,7 @@ class Doubt(NamedTuple):
         paths: All training images.
         scores: Their training scores.
         suspects: Those that stand out; None if that is unknown, since the bank had been thinned.
-        above: Those added whose score among all of them is above the threshold before, by path.
+        above: Those added that were above the threshold before, by path, with their score then.
         unlike: Those added that were unlike all before as a whole, by path, with the reason.
     """
 
@@ -39,11 +39,9 @@ class Doubt(NamedTuple):
 
     def lines(self) -> list[str]:
         """For people, most first."""
-        named = {path: f"was {why}" for path, why in self.unlike.items()}
-        if self.suspects is None:
-            high = sorted(self.above.items(), key=lambda found: -found[1])
-            told = {path: f"{score:.3f}, above the threshold before" for path, score in high}
-            named = {**told, **named}
+        high = sorted(self.above.items(), key=lambda found: -found[1])
+        named = {path: f"was above the threshold before ({score:.3f})" for path, score in high}
+        named |= {path: f"was {why}" for path, why in self.unlike.items()}
         for found in self.suspects or ():
             named.pop(str(self.paths[found.image]), None)  # it is named already
         more = [f"{path} {what}; is it normal?" for path, what in named.items()]
@@ -54,30 +52,20 @@ class Doubt(NamedTuple):
 
 
 def doubt_about(
-    detector: VisionOpenCLIPPatchKNN, first: int, whole: Whole | None, threshold: float
+    detector: VisionOpenCLIPPatchKNN, scored: Mapping[Path, ImageScores], threshold: float
 ) -> Doubt:
     """Look at the images that a detector has learnt last.
 
     Args:
         detector: The detector.
-        first: Number of images in its bank before.
-        whole: What these were as a whole, if that is known.
+        scored: Their scores before it learnt them.
         threshold: Its threshold then.
     """
     learnt = detector._learnt
     images = learnt.filled.images
     named = [image.path or f"image {number}" for number, image in enumerate(images)]
-    above, unlike = dict[str, float](), dict[str, str]()
-    added = range(first, len(images))
-    for number in added if len(learnt.scores) == len(images) else ():
-        scored = learnt.scores[number]
-        if scored.image > threshold:
-            above[named[number]] = scored.image
-        if whole and learnt.whole:
-            reason = whole.reason(learnt.whole.portraits[number], scored.patches)
-            if reason is not None:
-                unlike[named[number]] = reason
-    suspects = detector.suspects() if added and len(learnt.standing) else None
+    above = {str(path): done.image for path, done in scored.items() if done.image > threshold}
+    unlike = {str(path): done.unlike for path, done in scored.items() if done.unlike}
+    suspects = detector.suspects() if scored and len(learnt.standing) else None
     paths = [Path(named[number]) for number in learnt.numbers]
-    scores = detector.decision_scores_
-    return Doubt(paths, scores, [] if not added else suspects, above, unlike)
+    return Doubt(paths, detector.decision_scores_, suspects if scored else [], above, unlike)

@@ -61,7 +61,7 @@ def run(options: argparse.Namespace) -> Answer:
     if threshold is None or known is None:
         return Answer(lines, facts)
     share, confidence = after["contamination"], after.get("confidence")
-    promised = promise(known, threshold, share, confidence)
+    promised = promise(known, threshold, share, confidence, chosen=chosen)
     if options.contamination is not None:
         by_rank = saved_method(before)[HOSTS[0]] in QUANTILE
         tell_few(known, threshold, share, confidence, by_rank=by_rank)

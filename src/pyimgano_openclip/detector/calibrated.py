@@ -95,7 +95,8 @@ class CalibratedDetector(OpenCLIPDetector):
         with self._lock:
             known, threshold = self._calibration(), self.label_threshold()
             share, confidence = self.contamination, self.confidence
-        return promise(known, threshold, share, confidence)
+            chosen = self.threshold_chosen_
+        return promise(known, threshold, share, confidence, chosen=chosen)
 
     @property
     def false_alarm_bound_(self) -> float:

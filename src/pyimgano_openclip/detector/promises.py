@@ -41,6 +41,7 @@ class Promise:
         parts: Whether these are parts.
         contamination: Share that was asked for.
         needed: Number of independent images that would bound the share by the contamination.
+        chosen: Whether the threshold was chosen, so that no number of images would change it.
     """
 
     rate: float
@@ -50,6 +51,7 @@ class Promise:
     parts: bool
     contamination: float
     needed: int
+    chosen: bool = False
 
     @property
     def counted(self) -> str:
@@ -59,7 +61,7 @@ class Promise:
 
     def __str__(self) -> str:
         counted = self.counted
-        if self.bound > self.contamination * (1 + EQUAL):
+        if self.bound > self.contamination * (1 + EQUAL) and not self.chosen:
             counted += f"; {self.needed} would bound {percent(self.contamination)}"
             if self.count >= self.needed:
                 counted += f" with confidence={self.confidence}"
@@ -70,7 +72,12 @@ class Promise:
 
 
 def promise(
-    calibration: Calibration, threshold: float, contamination: float, confidence: float | None
+    calibration: Calibration,
+    threshold: float,
+    contamination: float,
+    confidence: float | None,
+    *,
+    chosen: bool = False,
 ) -> Promise:
     """What a threshold promises, wherever it comes from.
 
@@ -82,6 +89,7 @@ def promise(
         threshold: Score above which an image is flagged.
         contamination: Share that was asked for.
         confidence: That of the bound; None for the usual one.
+        chosen: Whether the threshold was chosen, rather than follows from the scores.
     """
     sure = USUAL if confidence is None else confidence
     highest = calibration.highest()
@@ -96,6 +104,7 @@ def promise(
         parts=count < len(calibration.scores),
         contamination=contamination,
         needed=images_needed(contamination, sure),
+        chosen=chosen,
     )
 
 
