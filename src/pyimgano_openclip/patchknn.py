@@ -24,7 +24,7 @@ from .detector.calibrated import CalibratedDetector
 from .detector.enrolled import Enrolled, restored, training_scores
 from .detector.learnt import Calibration, Lesson, image_scores
 from .detector.spans import DISTANCE
-from .encoder.settings import check_layers
+from .encoder.settings import LEAST_LENGTH, check_layers
 from .encoder.tokens import InjectedEmbedder
 from .files.checkpoint import Checkpoint
 from .images.items import Item, as_items
@@ -91,8 +91,8 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
             for the whole image beside windows, since small things are told best early in the tower.
         neighbourhoods: Odd sides in patches of the squares over which feature tokens are
             averaged. (1,) may work better when a fine texture changes as a whole.
-        dimension: Length of feature tokens after a random projection; None for no projection, which
-            takes a longer search and more memory.
+        dimension: Length of feature tokens after a random projection, at least 8; None for no
+            projection, which takes a longer search and more memory.
         rotations: Number of evenly spaced orientations stored per training image; 1 stores only
             the original, 8 suits parts that lie in any direction.
         jitter: Share of the side by which copies of training images are moved up, down, left and
@@ -174,9 +174,10 @@ class VisionOpenCLIPPatchKNN(CalibratedDetector):
         check_count("rotations", self.rotations, most=360)
         if self.jitter is not None:
             check_number("jitter", self.jitter, above=0, most=MOST_JITTER, itself=True)
-        for name in ("dimension", "max_patches"):
-            if getattr(self, name) is not None:
-                check_count(name, getattr(self, name))
+        if self.dimension is not None:
+            check_count("dimension", self.dimension, least=LEAST_LENGTH)
+        if self.max_patches is not None:
+            check_count("max_patches", self.max_patches)
         super().__post_init__()
         self._learnt: Enrolled = Enrolled()
 

@@ -39,6 +39,17 @@ def test_the_odd_one_out_is_found_where_it_is_odd(images):
     assert region.box.top <= 10 <= 20 <= region.box.bottom
 
 
+def test_tokens_of_different_lengths_are_refused_and_named(images):
+    class Longer(ColourEmbedder):
+        def embed(self, image):
+            tokens, grid, size = super().embed(image)
+            return (tokens if self.calls < 4 else np.hstack([tokens, tokens])), grid, size
+
+    message = r"array of shape \(40, 40, 3\).* have length 6, those of the images before 3"
+    with pytest.raises(ValueError, match=message):
+        mutual(embedder=Longer()).fit(images)
+
+
 def test_images_of_the_pool_keep_their_scores_and_are_read_once(images):
     detector = mutual().fit(images)
     calls = detector.embedder.calls

@@ -227,7 +227,7 @@ def test_the_share_of_training_scores_below_a_score():
         ({"rotations": 1.5}, "rotations"),
         ({"n_neighbors": True}, "n_neighbors"),
         ({"max_patches": 10.5}, "max_patches"),
-        ({"dimension": 0}, "dimension"),
+        ({"dimension": 7}, "dimension=7; it must be a whole number from 8"),
         ({"jitter": -0.02}, "jitter"),
         ({"jitter": 2}, "jitter"),
         ({"jitter": float("nan")}, "jitter"),

@@ -79,6 +79,8 @@ def test_unreadable_images_of_a_stream_are_named_by_their_place(build):
         (None, "x is NoneType; pass a list"),
         (Image.new("RGB", (4, 4)), "x is Image; pass a list"),
         (3, "x is int; pass a list"),
+        ({"part.png"}, "x is a set, from which no order of images follows"),
+        ({"part.png": 0}, "x is a dict, from which no order of images follows"),
         ([], "x is empty; pass at least one image"),
         (np.zeros((0, 4, 4, 3), np.uint8), "x is empty"),
     ],

@@ -74,7 +74,8 @@ class OpenCLIPPatchEmbedder:
         neighbourhoods: Odd sides in patches of the squares over which feature tokens are averaged.
         windows: Sides in patches of windows that are embedded separately, in addition to the
             aligned tokens (WinCLIP).
-        dimension: Length of feature tokens after a random projection; None for no projection.
+        dimension: Length of feature tokens after a random projection, at least 8; None for no
+            projection.
         surgery: Number of last blocks whose side path is accumulated on the tokens that enter them,
             as in CLIP Surgery; 0 for the sums over ``stages``.
         final: Whether the feature tokens beside aligned ones are the last before the projection, as

@@ -7,6 +7,7 @@ from ..checks import as_list, check_choice, check_count, check_number, check_see
 
 MOST_KINDS = 64  # maximum number of layers, neighbourhoods or windows
 MOST_STAGES = 1000
+LEAST_LENGTH = 8  # of projected tokens; shorter ones all look alike
 WIDEST = 99  # patches; maximum side of a neighbourhood or a window
 
 
@@ -82,7 +83,9 @@ def check_numbers(
     check_choice("resize", resize, ("keep", "squash"))
     check_count("stages", stages, most=MOST_STAGES)
     check_seed(random_seed)
-    optional = {"dimension": dimension, "max_tokens": max_tokens, "batch_size": batch_size}
+    if dimension is not None:
+        check_count("dimension", dimension, least=LEAST_LENGTH)
+    optional = {"max_tokens": max_tokens, "batch_size": batch_size}
     for name, number in optional.items():
         if number is not None:
             check_count(name, number)

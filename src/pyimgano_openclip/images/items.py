@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -46,13 +46,18 @@ def as_source(x: object, argument: str = "x") -> Sequence[Item] | Iterator[Item]
         argument: Name of the caller's argument, for messages.
 
     Raises:
-        ValueError: If ``x`` is None, a folder without images, or a single image instead of a list
-            of images.
+        ValueError: If ``x`` is None, a folder without images, a single image instead of a list of
+            images, a set or a mapping.
     """
     if isinstance(x, (str, os.PathLike)) and os.path.isdir(x):  # noqa: PTH112 - an empty path is no folder
         return _images_in(Path(x), argument)
     if isinstance(x, (str, bytes, os.PathLike)):
         raise ValueError(f"{argument} is the single path {x!r}; pass a list of paths: [{x!r}].")
+    if isinstance(x, (set, frozenset, Mapping)):
+        raise ValueError(
+            f"{argument} is a {type(x).__name__}, from which no order of images follows; pass a "
+            "list of image paths or of RGB arrays."
+        )
     if getattr(x, "ndim", 4) != 4 and not _is_column(x):
         raise ValueError(
             f"{argument} is one {describe(x)}; pass a list of images [image] or a stacked array "

@@ -13,7 +13,7 @@ from ..bank.copies import near_copies, sketch_of
 from ..bank.origins import StoredImage
 from ..bank.spool import TokenSpool
 from ..encoder.tokens import PatchTokens, on_grid
-from ..images.items import Item
+from ..images.items import Item, describe
 from ..images.notices import Watch
 from ..images.roi import Roi
 from ..images.unreadable import UnreadableError
@@ -101,7 +101,7 @@ class Gathering(NamedTuple):
         dict[int, str],
     ]:
         images, numbers, places = list[StoredImage](), list[int](), list[Indices]()
-        flat = dict[int, str]()
+        flat, length = dict[int, str](), 0
         sketches, embeddings, known = list[Floats](), list[Floats](), dict[str, int]()
         for item, patches in bar("encoding", "image", total=count, items=read):
             number = len(images)
@@ -111,6 +111,12 @@ class Gathering(NamedTuple):
             if number < len(images):
                 continue
             tokens = self.recipe.tokens_of(patches, self.parts)
+            length = length or tokens.shape[2]
+            if tokens.shape[2] != length:
+                raise ValueError(
+                    f"{describe(item)}: the tokens have length {tokens.shape[2]}, those of the "
+                    f"images before {length}; they come from different embedders."
+                )
             spool.write(tokens)
             images.append(StoredImage.of(item, patches))
             places.append(patches.places)
