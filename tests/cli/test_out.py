@@ -103,6 +103,18 @@ def test_a_name_that_reads_like_a_shortened_one_is_another_image(tmp_path):
     assert all(len(places.path("maps", name, "png").name) <= 255 for name in forged)
 
 
+def test_nothing_stays_of_a_name_that_was_spelled_otherwise(parts, tmp_path):
+    out = tmp_path / "out"
+    if (parts / "PART-0.png").exists():
+        pytest.skip("this file system takes both spellings for one file")
+    scored(parts, out)
+    before = {path.name for path in out.rglob("*part-0*")}
+    (parts / "part-0.png").rename(parts / "PART-0.png")
+    scored(parts, out)
+    assert {path.name.replace("PART", "part") for path in out.rglob("*PART-0*")} == before
+    assert not list(out.rglob("*part-0*"))
+
+
 def test_results_stay_right_when_an_image_of_nearly_the_same_name_comes_and_goes(parts, tmp_path):
     out = tmp_path / "out"
     scored(parts, out)

@@ -82,9 +82,10 @@ def remove(paths: Iterable[Path], *, spared: Iterable[Path] = ()) -> None:
         paths: Files of :class:`Places`; missing ones are passed over.
         spared: Files to keep, also if the file system takes another spelling for them.
     """
-    kept = {_folded(path.as_posix()) for path in spared}
+    kept = {_folded(path.as_posix()): path for path in spared}
     for path in paths:
-        if _folded(path.as_posix()) in kept or not path.is_file():
+        other = kept.get(_folded(path.as_posix()))
+        if not path.is_file() or (other and other.is_file() and path.samefile(other)):
             continue
         path.unlink()
         for folder in path.parents:
