@@ -55,6 +55,7 @@ def test_a_single_image_instead_of_a_list_is_refused(build, x, message):
         ((np.ones((4, 3)), (2, 3), (8, 8)), "4 patches for a grid of 2 x 3"),
         ((np.ones((2, 2, 3)), (2, 2), (8, 8)), "not .N, D."),
         ((np.full((4, 3), np.nan), (2, 2), (8, 8)), "not finite"),
+        ((np.zeros((4, 3)), (2, 2), (8, 8)), r"part\.png: .* all 0, which have no direction"),
         ((np.ones((4, 3)), (2, 2), (0, 8)), "image size"),
         ((np.ones((0, 3)), (0, 2), (8, 8)), "grid of 0 x 2"),
     ],

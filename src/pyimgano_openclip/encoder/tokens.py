@@ -271,8 +271,8 @@ class InjectedEmbedder:
             lazily: Ignored: items are taken one at a time.
 
         Yields:
-            Tokens, or an error where the embedder fails or its result is inconsistent or not
-            finite.
+            Tokens, or an error where the embedder fails or its result is inconsistent, not finite
+            or zero throughout.
         """
         for given in items:
             item = given.item if isinstance(given, Within) else given
@@ -320,4 +320,6 @@ def _checked(found: Any, image: str | None) -> PatchTokens:
         )
     if not np.isfinite(patches).all():
         raise ValueError("the embedder returned patches that are not finite.")
+    if not patches.any():  # which would be like each other and unlike all else
+        raise ValueError("the embedder returned patches that are all 0, which have no direction.")
     return PatchTokens(unit(patches).reshape(rows, cols, -1), (height, width), image)
