@@ -90,6 +90,27 @@ def test_without_normal_images_a_black_frame_is_anomalous_too(tmp_path, capsys):
         assert (black["label"], black["unlike"]) == (1, "nearly black")
 
 
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pyimgano_openclip.images.notices.UnusedRangeWarning")
+@pytest.mark.filterwarnings("ignore::pyimgano_openclip.images.notices.FlatFrameWarning")
+def test_twelve_bits_in_sixteen_are_told_by_every_run_in_place_of_what_follows(
+    saved, tmp_path, capsys
+):
+    folder = leather(tmp_path / "new", 5)
+    for path in folder.iterdir():
+        grey = np.asarray(Image.open(path).convert("L")).astype(np.uint16)
+        grey[0, 0] = 255  # or fewer bits would hold it
+        Image.fromarray(grey * 16).save(path)
+    for number, how in enumerate((["--detector", str(saved)], ["--class-name", "leather"])):
+        more = BUNDLED if number else []
+        command = ["score", str(folder), *how, *more, "--out", str(tmp_path / str(number))]
+        for _ in range(2):
+            main([*command, "--json"])
+            (doubt,) = json.loads(capsys.readouterr().out)["doubts"]
+            assert doubt.startswith("the highest value of all scored images is ")
+            assert doubt.endswith("If so, multiply the values of all images by 16")
+
+
 def test_drift_is_told_of_results_whose_detector_is_not_loaded():
     training, looks = np.linspace(0, 1, 50), tuple((100.0 + n, 9, 1, 0, 0) for n in range(50))
     known = {"training": tuple(training), "looks": looks, "parts": 50}

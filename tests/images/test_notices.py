@@ -14,6 +14,7 @@ from pyimgano_openclip.images.notices import (
     UnusedRangeWarning,
     stretching,
 )
+from pyimgano_openclip.samples import make_sample
 
 from helpers.detectors import KINDS, on_bundled
 from helpers.embedders import red_images
@@ -96,7 +97,7 @@ def test_each_call_warns_once_of_pages_that_are_not_scored(kind, files):
 
 @pytest.mark.slow
 @KINDS
-def test_fitting_warns_of_twelve_bits_in_sixteen_and_scoring_does_not(kind, tmp_path):
+def test_fitting_warns_of_twelve_bits_in_sixteen_and_scoring_the_like_does_not(kind, tmp_path):
     # Half of each image is bright enough for something to be seen on it.
     deep = [image[..., 0].astype(np.uint16) * 16 for image in red_images(4, 60, 90)]
     for pixels in deep:
@@ -109,6 +110,28 @@ def test_fitting_warns_of_twelve_bits_in_sixteen_and_scoring_does_not(kind, tmp_
         assert [warning.filename for warning in found] == [__file__]
         detector.decision_function(images)
     on_bundled(kind).fit([pixels * 16 for pixels in deep])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["patchknn", "promptscore"])
+def test_scoring_warns_once_of_twelve_bits_in_sixteen_that_look_black(kind, tmp_path):
+    paths = []
+    for number in range(4):
+        grey = make_sample("gear", seed=number, size=(48, 64)).image[..., 0].astype(np.uint16)
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(grey * 16).save(paths[-1])
+    known = [make_sample("gear", seed=seed, size=(48, 64)).image for seed in range(10, 16)]
+    detector = on_bundled(kind).fit(known)
+    for _ in range(2):  # the second time from the cache
+        with pytest.warns(UnusedRangeWarning, match=r"all scored images .* 12 bits .* 16") as found:
+            detector.decision_function(paths)
+        assert [warning.filename for warning in found] == [__file__] * len(found)
+        assert sum(warning.category is UnusedRangeWarning for warning in found) == 1
+    scored = [*paths, known[0]]
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        detector.decision_function(scored)  # not all are deep
+    assert UnusedRangeWarning not in {warning.category for warning in found}
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..detector.drift import Inspected, drift
 from ..images.look import Look
+from ..images.notices import Ranges
 from .judging import Judge, is_pool, training_scores
 from .messages import counted, listed
 from .results import Record
@@ -45,6 +46,11 @@ def _not_inspected(records: Sequence[Record]) -> list[str]:
 
 def _doubts(judge: Judge, records: Sequence[Record]) -> list[str]:
     scored = [record for record in records if "score" in record]
+    ranges = Ranges("scored images")
+    for record in scored:
+        ranges.add(record.get("range_used"), doubtful="unlike" in record)
+    if told := str(ranges):
+        return [told.removesuffix(".")]  # all else may follow from it
     anomalous = sum(record["label"] for record in scored)
     if len(scored) >= FEWEST and anomalous >= NEARLY_ALL * len(scored):
         asked = _asked(judge)

@@ -178,6 +178,8 @@ def _record(detector: OpenCLIPDetector, scored: ImageScores) -> Record:
     }
     if scored.look is not None:
         record["look"] = list(scored.look[:MEASURES])
+    if scored.range_used is not None:
+        record["range_used"] = scored.range_used
     if scored.unlike is not None:
         record["unlike"] = scored.unlike
     if scored.pages > 1:

@@ -19,7 +19,7 @@ from ..bank.whole import Likeness, judged
 from ..encoder.tokens import PatchTokens, outcomes_within
 from ..images.identity import Recalled, nothing_known
 from ..images.items import ChannelOrder, Item, in_rgb
-from ..images.notices import FlatFrames, Pages, Sizes
+from ..images.notices import FlatFrames, Pages, Ranges, Sizes
 from ..images.roi import MaskFolder, Roi
 from ..images.unreadable import UnreadableError
 from ..maps.gaps import Gaps, OnError, gap
@@ -135,7 +135,7 @@ class Scoring:
         scored = self._known(image)
         if scored is None:
             scored = judged(self.scorer(patches), patches, self.whole, self.scorer.span)
-            scored = replace(scored, look=patches.look)
+            scored = replace(scored, look=patches.look, range_used=patches.range_used)
             if image is not None:
                 self.cache.put(self._key(image), scored)
         return scored
@@ -165,7 +165,8 @@ def score_all(
         Exception: What the iterator raises, after all that it gave before have been scored.
     """
     scoring, source = freeze([]), iter(items)
-    notices = Notices(Gaps(), Pages(), FlatFrames(scoring.roi), Sizes(scoring.roi))
+    roi = scoring.roi
+    notices = Notices(Gaps(), Pages(), Ranges("scored images"), FlatFrames(roi), Sizes(roi))
     each = partial(_each, notices=notices, with_tokens=with_tokens)
     lazily = not isinstance(items, Sequence)
     try:
@@ -191,6 +192,7 @@ class Notices(NamedTuple):
 
     gaps: Gaps
     pages: Pages
+    ranges: Ranges
     flat: FlatFrames
     sizes: Sizes
 
@@ -222,6 +224,7 @@ def _each(
             item = taken.popleft()
             if not isinstance(outcome, UnreadableError):
                 notices.pages.add(item, outcome.pages)
+                notices.ranges.add(outcome.range_used, doubtful=outcome.unlike is not None)
                 notices.flat.add(item, outcome.unlike if scoring.whole is None else None)
                 notices.sizes.add(outcome.size)
                 yield outcome

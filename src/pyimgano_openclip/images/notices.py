@@ -115,29 +115,50 @@ class Pages:
 
 
 class Ranges:
-    """Watches how much of their range all images of one call use."""
+    """Watches how much of their range all images of one call use.
 
-    def __init__(self) -> None:
+    Args:
+        images: What they are called in the warning.
+    """
+
+    def __init__(self, images: str = "images to learn from") -> None:
+        self._images = images
         self._used: list[float | None] = []
+        self._doubtful = 0
 
-    def add(self, used: float | None) -> None:
-        """Record the highest value of an image as a share of its range; None without any."""
+    def add(self, used: float | None, *, doubtful: bool = True) -> None:
+        """Record an image.
+
+        Args:
+            used: Its highest value as a share of its range; None without any.
+            doubtful: Whether a range that is hardly used may be to blame for something.
+        """
         self._used.append(used)
+        self._doubtful += doubtful
 
-    def warn(self) -> None:
-        """Issue one warning if all images are deep, and hardly use their range."""
+    def __str__(self) -> str:
+        """What is wrong with them if all are deep and hardly use their range; else empty.
+
+        At least half of them have to be doubtful: a detector may know that its images are dark.
+        """
         deep = [used for used in self._used if used is not None]
         if not deep or len(deep) < len(self._used) or not 0 < max(deep) <= HARDLY:
-            return
+            return ""
+        if 2 * self._doubtful < len(deep):
+            return ""
         bits = math.ceil(math.log2(max(deep) * (2**BITS - 1) + 1))
-        warnings.warn(
-            f"The highest value of all images to learn from is {max(deep):.2%} of the range that "
+        return (
+            f"the highest value of all {self._images} is {max(deep):.2%} of the range that "
             f"their type or file declares, as if {bits} bits were stored in {BITS}: of 256 grey "
             f"levels {math.ceil(max(deep) * 255) + 1} remain. If so, multiply the values of all "
-            f"images by {2 ** (BITS - bits)}.",
-            UnusedRangeWarning,
-            stacklevel=callers_level(),
+            f"images by {2 ** (BITS - bits)}."
         )
+
+    def warn(self) -> None:
+        """Issue one warning about that, if there is anything."""
+        if told := str(self):
+            told = f"{told[0].upper()}{told[1:]}"
+            warnings.warn(told, UnusedRangeWarning, stacklevel=callers_level())
 
 
 class Sizes:

@@ -60,6 +60,8 @@ class ImageScores:
             unreadable images.
         look: What the image looks like as a whole; None for training images, which are not read
             again, for unreadable ones, and with a custom embedder.
+        range_used: Highest value as a share of the range of its type or file, in [0, 1]; None
+            unless it is deeper than 8 bits, and where there is no look.
     """
 
     image: float
@@ -73,6 +75,7 @@ class ImageScores:
     unlike: str | None = None
     area: Area | None = field(default=None, repr=False, compare=False)
     look: Look | None = field(default=None, repr=False, compare=False)
+    range_used: float | None = field(default=None, repr=False, compare=False)
     overview: ImageScores | None = field(default=None, repr=False)
     detector: str | None = field(default=None, repr=False, compare=False)
 
