@@ -46,6 +46,15 @@ def check_count(name: str, value: Any, *, least: int = 1, most: int | None = Non
         raise ValueError(f"{name}={value!r}; it must be a whole number {limit}.")
 
 
+def check_length(length: int, expected: int, known: str, what: str = "The tokens") -> None:
+    """Raise a ValueError unless tokens have the length of those that are known already."""
+    if length != expected:
+        raise ValueError(
+            f"{what} have length {length}, those of {known} {expected}; they come from different "
+            "embedders."
+        )
+
+
 def check_sides(name: str, value: Any, expected: str = "(height, width)") -> tuple[int, int]:
     """Return a height and a width.
 

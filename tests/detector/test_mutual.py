@@ -45,7 +45,7 @@ def test_tokens_of_different_lengths_are_refused_and_named(images):
             tokens, grid, size = super().embed(image)
             return (tokens if self.calls < 4 else np.hstack([tokens, tokens])), grid, size
 
-    message = r"array of shape \(40, 40, 3\).* have length 6, those of the images before 3"
+    message = r"array of shape \(40, 40, 3\).*: tokens have length 6, those of the images before 3"
     with pytest.raises(ValueError, match=message):
         mutual(embedder=Longer()).fit(images)
 

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..arrays import Floats, Indices, rounded
-from ..checks import check_count
+from ..checks import check_count, check_length
 from ..files.checkpoint import Checkpoint, CheckpointError
 from ..files.tensor_file import Arrays
 from ..memory import out_of_memory_explained
@@ -318,11 +318,8 @@ class MemoryBank:
         return limit + max(int(limit * SLACK), ROOM)
 
     def _check_width(self, tokens: Floats) -> None:
-        if self.seen and tokens.shape[1] != self._tokens.shape[1]:
-            raise ValueError(
-                f"The tokens have length {tokens.shape[1]}, those of the memory bank "
-                f"{self._tokens.shape[1]}; they come from different embedders."
-            )
+        if self.seen:
+            check_length(tokens.shape[1], self._tokens.shape[1], "the memory bank")
 
     def _projected(self) -> Floats:
         """The projected rows; projects only those added since the last call."""

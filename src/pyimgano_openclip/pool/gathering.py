@@ -12,6 +12,7 @@ from ..arrays import Floats, Indices, rounded
 from ..bank.copies import near_copies, sketch_of
 from ..bank.origins import StoredImage
 from ..bank.spool import TokenSpool
+from ..checks import check_length
 from ..encoder.tokens import PatchTokens, on_grid
 from ..images.items import Item, describe
 from ..images.notices import Watch
@@ -112,11 +113,7 @@ class Gathering(NamedTuple):
                 continue
             tokens = self.recipe.tokens_of(patches, self.parts)
             length = length or tokens.shape[2]
-            if tokens.shape[2] != length:
-                raise ValueError(
-                    f"{describe(item)}: the tokens have length {tokens.shape[2]}, those of the "
-                    f"images before {length}; they come from different embedders."
-                )
+            check_length(tokens.shape[2], length, "the images before", f"{describe(item)}: tokens")
             spool.write(tokens)
             images.append(StoredImage.of(item, patches))
             places.append(patches.places)

@@ -10,6 +10,7 @@ from typing import cast
 import numpy as np
 
 from ..arrays import Floats, Scores, Size
+from ..checks import check_length
 from ..encoder.tokens import PatchTokens
 from ..maps.scores import Aggregation, ImageScores, image_score, raised
 from .neighbours import averaged
@@ -95,12 +96,7 @@ class PoolScorer:
     def distances(self, patches: PatchTokens, places: Sequence[int]) -> Floats:
         """Cosine distances of an image's patches to kept images of the pool, shape (L, P, K)."""
         tokens = self.recipe.tokens_of(patches, self.parts)
-        width, expected = tokens.shape[2], self.pool.tokens.shape[2]
-        if width != expected:
-            raise ValueError(
-                f"The tokens have length {width}, those of the pool {expected}; they come from "
-                "different embedders."
-            )
+        check_length(tokens.shape[2], self.pool.tokens.shape[2], "the pool")
         return nearest_to(tokens, places, self.pool.tokens_of, self.product)
 
     @cached_property
