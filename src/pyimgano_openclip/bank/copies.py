@@ -10,7 +10,8 @@ surfaces differ as much between frames as between places.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
@@ -118,13 +119,31 @@ def signed_sums(values: Floats, length: int = LENGTH) -> npt.NDArray[np.float64]
         values: Shape (M,).
         length: Number of sums.
     """
-    signs, sums = np.random.default_rng(0), np.zeros(length, dtype=np.float64)
-    for start in range(0, values.size, AT_ONCE):
+    sums = np.zeros(length, dtype=np.float64)
+    for start, signs in zip(range(0, values.size, AT_ONCE), _signs(), strict=False):
         part = values[start : start + AT_ONCE]
         signed = np.zeros(-(-part.size // length) * length, dtype=np.float32)
-        signed[: part.size] = part * (signs.integers(0, 2, part.size, dtype=np.int8) * 2 - 1)
+        np.multiply(part, signs[: part.size], out=signed[: part.size])
         sums += signed.reshape(-1, length).sum(axis=0)
     return sums
+
+
+def _signs() -> Iterator[Floats]:
+    """Random signs, always the same ones, in blocks without end."""
+    yield _first_signs()
+    draws = np.random.default_rng(0)
+    _drawn(draws)  # the first again
+    while True:
+        yield _drawn(draws)
+
+
+@lru_cache(maxsize=1)
+def _first_signs() -> Floats:
+    return _drawn(np.random.default_rng(0))
+
+
+def _drawn(draws: np.random.Generator) -> Floats:
+    return (draws.integers(0, 2, AT_ONCE, dtype=np.int8) * 2 - 1).astype(np.float32)
 
 
 def near_copies(
