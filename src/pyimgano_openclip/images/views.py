@@ -93,8 +93,25 @@ def shrink(pixels: Pixels, least: Size) -> Pixels:
     factor = max(least[0] / height, least[1] / width)
     if factor >= 1:
         return pixels
-    size = (math.ceil(width * factor), math.ceil(height * factor))
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
+    size = (math.ceil(height * factor), math.ceil(width * factor))
+    shrunk = cv2.resize(halved(pixels, size), size[::-1], interpolation=cv2.INTER_AREA)
+    return np.asarray(shrunk, dtype=np.uint8)
+
+
+def halved(pixels: Pixels, least: Size) -> Pixels:
+    """Halve an image while it keeps at least the given size, much faster than other fractions.
+
+    The last row or column of an odd number is left out.
+    """
+    import cv2
+
+    while pixels.shape[0] >= 2 * least[0] and pixels.shape[1] >= 2 * least[1]:
+        rows, cols = (length // 2 for length in pixels.shape[:2])
+        whole = pixels[: 2 * rows, : 2 * cols]
+        pixels = np.asarray(
+            cv2.resize(whole, (cols, rows), interpolation=cv2.INTER_AREA), dtype=np.uint8
+        )
+    return pixels
 
 
 def seen(pixels: Pixels, view: View) -> Pixels:

@@ -16,6 +16,7 @@ from ..checks import check_number
 from ..images.items import Item, as_array
 from ..images.pixels import Pixels
 from ..images.reading import read_pixels
+from ..images.views import halved
 from .png import grey_png
 from .regions import hot_pixels
 
@@ -190,14 +191,9 @@ def thumbnail(image: Pixels, side: int) -> Pixels:
     scale = side / max(height, width)
     if scale >= 1:
         return image
-    size = [max(1, round(length * scale)) for length in (width, height)]
-    # Halves, then the mean of the nearest: as good as filters that take several times as long. Of a
-    # side of odd length the last pixels are not shown, less than one of the small picture.
-    while max(image.shape[:2]) >= 2 * side and min(image.shape[:2]) > 1:
-        rows, cols = (length // 2 for length in image.shape[:2])
-        whole = image[: 2 * rows, : 2 * cols]
-        image = cv2.resize(whole, (cols, rows), interpolation=cv2.INTER_AREA)
-    return cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    # The mean of the nearest then is as good as filters that take several times as long.
+    return cv2.resize(halved(image, size), size[::-1], interpolation=cv2.INTER_LINEAR)
 
 
 def jpeg(pixels: Pixels) -> bytes:
