@@ -6,6 +6,7 @@ Heavy modules are imported only when a command runs, so ``--help`` is instant.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import os
 import warnings
@@ -48,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if arguments is None:
                 # Threads of torch that wait for each other leave the cores to those that read.
                 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+                # Importing torch makes 400,000 objects, to be looked through again and again.
+                gc.set_threshold(10_000)
                 import_base_alone()
             # Importing it takes seconds, and may be interrupted or fail as well.
             answer = _answer(options)
