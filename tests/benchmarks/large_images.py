@@ -2,6 +2,7 @@
 
     python tests/benchmarks/large_images.py
     python tests/benchmarks/large_images.py --whole 0 0.2 0.5 --pieces --seeds 3
+    python tests/benchmarks/large_images.py --photographs
     python tests/benchmarks/large_images.py --seams
     python tests/benchmarks/large_images.py --usual --seeds 3
     python tests/benchmarks/large_images.py --usual --families "elpv mono" "elpv poly" --train 50 \
@@ -11,10 +12,12 @@ Image and pixel AUROC, and AUPRO up to a false-positive rate of 0.05, of patch-k
 textures of 1,536 x 2,048 pixels with defects of 16 to 32 pixels: whole images at once, then with
 ``smallest_defect=16`` and shares of the whole image in patch scores; means over seeds, and the
 image AUROC of each. ``--pieces`` cuts 512 x 704 pixels out of each picture, which takes a sixth of
-the time. ``--seams`` paints dark spots into intact pieces, where one window takes over from
-another, at the border, and elsewhere, and tells the share that is hotter than all but one in a
-hundred pixels of the intact piece. ``--usual`` takes images in which defects are not small, so that
-windows can only be in the way.
+the time. ``--photographs`` takes pictures of 1,500 x 1,800 pixels, each put together from thirty
+photographs of solar cells, others to fit and to test with, and paints marks of 16 to 32 pixels into
+some. ``--seams`` paints dark spots into intact pieces, where one window takes over from another, at
+the border, and elsewhere, and tells the share that is hotter than all but one in a hundred pixels
+of the intact piece. ``--usual`` takes images in which defects are not small, so that windows can
+only be in the way.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ import argparse
 
 import cv2
 import numpy as np
-from image_sets import SETS, ImageSet, image_set
+from image_sets import SETS, ImageSet, image_set, intact_cells
 from sklearn.metrics import roc_auc_score
 
 from pyimgano_openclip import VisionOpenCLIPPatchKNN
@@ -37,6 +40,9 @@ LIMIT = 0.05  # of the false-positive rate
 EVERY = 3  # pixel of a map in each direction counts for pixel AUROC
 FAMILIES = ("leather", "carpet", "cork")
 USUAL = ("elpv mono", "elpv poly", "gear", "screw", "circuit board")
+PHOTOGRAPHS = ("mono", "poly")
+ROWS, COLS, CELL = 5, 6, 300  # cells of a picture; pixels
+CONTRAST = 0.5  # of a mark
 SHARE = 0.035  # of the height, for which windows look in them
 SPOTS, RADIUS, DARKER = 6, 9, 0.7  # in a piece; pixels; brightness
 
@@ -81,6 +87,40 @@ def large(family: str, *, pieces: bool, seed: int = 0) -> ImageSet:
         for sample in (lambda p: p[0].image, lambda p: p[1].image, lambda p: p[1].mask)
     )
     return image_set(train, good, bad, [np.zeros_like(mask) for mask in masks] + masks)
+
+
+def photographs(kind: str, seed: int) -> ImageSet:
+    """Pictures of solar cells, some with a mark: a stain or a scratch, darker or brighter."""
+    cells, draw = intact_cells(kind, seed), np.random.default_rng(seed)
+    third = len(cells) // 3
+
+    def picture(of: list) -> np.ndarray:
+        some = np.array([of[n] for n in draw.permutation(len(of))[: ROWS * COLS]])
+        rows = some.reshape(ROWS, COLS, CELL, CELL, 3).swapaxes(1, 2)
+        return rows.reshape(ROWS * CELL, COLS * CELL, 3)
+
+    train = [picture(cells[:third]) for _ in range(TRAIN)]
+    normal, bad = ([picture(cells[third:]) for _ in range(PAIRS)] for _ in range(2))
+    masks = [mark(16 + 2 * (n % 9), line=n % 2 == 0, draw=draw) for n in range(PAIRS)]
+    for n, mask in enumerate(masks):
+        soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), 0.8)[..., None]
+        change = CONTRAST * (1 if n % 3 == 0 else -1)
+        bad[n] = (bad[n] * (1 + change * soft)).clip(0, 255).astype(np.uint8)
+    return image_set(train, normal, bad, [np.zeros_like(mask) for mask in masks] + masks)
+
+
+def mark(length: int, *, line: bool, draw: np.random.Generator) -> np.ndarray:
+    """A line or an ellipse of so many pixels anywhere in a picture of cells."""
+    mask, turn = np.zeros((ROWS * CELL, COLS * CELL), np.uint8), draw.uniform(0, np.pi)
+    centre = draw.integers(length, np.array(mask.shape[::-1]) - length)
+    if line:
+        reach = np.array([np.cos(turn), np.sin(turn)]) * length / 2
+        ends = [np.rint(centre + sign * reach).astype(int).tolist() for sign in (-1, 1)]
+        cv2.line(mask, *ends, 1, 3)
+    else:
+        axes = length // 2, length // 3
+        cv2.ellipse(mask, centre.tolist(), axes, float(np.degrees(turn)), 0, 360, 1, -1)
+    return mask > 0
 
 
 def usual(name: str, seed: int, train: int, each: int) -> ImageSet:
@@ -186,12 +226,14 @@ def main() -> None:
     parser.add_argument("--whole", nargs="+", type=float, default=[overview.OVERVIEW])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--pieces", action="store_true")
+    parser.add_argument("--photographs", action="store_true")
     parser.add_argument("--seams", action="store_true")
     parser.add_argument("--usual", action="store_true")
     parser.add_argument("--train", type=int, default=16, help="images, with --usual")
     parser.add_argument("--each", type=int, default=24, help="test images, with --usual")
     options = parser.parse_args()
-    families = options.families or (USUAL if options.usual else FAMILIES)
+    usually = USUAL if options.usual else PHOTOGRAPHS if options.photographs else FAMILIES
+    families = options.families or usually
     for family in families if options.seams else ():
         print(f"{family:10}{seams(family)}", flush=True)
     if options.seams:
@@ -200,6 +242,8 @@ def main() -> None:
         if options.usual:
             few = options.train, options.each
             sets = [usual(name, seed, *few) for seed in range(options.seeds)]
+        elif options.photographs:
+            sets = [photographs(name, seed) for seed in range(options.seeds)]
         else:
             sets = [large(name, pieces=options.pieces, seed=seed) for seed in range(options.seeds)]
         sides = [SHARE * found.test[0].shape[0] if options.usual else 16 for found in sets]
