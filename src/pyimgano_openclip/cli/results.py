@@ -64,6 +64,7 @@ PASSED = {
     "smallest_defect": "--smallest-defect",
     "weights": "the weights of the model",
 }
+CRLF = "\r\n"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets evaluate
 
 # np.load parses a header as Python's text, which CPython 3.11 cannot do in several threads at once
@@ -227,12 +228,10 @@ class Results:
             remove(old.files_about(stale), spared=new.files_about(names))
         lines = "".join(json.dumps(record) + "\n" for record in records)
         write_atomically(self.folder / JOURNAL, lines.encode())
-        table = io.StringIO()
-        writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(_row(record) for record in records)
+        heads = dict(zip(COLUMNS, COLUMNS, strict=True))
+        table = "".join(map(_csv_line, [heads, *map(_row, records)]))
         # With a byte order mark, without which spreadsheets take it for a text of their country.
-        write_atomically(self.folder / TABLE, table.getvalue().encode("utf-8-sig"))
+        write_atomically(self.folder / TABLE, table.encode("utf-8-sig"))
         return len(self._earlier - names)
 
     def remember(self, facts: Mapping[str, Any]) -> None:
@@ -431,6 +430,13 @@ def read_run(path: Path) -> dict[str, Any] | None:
     ):
         raise ValueError(f"{path} is damaged; {REMEDY}")
     return found
+
+
+def _csv_line(row: Mapping[str, Any]) -> str:
+    """A line of a table; of ends of lines in names, Python quotes those that it writes itself."""
+    line = io.StringIO()
+    csv.DictWriter(line, COLUMNS, lineterminator=CRLF).writerow(row)
+    return f"{line.getvalue().removesuffix(CRLF)}\n"
 
 
 def _row(record: Record) -> dict[str, Any]:
