@@ -175,6 +175,20 @@ def test_false_alarms_of_a_report_are_added_and_a_failure_leaves_the_file(saved,
 
 
 @pytest.mark.slow
+def test_a_folder_that_takes_no_file_is_told_before_anything_is_learnt(
+    saved, tmp_path, capsys, monkeypatch
+):
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+    more = leather(tmp_path / "more", 9)
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr(add, "_learn", lambda *_: pytest.fail("it learns"))
+    assert main(["add", str(more), "--detector", str(saved)]) == 1
+    assert f"{saved}: Permission denied" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_an_interruption_leaves_the_file_as_it_was_and_the_same_command_does_it_all(
     saved, tmp_path, monkeypatch, capsys
 ):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..bank.copies import CopiesWarning
+from ..files.atomic import check_writable
 from ..files.digest import digest_of_file
 from ..maps.scores import ImageScores
 from ..patchknn import VisionOpenCLIPPatchKNN
@@ -55,6 +56,7 @@ def _run(options: argparse.Namespace) -> Answer:
             f"{options.detector} is a {type(detector).__name__}; only patch-kNN learns more "
             "images. Fit it again with all of them."
         )
+    check_writable(options.detector)
     before = _state(detector)
     with all_unreadable(detector, paths):
         sorted_out = _sorted_out(detector, paths)
