@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pyimgano_openclip import load_detector
-from pyimgano_openclip.cli import add, main
+from pyimgano_openclip import VisionOpenCLIPPatchKNN, load_detector
+from pyimgano_openclip.cli import add, main, threshold
 
 from helpers.embedders import red_image, with_green
 from helpers.processes import clean_environment
@@ -310,3 +310,34 @@ def test_parts_are_told_when_they_were_told_to_fit(tmp_path, monkeypatch, capsys
     detector = load_detector(path)
     assert detector.promise().count == 3
     assert set(detector.groups_) == {"part0", "part1", "part2"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="folders cannot be locked there")
+def test_while_a_detector_is_saved_no_other_command_saves_it(saved, tmp_path, monkeypatch):
+    """Each checks first that the file is the one that it has read."""
+    import fcntl
+
+    waiting = []
+
+    def kept_out(save):
+        def saves(*arguments):
+            folder = os.open(tmp_path, os.O_RDONLY)
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.close(folder)
+            waiting.append(save)
+            return save(*arguments)
+
+        return saves
+
+    for owner, name in (
+        (VisionOpenCLIPPatchKNN, "save_checkpoint"),
+        (threshold, "write_checkpoint"),
+    ):
+        monkeypatch.setattr(owner, name, kept_out(getattr(owner, name)))
+    more = leather(tmp_path / "more", 2, first=20)
+    assert main(["add", str(more), "--detector", str(saved)]) == 0
+    assert main(["threshold", str(saved), "0.3"]) == 0
+    assert len(waiting) == 2
+    assert load_detector(saved).threshold_ == 0.3
