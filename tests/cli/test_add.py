@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pyimgano_openclip import load_detector
-from pyimgano_openclip.cli import add, main
+from pyimgano_openclip import VisionOpenCLIPPatchKNN, load_detector
+from pyimgano_openclip.cli import add, main, threshold
 
 from helpers.embedders import red_image, with_green
 from helpers.processes import clean_environment
@@ -175,6 +175,20 @@ def test_false_alarms_of_a_report_are_added_and_a_failure_leaves_the_file(saved,
 
 
 @pytest.mark.slow
+def test_a_folder_that_takes_no_file_is_told_before_anything_is_learnt(
+    saved, tmp_path, capsys, monkeypatch
+):
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied", str(tmp_path))
+
+    more = leather(tmp_path / "more", 9)
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    monkeypatch.setattr(add, "_learn", lambda *_: pytest.fail("it learns"))
+    assert main(["add", str(more), "--detector", str(saved)]) == 1
+    assert f"{saved}: Permission denied" in capsys.readouterr().err
+
+
+@pytest.mark.slow
 def test_an_interruption_leaves_the_file_as_it_was_and_the_same_command_does_it_all(
     saved, tmp_path, monkeypatch, capsys
 ):
@@ -296,3 +310,34 @@ def test_parts_are_told_when_they_were_told_to_fit(tmp_path, monkeypatch, capsys
     detector = load_detector(path)
     assert detector.promise().count == 3
     assert set(detector.groups_) == {"part0", "part1", "part2"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name == "nt", reason="folders cannot be locked there")
+def test_while_a_detector_is_saved_no_other_command_saves_it(saved, tmp_path, monkeypatch):
+    """Each checks first that the file is the one that it has read."""
+    import fcntl
+
+    waiting = []
+
+    def kept_out(save):
+        def saves(*arguments):
+            folder = os.open(tmp_path, os.O_RDONLY)
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.close(folder)
+            waiting.append(save)
+            return save(*arguments)
+
+        return saves
+
+    for owner, name in (
+        (VisionOpenCLIPPatchKNN, "save_checkpoint"),
+        (threshold, "write_checkpoint"),
+    ):
+        monkeypatch.setattr(owner, name, kept_out(getattr(owner, name)))
+    more = leather(tmp_path / "more", 2, first=20)
+    assert main(["add", str(more), "--detector", str(saved)]) == 0
+    assert main(["threshold", str(saved), "0.3"]) == 0
+    assert len(waiting) == 2
+    assert load_detector(saved).threshold_ == 0.3

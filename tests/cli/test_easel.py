@@ -10,11 +10,15 @@ from pyimgano_openclip import VisionOpenCLIPPromptScore
 from pyimgano_openclip.cli import main
 from pyimgano_openclip.cli.drawing import Drawing
 from pyimgano_openclip.cli.easel import SAMPLE
+from pyimgano_openclip.cli.outcome import section_of, summary
+from pyimgano_openclip.cli.reporting import write_report
+from pyimgano_openclip.cli.score import score_folder
 from pyimgano_openclip.detector.base import AT_FIRST
 from pyimgano_openclip.maps.pictures import colour_range
 
 from helpers.embedders import red_image, with_green
-from helpers.runs import fitted_detector, leather, lines_of, scored
+from helpers.reports import data_of
+from helpers.runs import find_images, fitted_detector, leather, lines_of, scored
 
 KINDS = ("maps", "overlays", "thumbnails")
 
@@ -114,3 +118,30 @@ def test_a_disk_that_is_full_while_drawing_is_told(tmp_path, monkeypatch):
     monkeypatch.setattr("pyimgano_openclip.cli.drawing.write_atomically", full)
     with pytest.raises(OSError, match="No space left on device"):
         scored(leather(tmp_path / "images", SAMPLE + 4), tmp_path / "out")
+
+
+def test_images_that_are_gone_or_changed_before_they_are_drawn_keep_their_scores(parts, tmp_path):
+    fitted, out = fitted_detector(), tmp_path / "out"
+    bad, embed = parts / "late/bad.png", fitted.embedder.embed
+
+    def moved_on(image):
+        found = embed(image)
+        if image.name == "part-4.png":  # the last one
+            bad.rename(tmp_path / "bad.png")
+            Image.fromarray(red_image(60, 20)).save(parts / "part-0.png")
+        return found
+
+    fitted.embedder.embed = moved_on
+    with score_folder(fitted, find_images([parts]), out) as done:
+        write_report(out / "report.html", "parts", [section_of("parts", done)], [done.results])
+    assert summary(done)["doubts"][-1] == (
+        "2 images could not be drawn, because the files are gone or have changed since they were "
+        "scored: late/bad.png, part-0.png"
+    )
+    assert [line["label"] for line in lines_of(out)] == [1, 0, 0, 0, 0, 0]
+    kinds = [{path.name for path in (out / kind).rglob("*.*")} for kind in KINDS]
+    assert [len(names) for names in kinds] == [6, 4, 4]
+    assert len(data_of((out / "report.html").read_text())["pictures"]) == 6
+    (tmp_path / "bad.png").rename(bad)
+    scored(parts, out)
+    assert {len(list((out / kind).rglob("*.*"))) for kind in KINDS} == {6}  # the rest was drawn

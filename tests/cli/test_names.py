@@ -92,6 +92,16 @@ def test_a_name_in_the_table_is_no_formula(tmp_path):
     assert sorted(json.loads(line)["image"] for line in lines) == sorted(names)
 
 
+def test_a_name_with_ends_of_lines_has_one_row_in_the_table(tmp_path):
+    names = ["a\rb.png", "a\nb.png", "a\r\nb.png", "lot\r/a.png"]
+    (tmp_path / "images/lot\r").mkdir(parents=True)
+    scored(save(tmp_path / "images", *names), tmp_path / "out")
+    with (tmp_path / "out/scores.csv").open(encoding="utf-8-sig", newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert sorted(row["image"] for row in rows) == sorted(names)
+    assert {row["label"] for row in rows} == {"1"}
+
+
 def told_to_people(capsys, *command):
     """What a command tells a person; no control character but ends of lines, none of a name."""
     main([*map(str, command)])

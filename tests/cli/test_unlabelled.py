@@ -79,6 +79,24 @@ def test_another_pool_does_not_go_on_with_the_results_of_the_first(folder, tmp_p
     assert main([*command, "--overwrite"]) == 0
 
 
+def test_a_place_that_takes_no_results_is_told_before_images_are_compared(
+    folder, tmp_path, capsys, monkeypatch
+):
+    def fail(*_args, **_more):
+        pytest.fail("images were compared")
+
+    (tmp_path / "file").touch()
+    used = str(tmp_path / "used")
+    assert main(["score", str(folder), "--out", used, "--class-name", "leather", *MODEL]) == 0
+    monkeypatch.setattr(VisionOpenCLIPMutual, "fit", fail)
+    for out, told in (
+        (tmp_path / "file", f"run.json cannot be written: {tmp_path / 'file'} is not a folder."),
+        (used, f"{used} holds results of other settings (different: --detector or --class-name)."),
+    ):
+        assert main(["score", str(folder), "--out", str(out), *MODEL]) == 1
+        assert told in capsys.readouterr().err
+
+
 def test_a_share_that_is_given_sets_the_threshold_without_scoring_again(folder, tmp_path, capsys):
     command = ["score", str(folder), "--out", str(tmp_path / "out"), *MODEL]
     assert main(command) == 0

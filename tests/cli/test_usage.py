@@ -1,5 +1,7 @@
 """Help, errors and exit codes of the command line."""
 
+import signal
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +11,7 @@ from pyimgano_openclip.cli import main
 from pyimgano_openclip.cli.messages import listed, of_each_kind
 
 from helpers import runs
-from helpers.processes import run_python
+from helpers.processes import run, run_python
 
 LOADING = "Loading the model ...\n"
 FIT = "fit --normal {parts} --out {saved}"
@@ -117,6 +119,36 @@ def test_only_score_says_that_it_can_go_on(while_importing, capsys, monkeypatch)
     )
     assert main(["fit", "--normal", "x", "--out", "y"]) == 130
     assert capsys.readouterr().err.endswith("\nInterrupted.\n")
+
+
+STOPPED = """
+import os, signal, sys
+from types import SimpleNamespace
+from pyimgano_openclip import cli
+from pyimgano_openclip.files.atomic import folder_beside
+
+def run(options):
+    with folder_beside(options.out, ".fit-") as partial:
+        (partial / "half").touch()
+        os.kill(os.getpid(), int(options.normal[0].name))
+        print("went on")
+
+cli.import_module = lambda *_: SimpleNamespace(run=run)
+for name in ("SIGTERM", "SIGHUP"):
+    signal.signal(getattr(signal, name), signal.SIG_DFL)  # whoever started the tests ignores them
+sys.exit(cli.main())
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="kills by signal")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_command_that_is_told_to_stop_cleans_up_and_exits_as_shells_expect(name, tmp_path):
+    out, number = tmp_path / "out/a.safetensors", int(getattr(signal, name))
+    command = [sys.executable, "-c", STOPPED, "fit", "--normal", number, "--out", out]
+    done = run(*command, fails=True)
+    assert (done.returncode, done.stdout) == (128 + number, "")
+    assert done.stderr.endswith("\nInterrupted.\n")
+    assert list(out.parent.iterdir()) == []
 
 
 def test_of_many_names_a_few_are_told():

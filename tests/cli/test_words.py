@@ -107,6 +107,7 @@ def test_every_argument_has_a_word():
         ("2 images: x[0]: a.png is; x[1]: b.png is", "2 images: a.png is; b.png is"),
         ("x[3] (d (1).png) is a copy of x[1] (b.png); x[5] (f.png) is a copy of a.png; and 2 more",
          "d (1).png is a copy of b.png; f.png is a copy of a.png; and 2 more"),
+        ("x[1] (two\nlines.png) is a copy of a.png", "two\nlines.png is a copy of a.png"),
         ("(smallest_defect)", "(--smallest-defect)"),
         ("--set smallest_defect=4, --set mode=a", "--set smallest_defect=4, --set mode=a"),
         ("openclip_pretrained='w (1).pt' is", "--pretrained w (1).pt is"),

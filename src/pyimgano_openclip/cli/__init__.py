@@ -11,7 +11,7 @@ import json
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import nullcontext, redirect_stderr, redirect_stdout
 from importlib import import_module
 from io import StringIO
 from typing import TYPE_CHECKING
@@ -21,13 +21,14 @@ from .console import complain, show, standing_in
 from .host import import_base_alone
 from .messages import UsageError, error_lines
 from .places import RUN, outdated
+from .stopping import exit_code, stoppable
 from .usage import check, refuse_exported
 from .words import command_words, given_paths
 
 if TYPE_CHECKING:
     from .answer import Answer
 
-FAILED, WRONG_USAGE, INTERRUPTED = 1, 2, 130  # exit codes; argparse's own is 2 too
+FAILED, WRONG_USAGE = 1, 2  # exit codes; argparse's own is 2 too
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,11 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 gc.set_threshold(10_000)
                 import_base_alone()
             # Importing it takes seconds, and may be interrupted or fail as well.
-            answer = _answer(options)
+            with nullcontext() if arguments is not None else stoppable():
+                answer = _answer(options)
             show(json.dumps(answer.facts, indent=2) if options.json else answer.text)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             complain("", f"Interrupted.{_advice(options)}")
-            return INTERRUPTED
+            return exit_code(stop)
         except (ValueError, RuntimeError, OSError, ImportError, MemoryError) as error:
             first, *more = error_lines(error, paths)
             complain(f"pyimgano-openclip: {first}", *more)

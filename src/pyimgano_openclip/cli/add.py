@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..bank.copies import CopiesWarning
+from ..files.atomic import check_writable
 from ..files.digest import digest_of_file
+from ..files.lock import one_at_a_time
 from ..maps.scores import ImageScores
 from ..patchknn import VisionOpenCLIPPatchKNN
 from .answer import Answer
@@ -55,6 +57,7 @@ def _run(options: argparse.Namespace) -> Answer:
             f"{options.detector} is a {type(detector).__name__}; only patch-kNN learns more "
             "images. Fit it again with all of them."
         )
+    check_writable(options.detector)
     before = _state(detector)
     with all_unreadable(detector, paths):
         sorted_out = _sorted_out(detector, paths)
@@ -103,10 +106,13 @@ def _learn(
             # The answer counts them, and those that join groups are the same files.
             warnings.filterwarnings("ignore", r"\d+ of \d+ images to learn", CopiesWarning)
             detector.partial_fit(part, groups=told and [groups[path] for path in part])
-        if digest_of_file(options.detector) != digest:
-            raise ValueError(f"{options.detector} was changed meanwhile; run the command again.")
-        detector.save_checkpoint(options.detector)
-        digest = digest_of_file(options.detector)
+        with one_at_a_time(options.detector.absolute().parent):
+            if digest_of_file(options.detector) != digest:
+                raise ValueError(
+                    f"{options.detector} was changed meanwhile; run the command again."
+                )
+            detector.save_checkpoint(options.detector)
+            digest = digest_of_file(options.detector)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # learning has told what is odd about the files
         next(scores, None)  # ends it

@@ -18,10 +18,13 @@ from tqdm import tqdm
 
 from ..arrays import Floats
 from ..files.atomic import write_atomically
+from ..files.digest import digest_of_file
 from ..files.remote import at_hand
 from ..images.areas import Area, Inside
 from ..images.once import DecodedOnce
+from ..images.pixels import Pixels
 from ..images.reading import read_pixels
+from ..images.unreadable import UnreadableError
 from ..maps.pictures import colour_range, heated, jpeg, map_to_16_bits, mark_inside, thumbnail
 from ..maps.scores import anomaly_map
 from .judging import Judge, short_name
@@ -98,10 +101,11 @@ class Job(NamedTuple):
         size = (self.record["height"], self.record["width"])
         return None if self.area is None else self.area.over(size)
 
-    def write(self, found: Mapping[str, bytes]) -> None:
-        """Write the pictures, by what they are."""
+    def write(self, found: Mapping[str, bytes | None]) -> None:
+        """Write the pictures that were drawn, by what they are."""
         for what, path in self.missing.items():
-            write_atomically(path, found[what])
+            if (data := found.get(what)) is not None:
+                write_atomically(path, data)
 
 
 # Draws and writes pictures, and tells of each image that is done.
@@ -131,6 +135,8 @@ def draw_all(
     paint: Painting = paint_here,
 ) -> Drawing:
     """Draw the missing pictures.
+
+    Images that are no longer as they were when they were scored get a map alone.
 
     Args:
         results: Results folder to draw into.
@@ -239,6 +245,9 @@ def pictures(
         wanted: Of ``thumbnail``, ``map`` and ``overlay``.
         inside: The pixels that are looked at, shape (height, width); None for all.
         image: Where its pixels may still be; None to read them from its file.
+
+    Returns:
+        The pictures, by what they are; the map alone if the image has changed since it was scored.
     """
     found: dict[str, bytes] = {}
     size = (record["height"], record["width"])
@@ -247,11 +256,9 @@ def pictures(
         found["map"] = _map_bytes(heat, drawing)
     if "thumbnail" not in wanted and "overlay" not in wanted:
         return found
-    if image is not None:
-        pixels = read_pixels(image)
-    else:
-        with at_hand(record["file"][0]) as path:
-            pixels = read_pixels(path)
+    pixels = original(record, image)
+    if pixels is None:
+        return found
     if inside is not None:
         pixels = mark_inside(pixels, inside)
     if "thumbnail" in wanted:
@@ -261,6 +268,27 @@ def pictures(
         low, high, hot = drawing.low, drawing.high, record["region_threshold"]
         found["overlay"] = jpeg(heated(pixels, heat, hot, low=low, high=high))
     return found
+
+
+def original(record: Record, image: DecodedOnce | None = None) -> Pixels | None:
+    """The pixels of an image as it was scored, shape (height, width, 3).
+
+    Args:
+        record: Of the image.
+        image: Where they may still be; None to read them from its file.
+
+    Returns:
+        None if the file is gone or has changed since.
+    """
+    place, digest = record["file"]
+    kept = None if image is None else image.take(digest)
+    if kept is not None:
+        return np.asarray(kept.image)
+    try:
+        with at_hand(place) as path:
+            return read_pixels(path) if digest_of_file(path) == digest else None
+    except (OSError, UnreadableError):
+        return None
 
 
 def job_of(results: Results, detector: Judge, drawing: Drawing, record: Record) -> Job:

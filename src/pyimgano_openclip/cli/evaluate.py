@@ -28,7 +28,7 @@ from .images import most_pixels
 from .judging import is_pool, map_of
 from .masks import folder_of_masks
 from .measures import SHARES, curves, image_measures, pixel_measures
-from .outcome import SOME_UNREADABLE, Run, reasons_of, section_of, unlike
+from .outcome import SOME_UNREADABLE, Run, reasons_of, section_of, undrawn, unlike
 from .places import REPORT
 from .reporting import write_report
 from .results import check_alone, check_shared
@@ -126,6 +126,7 @@ def _measured(done: Run, truth: Truth) -> dict[str, Any]:
             these = zip(records, truth.labels, strict=True)
             found[name]["unlike"] = unlike([one for one, label in these if label == kind])
     found["unreadable"] = done.tally.unreadable
+    found["undrawn"] = undrawn(done)
     found["reasons"] = reasons_of(done)
     found["curves"] = curves(scores, truth.labels)
     if all(mask is None for mask, known in zip(truth.masks, read, strict=True) if known):

@@ -93,6 +93,7 @@ def _notes(measured: Mapping[str, Any], normal: int) -> list[str]:
         where = " inside of the roi" if "looked_at" in measured else ""
         lines.append(f"  pixel metrics need normal and anomalous pixels{where}")
     lines += [f"  {what}: {which}" for what, which in of_learnt(measured, normal).items()]
+    lines += [f"  check:  {doubt}" for doubt in measured["undrawn"]]
     if measured["unreadable"]:
         lines.append(f"  unreadable, counted as flagged: {listed(measured['unreadable'])}")
         lines += [f"    {reason}" for reason in of_each_kind(measured["reasons"])]

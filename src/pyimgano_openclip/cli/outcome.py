@@ -15,7 +15,7 @@ from .drawing import Drawing
 from .images import Found, skipped, skipped_lines
 from .judging import Judge
 from .messages import counted, listed, listed_with, of_each_kind
-from .places import REPORT, TABLE
+from .places import REPORT, TABLE, THUMBNAILS
 from .reporting import build_section, write_report
 from .results import Record, Results
 
@@ -100,7 +100,7 @@ def summary(run: Run) -> dict[str, Any]:
         "unreadable": run.tally.unreadable,
         "reasons": reasons_of(run),
         "unlike": unlike(run.tally.records),
-        "doubts": doubts(run.detector, run.tally.records, run.tally.latest),
+        "doubts": [*doubts(run.detector, run.tally.records, run.tally.latest), *undrawn(run)],
         "folder": str(run.results.folder),
     }
 
@@ -113,6 +113,18 @@ def reasons_of(run: Run) -> dict[str, str]:
 def unlike(records: Iterable[Record]) -> dict[str, str]:
     """Why images are anomalous as a whole, whatever the threshold, by their names."""
     return {r["image"]: r["unlike"] for r in records if "unlike" in r}
+
+
+def undrawn(run: Run) -> list[str]:
+    """A sentence about images of which there is no picture, if there are any."""
+    names = [record["image"] for record in run.tally.records if "score" in record]
+    missing = [name for name in names if not run.results.place(THUMBNAILS, name, "jpg").is_file()]
+    if not missing:
+        return []
+    return [
+        f"{counted(len(missing), 'image')} could not be drawn, because the files are gone or have "
+        f"changed since they were scored: {listed(missing)}"
+    ]
 
 
 def _oddest(run: Run) -> list[str]:

@@ -12,15 +12,17 @@ from pathlib import Path
 from typing import Any, TypeAlias
 from urllib.parse import unquote
 
+import numpy as np
 from PIL import Image
 
 from ..files.atomic import write_atomically
-from ..files.remote import at_hand, is_remote
+from ..files.remote import is_remote
 from ..images.reading import read_pixels
 from ..maps.levels import Levels
+from ..maps.pictures import jpeg
 from ..maps.regions import lowest_of
 from ..report.page import Finding, Neighbour, Section, crop, render_report
-from .drawing import Drawing, fair_side
+from .drawing import Drawing, fair_side, original
 from .judging import Judge, is_pool, map_of, training_scores
 from .messages import encodable
 from .places import THUMBNAILS
@@ -30,6 +32,7 @@ from .versions import versions
 Box: TypeAlias = tuple[int, ...]
 Normal: TypeAlias = Mapping[str, Mapping[Box, bytes]]  # pictures by training image and box
 HEAT_SIDE = 112  # pixels, longer side; the browser interpolates
+GREY = (128, 128, 128)
 
 
 def build_section(
@@ -85,10 +88,19 @@ def write_report(
         for finding in section.findings:
             if finding.name not in pictures:
                 thumbnail = results.place(THUMBNAILS, finding.name, "jpg")
-                pictures[finding.name] = thumbnail.read_bytes()
+                pictures[finding.name] = (
+                    thumbnail.read_bytes() if thumbnail.is_file() else _blank(*finding.size)
+                )
     date = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     page = render_report(title, sections, pictures, versions(), date)
     write_atomically(path, encodable(page).encode())
+
+
+def _blank(height: int, width: int) -> bytes:
+    """A grey picture in place of an image that could not be drawn."""
+    scale = HEAT_SIDE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    return jpeg(np.asarray(Image.new("RGB", size, GREY)))
 
 
 def _finding(
@@ -116,12 +128,12 @@ def _neighbours(record: Record, normal: Normal, detector: Judge) -> list[Neighbo
     nearest = record.get("nearest")
     if not nearest:
         return []
-    with at_hand(record["file"][0]) as here:
-        image = Image.fromarray(read_pixels(here))
+    pixels = original(record)
+    image = None if pixels is None else Image.fromarray(pixels)
     return [
         Neighbour(
             distance=found["distance"],
-            patch=crop(image, found["box"]),
+            patch=None if image is None else crop(image, found["box"]),
             normal=normal.get(found["path"], {}).get(tuple(found["training_box"])),
             source=Path(found["path"]).name
             if found["path"]

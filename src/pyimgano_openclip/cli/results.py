@@ -64,6 +64,7 @@ PASSED = {
     "smallest_defect": "--smallest-defect",
     "weights": "the weights of the model",
 }
+CRLF = "\r\n"
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what spreadsheets evaluate
 
 # np.load parses a header as Python's text, which CPython 3.11 cannot do in several threads at once
@@ -227,12 +228,10 @@ class Results:
             remove(old.files_about(stale), spared=new.files_about(names))
         lines = "".join(json.dumps(record) + "\n" for record in records)
         write_atomically(self.folder / JOURNAL, lines.encode())
-        table = io.StringIO()
-        writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(_row(record) for record in records)
+        heads = dict(zip(COLUMNS, COLUMNS, strict=True))
+        table = "".join(map(_csv_line, [heads, *map(_row, records)]))
         # With a byte order mark, without which spreadsheets take it for a text of their country.
-        write_atomically(self.folder / TABLE, table.getvalue().encode("utf-8-sig"))
+        write_atomically(self.folder / TABLE, table.encode("utf-8-sig"))
         return len(self._earlier - names)
 
     def remember(self, facts: Mapping[str, Any]) -> None:
@@ -292,24 +291,9 @@ class Results:
 
     def _check(self, earlier: Mapping[str, Any]) -> None:
         """Raise an error unless earlier results are of the same identity."""
-        changed = sorted(
-            name
-            # Until version 0.1.0 a threshold was among them; records are labelled by any.
-            for name in {*earlier, *self.identity} - {"threshold"}
-            if earlier.get(name) != self.identity.get(name)
-        )
-        if changed:
-            remedy = "Choose another folder with --out, or discard them with --overwrite."
-            if changed == ["pool"]:
-                raise ValueError(
-                    f"{self.folder} holds results of other images: all images are compared with "
-                    "each other, and since then some were added, deleted or changed, so that all "
-                    f"scores change. {remedy}"
-                )
-            names = ", ".join(_as_passed(changed))
-            raise ValueError(
-                f"{self.folder} holds results of other settings (different: {names}). {remedy}"
-            )
+        # Until version 0.1.0 a threshold was among them; records are labelled by any.
+        names = {*earlier, *self.identity} - {"threshold"}
+        _refuse_changes(self.folder, earlier, self.identity, names)
 
     def _discard(self) -> None:
         """Discard what an earlier run has written, as far as its journal tells."""
@@ -341,6 +325,21 @@ def check_alone(folder: Path) -> None:
         lock.close()
 
 
+def check_settings(folder: Path, identity: Mapping[str, Any]) -> None:
+    """Check that results in a folder are of these settings, before images are compared.
+
+    Args:
+        folder: Path of the folder.
+        identity: What the results will depend on, as far as it is known by then.
+
+    Raises:
+        ValueError: If there are results, and of others.
+    """
+    earlier = read_run(folder / RUN)
+    if earlier is not None:
+        _refuse_changes(folder, earlier["identity"], identity, identity)
+
+
 def check_shared(folder: Path, names: Iterable[str]) -> None:
     """Check that results in a folder, which would be removed, are of some of these images.
 
@@ -361,6 +360,23 @@ def check_shared(folder: Path, names: Iterable[str]) -> None:
             f"{folder} holds results of {counted(len(earlier), 'image')}, none of which is among "
             "these. Choose another folder with --out, or discard them with --overwrite."
         )
+
+
+def _refuse_changes(
+    folder: Path, earlier: Mapping[str, Any], identity: Mapping[str, Any], names: Iterable[str]
+) -> None:
+    """Raise an error if any of these parts of an identity differ from those of earlier results."""
+    changed = sorted(name for name in names if earlier.get(name) != identity.get(name))
+    if not changed:
+        return
+    remedy = "Choose another folder with --out, or discard them with --overwrite."
+    if changed == ["pool"]:
+        raise ValueError(
+            f"{folder} holds results of other images: all images are compared with each other, and "
+            f"since then some were added, deleted or changed, so that all scores change. {remedy}"
+        )
+    told = ", ".join(_as_passed(changed))
+    raise ValueError(f"{folder} holds results of other settings (different: {told}). {remedy}")
 
 
 def _taken_by_another(folder: Path) -> str:
@@ -431,6 +447,13 @@ def read_run(path: Path) -> dict[str, Any] | None:
     ):
         raise ValueError(f"{path} is damaged; {REMEDY}")
     return found
+
+
+def _csv_line(row: Mapping[str, Any]) -> str:
+    """A line of a table; of ends of lines in names, Python quotes those that it writes itself."""
+    line = io.StringIO()
+    csv.DictWriter(line, COLUMNS, lineterminator=CRLF).writerow(row)
+    return f"{line.getvalue().removesuffix(CRLF)}\n"
 
 
 def _row(record: Record) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 from ..detector.base import OpenCLIPDetector
 from ..detector.saving import MODEL, WORKING
 from ..detector.spans import check_threshold
+from ..files.atomic import check_writable
 from ..files.checkpoint import read_checkpoint
 from ..files.digest import digest_of_file
 from ..images.roi import digest
@@ -33,9 +34,10 @@ from .images import ImageFile, most_pixels
 from .judging import Stored, training_scores
 from .messages import as_usage
 from .outcome import Run, answer
+from .places import RUN
 from .relabel import remember
 from .remote_images import search
-from .results import Results, check_shared
+from .results import Results, check_settings, check_shared
 from .scoring import score_into
 
 
@@ -88,8 +90,8 @@ def _detector(
     if options.class_name is not None:
         return new_detector(options), 0.0
     detector = pool_detector(options)
+    _check_place(options, detector)
     paths = [source.path for source in sources if source.problem is None]
-    _ = detector.model_identity  # loads it, which is no part of the speed
     with warnings.catch_warnings():
         # They are reported in the results and in the answer.
         warnings.simplefilter("ignore", UnreadableImageWarning)
@@ -101,6 +103,15 @@ def _detector(
                 f"{error} Otherwise pass --detector FILE of 'fit', or --class-name."
             ) from error
         return detector, time.perf_counter() - start
+
+
+def _check_place(options: argparse.Namespace, detector: OpenCLIPDetector) -> None:
+    """Check that results can be written before all images are compared; this loads the model."""
+    check_writable(options.out / RUN)
+    known = _chosen(detector, settings_of(detector))
+    known.pop("roi", None)  # which is read with the images
+    if not options.overwrite:
+        check_settings(options.out, known)
 
 
 @contextmanager
@@ -179,13 +190,18 @@ def _identity(
     detector: OpenCLIPDetector, settings: Mapping[str, Any], saved: Path | None
 ) -> dict[str, Any]:
     """Everything that a result depends on, without settings that only affect speed."""
-    working = WORKING | MODEL | {"threshold_rule"}
-    identity = {name: value for name, value in settings.items() if name not in working}
-    identity["weights"] = detector.model_identity
+    identity = _chosen(detector, settings)
     identity |= _content_given(detector)
     if saved is not None:
         identity["saved"] = read_checkpoint(saved).scoring_digest
     return identity
+
+
+def _chosen(detector: OpenCLIPDetector, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of it that is known before any image is read; loads the model."""
+    working = WORKING | MODEL | {"threshold_rule"}
+    chosen = {name: value for name, value in settings.items() if name not in working}
+    return {**chosen, "weights": detector.model_identity}
 
 
 def _content_given(detector: OpenCLIPDetector) -> dict[str, Any]:

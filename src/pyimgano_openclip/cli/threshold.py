@@ -25,6 +25,7 @@ from ..detector.saving import (
 from ..detector.spans import check_threshold, of_saved
 from ..detector.thresholds import HOSTS, OUTLIERS, QUANTILE, pool_threshold, threshold_from
 from ..files.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from ..files.lock import one_at_a_time
 from ..pool.shares import SPAN
 from .answer import Answer
 from .console import complain
@@ -38,10 +39,11 @@ POOL = "VisionOpenCLIPMutual"
 
 def run(options: argparse.Namespace) -> Answer:
     """Show or store the threshold of a saved detector; the model is not loaded."""
-    before = read_checkpoint(options.detector)
-    after = _changed(options, before)
-    if after != before.header:
-        write_checkpoint(options.detector, after, before.arrays)
+    with one_at_a_time(options.detector.absolute().parent):  # with 'add'
+        before = read_checkpoint(options.detector)
+        after = _changed(options, before)
+        if after != before.header:
+            write_checkpoint(options.detector, after, before.arrays)
     threshold, chosen = _in_force(after), after.get(THRESHOLD_CHOSEN, False)
     facts = {
         "file": str(options.detector),

@@ -52,7 +52,7 @@ SENTENCES = (
      "increase --set max_patches=N or coreset_sampling_ratio=SHARE"),
     (r"set threshold_", "give --threshold"),
     (r"(?<![\w/\\.=-])vision_openclip_patchknn(?![\w/\\]|\.\w)", "patch-kNN (no --class-name)"),
-    (r"\bx\[\d+\] \((.*?)\)(?= is a copy of|; x\[|; and \d|$)", r"\1"),
+    (r"(?s)\bx\[\d+\] \((.*?)\)(?= is a copy of|; x\[|; and \d|$)", r"\1"),
     (r"\bx\[\d+\]: ", ""),
     (r"(?<!--set )(?<![\w/\\.=-])smallest_defect(?![\w/\\=-]|\.\w)", "--smallest-defect"),
 )  # fmt: skip

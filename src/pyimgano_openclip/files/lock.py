@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,11 +15,26 @@ if sys.platform == "win32":
 
     def _lock(number: int) -> None:
         msvcrt.locking(number, msvcrt.LK_NBLCK, 1)
+
+    @contextmanager
+    def one_at_a_time(_folder: Path) -> Iterator[None]:
+        """Without effect, since folders cannot be locked here."""
+        yield
 else:
     import fcntl
 
     def _lock(number: int) -> None:
         fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    @contextmanager
+    def one_at_a_time(folder: Path) -> Iterator[None]:
+        """Wait until no other process does this for the folder; where there are no locks, go on."""
+        with ExitStack() as stack:
+            with suppress(OSError):
+                number = os.open(folder, os.O_RDONLY)
+                stack.callback(os.close, number)
+                fcntl.flock(number, fcntl.LOCK_EX)
+            yield
 
 
 HELD = frozenset({errno.EACCES, errno.EAGAIN})

@@ -31,13 +31,13 @@ class Neighbour:
 
     Attributes:
         distance: Cosine distance between them.
-        patch: Picture of the patch.
+        patch: Picture of the patch; None if its image is not available.
         normal: Picture of the normal patch; None if its image is not available.
         source: Name of the image that the normal patch comes from.
     """
 
     distance: float
-    patch: bytes
+    patch: bytes | None
     normal: bytes | None
     source: str
 
@@ -240,7 +240,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
         "neighbours": [
             {
                 "distance": found.distance,
-                "patch": _uri(found.patch),
+                "patch": None if found.patch is None else _uri(found.patch),
                 "normal": None if found.normal is None else _uri(found.normal),
                 "source": found.source,
             }

@@ -10,7 +10,8 @@ from . import add, demo, doctor, download, evaluate, export, fit, score, thresho
 COMMANDS = (demo, fit, score, evaluate, add, threshold, export, towers, doctor, download)
 EXIT_CODES = (
     "exit codes: 0 success; 1 failure, explained on stderr; 2 wrong usage; 3 success, but some "
-    "images could not be read or some folders not be searched; 130 interrupted"
+    "images could not be read or some folders not be searched; 130 interrupted "
+    "by Ctrl-C, 143 by SIGTERM"
 )
 
 
