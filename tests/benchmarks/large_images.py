@@ -23,6 +23,7 @@ only be in the way.
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import cv2
 import numpy as np
@@ -44,6 +45,8 @@ PHOTOGRAPHS = ("mono", "poly")
 ROWS, COLS, CELL = 5, 6, 300  # cells of a picture; pixels
 CONTRAST = 0.5  # of a mark
 SHARE = 0.035  # of the height, for which windows look in them
+# Moved copies of a texture would only take time.
+OF_TEXTURES = {"max_patches": 4000, "jitter": 0}
 SPOTS, RADIUS, DARKER = 6, 9, 0.7  # in a piece; pixels; brightness
 
 
@@ -147,13 +150,10 @@ def aupro(masks: list[np.ndarray], maps: list[np.ndarray]) -> float:
     return float(np.trapezoid([0, *shares], [0, *rates]) / LIMIT)
 
 
-def measured(images: ImageSet, smallest_defect: float | None) -> list[float]:
+def measured(images: ImageSet, smallest_defect: float | None, **settings: Any) -> list[float]:
     """Image AUROC, and pixel AUROC and AUPRO where masks are known, in percent."""
     detector = VisionOpenCLIPPatchKNN(
-        openclip_model_name="bundled",
-        max_patches=4000,
-        smallest_defect=smallest_defect,
-        jitter=0,  # moved copies of a texture would only take time
+        openclip_model_name="bundled", smallest_defect=smallest_defect, **settings
     ).fit(images.train)
     scored = list(detector.score_iter(images.test))
     maps = [found.anomaly_map() for found in scored]
@@ -202,7 +202,7 @@ def seams(family: str) -> str:
     """Shares of spots that are found."""
     images, draw = large(family, pieces=True), np.random.default_rng(0)
     detector = VisionOpenCLIPPatchKNN(
-        openclip_model_name="bundled", max_patches=4000, smallest_defect=16, jitter=0
+        openclip_model_name="bundled", smallest_defect=16, **OF_TEXTURES
     ).fit(images.train)
     hot: dict[str, list[bool]] = {}
     for image in images.test[:PAIRS]:
@@ -247,11 +247,12 @@ def main() -> None:
         else:
             sets = [large(name, pieces=options.pieces, seed=seed) for seed in range(options.seeds)]
         sides = [SHARE * found.test[0].shape[0] if options.usual else 16 for found in sets]
-        tell(name, "at once", [measured(found, None) for found in sets])
+        settings = {} if options.photographs else OF_TEXTURES
+        tell(name, "at once", [measured(found, None, **settings) for found in sets])
         for share in options.whole:
             overview.OVERVIEW = share
             each = zip(sets, sides, strict=True)
-            tell(name, f"whole {share:4.2f}", [measured(*one) for one in each])
+            tell(name, f"whole {share:4.2f}", [measured(*one, **settings) for one in each])
 
 
 if __name__ == "__main__":
