@@ -21,6 +21,7 @@ from pyimgano_openclip import load_detector, read_pixels
 from pyimgano_openclip.images.formats import file_suffixes
 from pyimgano_openclip.samples import make_sample
 
+WEIGHTS = "laion400m_e31"  # of a tower unless --pretrained names others
 NORMAL, INTACT = 20, 4  # generated images to learn from, and normal ones among those to score
 UNREADABLE = 3  # exit status if an image cannot be read, as of 'score'
 DEFECTS = ("hole", "cut", "stain", "scratch")
@@ -40,12 +41,15 @@ def photograph(folder: Path) -> tuple[Path, Path]:
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files of a folder, by name."""
+    """The image files of a folder, by name, without those of its subfolders."""
     if not folder.is_dir():
         raise SystemExit(f"{folder} is no folder.")
-    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in file_suffixes())
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in file_suffixes()]
+    found = sorted(path for path in files if path.parent == folder)
+    if len(found) < len(files):
+        print(f"images in subfolders of {folder}, left out: {len(files) - len(found)}")
     if not found:
-        raise SystemExit(f"{folder} holds no images.")
+        raise SystemExit(f"{folder} itself holds no images.")
     return found
 
 
@@ -67,7 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--images", type=Path, help="a folder of images to score")
     parser.add_argument("--contamination", type=float, default=0.05, help="accepted false alarms")
     parser.add_argument("--tower", default="bundled", help="a model of open_clip, or 'bundled'")
-    parser.add_argument("--pretrained", help="its weights: a tag of open_clip or a file")
+    parser.add_argument("--pretrained", default=WEIGHTS, help="an open_clip tag, or a weights file")
     parser.add_argument("--out", type=Path, default=Path("few-shot-output"))
     options = parser.parse_args(arguments)
     if (options.normal is None) != (options.images is None):

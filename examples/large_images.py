@@ -21,6 +21,7 @@ from sklearn.metrics import roc_auc_score
 from pyimgano_openclip import overlay
 from pyimgano_openclip.samples import make_pair, make_sample
 
+WEIGHTS = "laion400m_e31"  # of a tower unless --pretrained names others
 NORMAL, PAIRS = 4, 4  # images to learn from; images to score, without and with a mark
 MARKS = ("contamination", "hole", "print error", "cut")
 PRODUCT = 7
@@ -69,7 +70,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--size", nargs=2, type=int, default=(384, 512), help="height and width")
     parser.add_argument("--smallest-defect", type=float, default=16, help="in pixels")
     parser.add_argument("--tower", default="bundled", help="a model of open_clip, or 'bundled'")
-    parser.add_argument("--pretrained", help="its weights: a tag of open_clip or a file")
+    parser.add_argument("--pretrained", default=WEIGHTS, help="an open_clip tag, or a weights file")
     parser.add_argument("--out", type=Path, default=Path("large-images-output"))
     options = parser.parse_args(arguments)
 
@@ -104,4 +105,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except (OSError, ValueError) as error:  # the message names the file or the argument
+        raise SystemExit(str(error)) from None

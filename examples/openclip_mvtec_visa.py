@@ -37,6 +37,7 @@ from tqdm import tqdm
 
 from pyimgano_openclip import __version__, anomaly_map
 
+WEIGHTS = "laion400m_e31"  # of a tower unless --pretrained names others
 PROMPTS, PATCHES = "vision_openclip_promptscore", "vision_openclip_patchknn"
 METRICS = ("image AUROC", "pixel AUROC", "AUPRO")
 CATEGORIES = {"mvtec": 15, "visa": 12}  # in the whole data set
@@ -248,7 +249,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--shots", type=int, default=0, help="normal images; 0 for all of them")
     parser.add_argument("--seed", type=int, default=0, help="which images --shots takes")
     parser.add_argument("--tower", default="bundled", help="a model of open_clip, or 'bundled'")
-    parser.add_argument("--pretrained", help="its weights: a tag of open_clip or a file")
+    parser.add_argument("--pretrained", default=WEIGHTS, help="an open_clip tag, or a weights file")
     parser.add_argument("--image-size", type=int, help="the tower's input; 518 is slow and fine")
     parser.add_argument("--map-size", type=int, default=256, help="side of maps and masks compared")
     parser.add_argument("--recipe", choices=("winclip", "clip-surgery"), help="only this method")

@@ -30,6 +30,7 @@ from tqdm import tqdm
 from pyimgano_openclip import overlay, read_pixels
 from pyimgano_openclip.images.formats import file_suffixes
 
+WEIGHTS = "laion400m_e31"  # of a tower unless --pretrained names others
 FEW_SHOT, UNLABELLED = "vision_openclip_patchknn", "vision_openclip_mutual"
 RARE = 4  # of an unlabelled folder most should be normal: one in so many defective ones is in it
 SHOWN = 6  # images of each kind on the sheet
@@ -163,7 +164,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, help="a folder of your own")
     parser.add_argument("--model", default="bundled", help="a model of open_clip, or 'bundled'")
-    parser.add_argument("--pretrained", help="its weights: a tag of open_clip or a file")
+    parser.add_argument("--pretrained", default=WEIGHTS, help="an open_clip tag, or a weights file")
     parser.add_argument("--train", type=int, default=50, help="solar cells to fit with")
     parser.add_argument("--test", type=int, default=100, help="solar cells of each kind to score")
     parser.add_argument("--out", type=Path, default=Path("quickstart-output"))

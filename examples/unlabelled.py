@@ -19,6 +19,7 @@ from pyimgano.models import create_model
 from pyimgano_openclip.images.formats import file_suffixes
 from pyimgano_openclip.samples import make_sample
 
+WEIGHTS = "laion400m_e31"  # of a tower unless --pretrained names others
 INTACT = 20  # generated images without a defect
 DEFECTS = ("hole", "cut", "stain")
 
@@ -39,16 +40,19 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=Path, help="a folder of images, most of them normal")
     parser.add_argument("--tower", default="bundled", help="a model of open_clip, or 'bundled'")
-    parser.add_argument("--pretrained", help="its weights: a tag of open_clip or a file")
+    parser.add_argument("--pretrained", default=WEIGHTS, help="an open_clip tag, or a weights file")
     parser.add_argument("--out", type=Path, default=Path("unlabelled-output"))
     options = parser.parse_args(arguments)
 
     folder = options.images or photograph(options.out / "images")
     if not folder.is_dir():
         raise SystemExit(f"{folder} is no folder.")
-    paths = sorted(path for path in folder.glob("*") if path.suffix.lower() in file_suffixes())
+    files = [path for path in folder.rglob("*") if path.suffix.lower() in file_suffixes()]
+    paths = sorted(path for path in files if path.parent == folder)
+    if len(paths) < len(files):
+        print(f"images in subfolders of {folder}, left out: {len(files) - len(paths)}")
     if not paths:
-        raise SystemExit(f"{folder} holds no images.")
+        raise SystemExit(f"{folder} itself holds no images.")
     detector = create_model(
         "vision_openclip_mutual",
         threshold_rule="outliers",  # how many are bad is not known

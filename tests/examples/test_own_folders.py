@@ -2,6 +2,7 @@
 
 import csv
 import runpy
+import shutil
 import sys
 
 import numpy as np
@@ -36,6 +37,30 @@ def ends(monkeypatch, name, *arguments):
     with pytest.raises(SystemExit) as ended:
         runpy.run_path(str(file), run_name="__main__")
     return ended.value.code
+
+
+@pytest.mark.parametrize("name", ["few_shot", "unlabelled", "zero_shot"])
+def test_images_in_subfolders_are_left_out_with_a_word(name, folder, monkeypatch, capsys):
+    shutil.copytree(folder / "normal", folder / "normal/night")
+    images = [folder / "normal"] if name == "zero_shot" else ["--images", folder / "normal"]
+    normal = ["--normal", folder / "normal"] if name == "few_shot" else []
+    run(name, *images, *normal, "--out", folder / "out")
+    left_out = f"images in subfolders of {folder / 'normal'}, left out: 4\n"
+    assert left_out in capsys.readouterr().out
+    for path in (folder / "normal").glob("*.png"):
+        path.unlink()
+    said = ends(monkeypatch, name, *images, *normal, "--out", folder / "out")
+    assert said == f"{folder / 'normal'} itself holds no images."
+
+
+@pytest.mark.parametrize("name", ["few_shot", "large_images", "quickstart", "zero_shot"])
+def test_a_tower_is_never_used_with_random_weights(name, folder, monkeypatch):
+    images = [folder / "normal"] if name == "zero_shot" else ["--images", folder / "normal"]
+    images += ["--normal", folder / "normal"] if name == "few_shot" else []
+    images = [] if name == "large_images" else images
+    tower = ("--model" if name == "quickstart" else "--tower", "ViT-L-14-336")
+    said = ends(monkeypatch, name, *images, *tower, "--out", folder / "out")
+    assert "openclip_pretrained='laion400m_e31' is neither a file nor known weights" in said
 
 
 @pytest.mark.parametrize("name", ["quickstart", "unlabelled"])

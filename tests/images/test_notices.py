@@ -136,6 +136,23 @@ def test_scoring_warns_once_of_twelve_bits_in_sixteen_that_look_black(kind, tmp_
 
 @pytest.mark.slow
 @KINDS
+def test_the_range_used_is_a_fact_of_the_image_given_and_not_of_its_8_bits(kind, tmp_path):
+    pytest.importorskip("open_clip")
+    good = [make_sample("gear", seed=seed, size=(48, 64)).image[..., 0] for seed in range(4)]
+    deep = [grey.astype(np.uint16) * 257 for grey in good]
+    for number, grey in enumerate([*good, *deep]):
+        Image.fromarray(grey).save(tmp_path / f"{number}.png")
+    files = sorted(tmp_path.iterdir())
+    shares = [int(grey.max()) / 255 for grey in good]
+    for shallow, deeper in ((good, deep), (files[:4], files[4:])):
+        detector = on_bundled(kind).fit(deeper[:3])
+        assert [scored.range_used for scored in detector.score_iter(deeper)] == shares
+        assert {scored.range_used for scored in detector.score_iter(shallow)} == {None}
+        assert [scored.range_used for scored in detector.score_iter(deeper)] == shares
+
+
+@pytest.mark.slow
+@KINDS
 def test_pages_are_a_fact_of_the_file_and_not_of_what_its_first_page_shows(kind, tmp_path):
     pytest.importorskip("open_clip")
     first, second = map(Image.fromarray, red_images(2, 40, 60, first=50))

@@ -101,8 +101,8 @@ class Scoring:
                 scored = outcome.known if known else self._score(outcome)
                 tokens = (scored.tokens if known else outcome) if with_tokens else None
                 area = self.roi if known else outcome.area
-                more = {"pages": outcome.pages, "tokens": tokens, "area": area}
-                yield replace(scored, **more, detector=self.detector)
+                told = {"pages": outcome.pages, "range_used": outcome.range_used}
+                yield replace(scored, **told, tokens=tokens, area=area, detector=self.detector)
 
     def check(self, scored: ImageScores, *, with_tokens: bool) -> None:
         """Check a result that a caller passes.
@@ -135,7 +135,7 @@ class Scoring:
         scored = self._known(image)
         if scored is None:
             scored = judged(self.scorer(patches), patches, self.whole, self.scorer.span)
-            scored = replace(scored, look=patches.look, range_used=patches.range_used)
+            scored = replace(scored, look=patches.look)
             if image is not None:
                 self.cache.put(self._key(image), scored)
         return scored

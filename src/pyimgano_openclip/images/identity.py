@@ -33,15 +33,18 @@ class Recalled(Generic[T]):
     Attributes:
         known: What the recall gave.
         pages: Number of pages or frames of this file, of which the first is the image.
+        range_used: Highest value as a share of the range that its type or file declares; see
+            :class:`~.reading.Frame`.
     """
 
     known: T
     pages: int = 1
+    range_used: float | None = None
 
 
-# Identity and number of pages of recently decoded files by a digest of their bytes, so that a file
-# whose scores are known needs no decoding.
-of_files: Recent[tuple[str, int]] = Recent()
+# Identity, number of pages and range used of recently decoded files by a digest of their bytes, so
+# that a file whose scores are known needs no decoding.
+of_files: Recent[tuple[str, int, float | None]] = Recent()
 
 
 def nothing_known(_image: str | None) -> None:

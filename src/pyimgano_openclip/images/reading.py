@@ -103,14 +103,14 @@ def read_frame(
     decoded = None
     if seen is None:
         decoded = _decoded(item, content, file)
-        seen = of_pixels(np.asarray(decoded.image)), decoded.pages
+        seen = of_pixels(np.asarray(decoded.image)), decoded.pages, decoded.range_used
         if file is not None:
             of_files.put(file, seen)
-    identity, pages = seen
+    identity, pages, used = seen
     known = recall(identity)
     if known is not None:
-        return Recalled(known, pages)
-    image, pages, used = decoded or _decoded(item, content, file)
+        return Recalled(known, pages, used)
+    image = (decoded or _decoded(item, content, file)).image
     if canvas is None:
         raise UnreadableError(f"{describe(item)} could not be read when the canvas was chosen.")
     area = None
