@@ -86,6 +86,9 @@ def test_what_the_threshold_promises_and_which_images_stand_out_is_told(thinned,
         assert found["image"] == bad
         assert found["training_score"] == load_detector(saved).decision_scores_[-1]
         assert found["score"] != found["training_score"]  # which is on the threshold's scale
+    assert main(["add", str(more), "--detector", saved, "--json"]) == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (again["added"], again["suspects"]) == (0, facts["suspects"])
     assert main(["add", str(more), "--detector", known]) == 0
     printed = capsys.readouterr().out
     assert f"\n{promised}\n" in printed

@@ -222,6 +222,15 @@ def test_unreadable_images_count_as_flagged_and_not_in_the_ranking():
     assert (found["recall"]["unreadable"], found["false_alarms"]["unreadable"]) == (1, 1)
 
 
+@pytest.mark.parametrize("good", [0.1, 0.3])
+def test_the_threshold_of_the_best_f1_flags_the_images_that_give_it(good):
+    scores, truth = np.array([good, good, 0.3, 0.9]), np.array([0, 0, 1, 1])
+    at = image_measures(scores, truth, 0.5)["f1_max_at"]
+    found = image_measures(scores, truth, at)
+    assert found["recall"]["images"] == 2
+    assert found["f1_max"] == 2 * 2 / (2 * 2 + found["false_alarms"]["images"])
+
+
 def test_with_images_of_one_kind_is_told_what_they_tell():
     found = image_measures(np.array([0.1, 0.2, 0.9]), np.array([0, 0, 0]), 0.5)
     assert found["false_alarms"]["images"] == 1

@@ -76,6 +76,13 @@ def test_text_of_another_length_than_the_patches_is_reported():
         )
 
 
+def test_a_folder_that_does_not_exist_is_told_apart_from_a_file(tmp_path):
+    (path,) = save_all(NORMAL[:1], tmp_path)
+    for x, message in ((tmp_path / "god", "no folder of this name"), (path, r"png'\)?\]\.$")):
+        with pytest.raises(ValueError, match=message):
+            patchknn().fit(x)
+
+
 @EACH
 @pytest.mark.parametrize("kind", [str, Path])
 def test_every_method_takes_a_folder_by_its_path(build, kind, tmp_path):

@@ -263,10 +263,17 @@ def test_tokens_that_are_not_finite_are_an_error_that_says_what_to_do(tokens):
         reader.embed(photograph())
 
 
-@pytest.mark.parametrize("setting", [{"tokens": "feature"}, {"attention": "qv"}])
+@pytest.mark.parametrize(
+    "setting", [{"tokens": "feature"}, {"attention": "qv"}, {"positions": "cubic"}]
+)
 def test_a_misspelt_setting_of_the_embedder_is_refused(setting):
     with pytest.raises(ValueError, match=f"{next(iter(setting))}=.*choose from"):
         embedder(**setting)
+
+
+def test_a_negative_number_of_blocks_for_surgery_is_refused():
+    with pytest.raises(ValueError, match="surgery=-1; it must be a whole number from 0"):
+        embedder(tokens="aligned", surgery=-1)
 
 
 def test_an_image_size_may_be_a_list_as_json_has_it():

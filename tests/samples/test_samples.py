@@ -55,6 +55,9 @@ def test_the_same_arguments_give_the_same_picture() -> None:
 
     np.testing.assert_array_equal(first.image, again.image)
     np.testing.assert_array_equal(first.mask, again.mask)
+    assert first == again
+    assert first != make_sample("screw", seed=6, product=2, defect="bend")
+    assert first != "screw"
 
 
 def test_a_picture_is_the_same_in_another_process() -> None:
@@ -110,6 +113,7 @@ def test_families_and_defects_are_named_once_and_some_are_held_out() -> None:
         ({"defect": "rust"}, "'rust' is not a defect of 'leather'"),
         ({"defect": "missing part"}, "'missing part' is not a defect of 'leather'"),
         ({"size": (8, 96)}, "at least 16"),
+        ({"size": 96}, r"size=96; it must be \(height, width\)"),
         ({"seed": -1}, "neither may be negative"),
         ({"defect": "hole", "defect_size": 0}, "defect_size is 0; it must be at least 1"),
         (

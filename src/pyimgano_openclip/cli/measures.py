@@ -68,6 +68,7 @@ def image_measures(scores: Scores, truth: Labels, threshold: float) -> dict[str,
 
     Returns:
         Numbers by name; those that need the images of a kind that is missing are left out.
+        ``f1_max_at`` is a threshold that flags by the highest F1.
     """
     flagged, read = ~(scores <= threshold), ~np.isnan(scores)
     shares = {}
@@ -87,8 +88,14 @@ def _ranking(scores: Scores, truth: Labels) -> dict[str, float]:
         "auroc": float(evaluation.compute_auroc(truth, scores)),
         "average_precision": float(evaluation.compute_average_precision(truth, scores)),
         "f1_max": float(f1),
-        "f1_max_at": float(best),
+        "f1_max_at": _flagging(scores, float(best)),
     }
+
+
+def _flagging(scores: Scores, lowest: float) -> float:
+    """The threshold above which ``lowest`` of the scores and all higher ones are, and no other."""
+    below = scores[scores < lowest]
+    return float((lowest + below.max()) / 2) if below.size else float(np.nextafter(lowest, -np.inf))
 
 
 def _both(truth: npt.NDArray[Any]) -> bool:

@@ -66,6 +66,6 @@ def doubt_about(
     named = [image.path or f"image {number}" for number, image in enumerate(images)]
     above = {str(path): done.image for path, done in scored.items() if done.image > threshold}
     unlike = {str(path): done.unlike for path, done in scored.items() if done.unlike}
-    suspects = detector.suspects() if scored and len(learnt.standing) else None
+    suspects = detector.suspects() if len(learnt.standing) else None
     paths = [Path(named[number]) for number in learnt.numbers]
-    return Doubt(paths, detector.decision_scores_, suspects if scored else [], above, unlike)
+    return Doubt(paths, detector.decision_scores_, suspects, above, unlike)

@@ -137,6 +137,7 @@ class OpenCLIPPatchEmbedder:
     def __post_init__(self) -> None:
         check_numbers(
             stages=self.stages,
+            surgery=self.surgery,
             dimension=self.dimension,
             resize=self.resize,
             max_tokens=self.max_tokens,
@@ -145,6 +146,7 @@ class OpenCLIPPatchEmbedder:
         )
         check_choice("tokens", self.tokens, get_args(Tokens))
         check_choice("attention", self.attention, get_args(Attention))
+        check_choice("positions", self.positions, get_args(Positions))
         if isinstance(self.pretrained, os.PathLike):
             self.pretrained = os.fspath(self.pretrained)
         self.layers = check_layers(self.layers)

@@ -69,6 +69,7 @@ def check_image_size(size: object) -> int | Size | None:
 def check_numbers(
     *,
     stages: object,
+    surgery: object,
     dimension: object,
     resize: object,
     max_tokens: object,
@@ -82,6 +83,7 @@ def check_numbers(
     """
     check_choice("resize", resize, ("keep", "squash"))
     check_count("stages", stages, most=MOST_STAGES)
+    check_count("surgery", surgery, least=0, most=MOST_STAGES)
     check_seed(random_seed)
     if dimension is not None:
         check_count("dimension", dimension, least=LEAST_LENGTH)

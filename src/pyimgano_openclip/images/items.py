@@ -52,7 +52,10 @@ def as_source(x: object, argument: str = "x") -> Sequence[Item] | Iterator[Item]
     if isinstance(x, (str, os.PathLike)) and os.path.isdir(x):  # noqa: PTH112 - an empty path is no folder
         return _images_in(Path(x), argument)
     if isinstance(x, (str, bytes, os.PathLike)):
-        raise ValueError(f"{argument} is the single path {x!r}; pass a list of paths: [{x!r}].")
+        folder = "" if os.path.exists(x) else " There is no folder of this name."  # noqa: PTH110 - may be bytes
+        raise ValueError(
+            f"{argument} is the single path {x!r}; pass a list of paths: [{x!r}].{folder}"
+        )
     if isinstance(x, (set, frozenset, Mapping)):
         raise ValueError(
             f"{argument} is a {type(x).__name__}, from which no order of images follows; pass a "

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..checks import check_sides
 from . import defects, objects, surfaces
 from .objects import FREE, PLACED
 from .scene import Camera, Scene
@@ -114,7 +115,7 @@ _TRIES = 8
 _CLOSE = 0.28  # logarithm of the ratio of a defect's side to the wanted one: within a third
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
     """One inspection image.
 
@@ -129,6 +130,18 @@ class Sample:
     mask: NDArray[np.bool_]
     family: str
     defect: str | None
+
+    __hash__ = None  # type: ignore[assignment]  # it holds arrays
+
+    def __eq__(self, other: object) -> bool:
+        """Whether the other is a sample of the same family and defect, with the same pixels."""
+        if not isinstance(other, Sample):
+            return NotImplemented
+        return (
+            (self.family, self.defect) == (other.family, other.defect)
+            and np.array_equal(self.image, other.image)
+            and np.array_equal(self.mask, other.mask)
+        )
 
 
 def defects_of(family: str) -> tuple[str, ...]:
@@ -315,7 +328,7 @@ def _difference(clean: Floats, damaged: Floats) -> tuple[NDArray[np.bool_], bool
 
 def _set_up(family: str, seed: int, size: tuple[int, int], product: int) -> tuple[Scene, Camera]:
     _known("family", family, FAMILIES)
-    if min(size) < 16:
+    if min(check_sides("size", size)) < 16:
         raise ValueError(f"size is {size}; height and width must be at least 16 pixels.")
     if seed < 0 or product < 0:
         raise ValueError(f"seed is {seed} and product is {product}; neither may be negative.")
