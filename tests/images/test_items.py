@@ -1,5 +1,7 @@
 """What callers pass in becomes a list of images."""
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -71,3 +73,29 @@ def test_a_folder_stands_for_the_images_in_it(tmp_path):
     (tmp_path / "b/1.png").unlink()
     with pytest.raises(ValueError, match="x: there is no image in the folder"):
         as_items(tmp_path / "b")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a privilege there")
+def test_linked_folders_are_searched_once_and_circles_end(tmp_path):
+    folder, elsewhere = tmp_path / "good", tmp_path / "elsewhere"
+    for path in (folder / "x.png", elsewhere):
+        path.mkdir(parents=True)
+    (elsewhere / "1.png").touch()
+    for name, target in (("day1", elsewhere), ("day2", elsewhere), ("up", folder)):
+        (folder / name).symlink_to(target, target_is_directory=True)
+    assert as_items(folder) == [folder / "day1/1.png"]
+
+
+def test_a_folder_that_cannot_be_searched_is_named(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "1.png").touch()
+    scandir = os.scandir
+
+    def closed(path):
+        if Path(path).name == "closed":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    with pytest.raises(ValueError, match=r"x: the folder .*closed cannot be searched: Permission"):
+        as_items(tmp_path)

@@ -26,7 +26,8 @@ def as_items(x: object, argument: str = "x") -> list[Item]:
     Args:
         x: A list, tuple or other iterable of paths and arrays; a one-dimensional array or pandas
             Series of them; one stacked array (N, H, W, 3) or tensor (N, 3, H, W); or the path of a
-            folder, whose images are taken at any depth, by path, without hidden files.
+            folder, whose images are taken at any depth, through links too, by path, without hidden
+            files.
         argument: Name of the caller's argument, for messages.
 
     Raises:
@@ -89,16 +90,23 @@ def _images_in(folder: Path, argument: str) -> list[Path]:
     # Imports Pillow, which listing models does not need.
     from .formats import file_suffixes
 
-    suffixes = file_suffixes()
-    found = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in suffixes
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    ]
+    def refuse(error: OSError) -> None:
+        reason = f"{error.filename} cannot be searched: {error.strerror}"
+        raise ValueError(f"{argument}: the folder {reason}.") from error
+
+    suffixes, found, seen = file_suffixes(), list[Path](), set[str]()
+    for place, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:  # linked twice, or in a circle
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        paths = [Path(place, name) for name in names if not name.startswith(".")]
+        found += [path for path in paths if path.suffix.lower() in suffixes]
     if not found:
         raise ValueError(f"{argument}: there is no image in the folder {folder}.")
-    return found
+    return sorted(found)
 
 
 def describe(item: Item) -> str:
