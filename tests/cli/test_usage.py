@@ -29,6 +29,8 @@ WRONG_USAGE = {
     SCORE + " --detector {out} --class-name nut": "--detector FILE or --class-name WORD, not both",
     SCORE + " --detector {out} --model RN50": "A saved detector has its own model; omit --model",
     SCORE + " --detector {out} --set k=3": "of a saved detector",
+    SCORE + " --class-name nut --set contamination=0.2": "--set contamination=0.2 needs normal",
+    SCORE + " --class-name nut --set confidence=0.9": "--set confidence=0.9 needs normal images",
     "fit --normal {parts} --out detector.pt": "must end in .safetensors",
     FIT + " --as-references": "--class-name",
     FIT + " --defects dent": "--class-name",

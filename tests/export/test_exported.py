@@ -307,6 +307,23 @@ def test_a_file_that_differs_is_not_written(oblong, tmp_path, monkeypatch):
         _prove(oblong.detector, oblong.path, oblong.images[:1])
 
 
+@WITH_PART
+def test_a_result_is_explained_as_its_image_is(pair):
+    exported = OnnxDetector(pair.path, threads=1, on_error="nan")
+    images = new_images((90, 150), 4)
+    results = list(exported.score_iter(images, with_tokens=True))
+    found = [exported.explain(result) for result in results]
+    assert any(found)
+    assert found == [exported.explain(image) for image in images]
+    if exported.facts.defect_names:
+        (result,) = exported.score_iter(images[:1])
+        with pytest.raises(ValueError, match="with_tokens=True"):
+            exported.explain(result)
+        (result,) = pair.detector.score_iter(images[:1], with_tokens=True)
+        with pytest.raises(ValueError, match="not exported"):
+            exported.explain(result)
+
+
 @EVERY
 def test_the_threshold_of_regions_follows_that_of_images_as_the_detectors_does(pair):
     exported, detector = OnnxDetector(pair.path, threads=1), load_copy(pair)

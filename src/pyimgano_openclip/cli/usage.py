@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ..encoder.names import brings_weights
 from ..files.exported import is_exported, not_saved
 from .messages import UsageError
+
+SHARES = ("contamination", "confidence")  # arguments that a threshold follows from
 
 
 def check(options: argparse.Namespace) -> None:
@@ -63,6 +67,26 @@ def _check_score(options: argparse.Namespace) -> None:
         )
     if options.detector is not None:
         check_model_of_saved(options)
+    if options.class_name is not None:
+        _check_shares(options.class_name, dict(options.settings))
+
+
+def _check_shares(class_name: str, settings: Mapping[str, Any]) -> None:
+    """Check that no share of normal images is given to words, which set no threshold by it.
+
+    Raises:
+        UsageError: If one is, and there are no two references that would.
+    """
+    references = settings.get("references")
+    if isinstance(references, list) and len(references) > 1:
+        return
+    for name in SHARES:
+        if name in settings:
+            raise UsageError(
+                f"--set {name}={settings[name]} needs normal images: fit on them ('fit --normal "
+                f"DIR --class-name {class_name}', then --detector FILE), or pass --threshold "
+                "instead."
+            )
 
 
 def check_model_of_saved(options: argparse.Namespace) -> None:

@@ -207,12 +207,13 @@ class OnnxDetector:
             yield scored.anomaly_map()
 
     def explain(
-        self, image: Item, *, threshold: float | None = None, limit: int = 10
+        self, image: Item | ImageScores, *, threshold: float | None = None, limit: int = 10
     ) -> list[Region]:
         """Find the anomalous regions of an image and, if defects are named, what they resemble.
 
         Args:
-            image: An image in any form that the README names.
+            image: An image in any form that the README names; or a result of :meth:`score_iter`,
+                of which nothing is read again, with tokens if defects are named.
             threshold: Map value that a hot pixel exceeds; None for :meth:`region_threshold`.
             limit: Maximum number of regions, at least 1.
 
@@ -223,7 +224,8 @@ class OnnxDetector:
             first has the name of the one that the image resembles, where it leads clearly.
 
         Raises:
-            ValueError: If the image cannot be read, or a number is out of range.
+            ValueError: If the image cannot be read, a number is out of range, or a result is of
+                another detector or lacks tokens that are needed.
         """
         check_count("limit", limit)
         if threshold is not None:
@@ -231,11 +233,11 @@ class OnnxDetector:
         names = self.facts.defect_names
         hot = self.region_threshold() if threshold is None else threshold
         flagged_above = self.threshold_ if threshold is None else math.inf
-        (scored,) = self.score_iter([image], with_tokens=bool(names))
+        scored = self._look(image)
         if scored.error is not None:
             return []
         regions = explained(scored, hot, flagged_above, limit)
-        if scored.tokens is None:
+        if not names or scored.tokens is None:
             return regions
         _, _, *logits = cast(Floats, scored.tokens.pooled)
         return named(regions, names, np.array(logits))
@@ -249,6 +251,25 @@ class OnnxDetector:
         hot, own = self.facts.region_threshold, self.facts.threshold
         apart = own == 0 or spans.regions_apart(self.facts.detector)
         return hot if apart else hot * (self._threshold / own)
+
+    def _look(self, image: Item | ImageScores) -> ImageScores:
+        """The scores of one image, with what names defects if there are any.
+
+        Raises:
+            ValueError: If the image cannot be read, or is a result that does not tell that.
+        """
+        names = self.facts.defect_names
+        if not isinstance(image, ImageScores):
+            (scored,) = self.score_iter([image], with_tokens=bool(names))
+            return scored
+        self._scoring.check(image, with_tokens=bool(names))
+        told = None if image.tokens is None else image.tokens.pooled
+        if names and image.tokens and (told is None or told.shape != (2 + len(names),)):
+            raise ValueError(
+                "This result was given by a detector that is not exported; one of an OnnxDetector "
+                "was expected. Pass the image itself."
+            )
+        return image
 
     def _freeze(self, _items: Sequence[Item]) -> Scoring:
         order, on_error = self._channel_order, self._on_error
