@@ -5,10 +5,12 @@ import pytest
 
 from pyimgano_openclip.arrays import unit
 from pyimgano_openclip.bank.copies import (
+    AT_ONCE,
     LENGTH,
     distinct,
     near_copies,
     restored_sketches,
+    signed_sums,
     sketch,
     stored_sketches,
 )
@@ -32,6 +34,16 @@ def groups(maps, grids=None):
     sketches = np.array([sketch(one) for one in maps])
     near = near_copies(sketches, grids or [GRID] * len(maps))
     return [one.tolist() for one in near]
+
+
+@pytest.mark.parametrize("blocks", [0.1, 1, 2.5])
+def test_signs_are_those_of_one_row_of_draws_however_many_blocks_there_are(blocks):
+    values = np.random.default_rng(1).standard_normal(int(blocks * AT_ONCE)).astype(np.float32)
+    signs = np.random.default_rng(0).integers(0, 2, len(values), dtype=np.int8) * 2 - 1
+    signed = np.zeros(-(-len(values) // LENGTH) * LENGTH)
+    signed[: len(values)] = signs * values
+    expected = signed.reshape(-1, LENGTH).sum(axis=0)
+    np.testing.assert_allclose(signed_sums(values), expected, atol=1e-4)
 
 
 def test_distances_of_sketches_are_those_of_the_tokens():

@@ -5,6 +5,7 @@ import pytest
 
 from pyimgano_openclip.images.views import (
     View,
+    halved,
     map_back,
     patches_of_original,
     planned,
@@ -74,3 +75,11 @@ def test_patches_of_a_moved_copy_whose_centres_are_beyond_the_image_are_left_out
 def test_large_images_shrink_in_proportion_and_small_ones_stay():
     assert shrink(quadrants(400, 600), (100, 100)).shape == (100, 150, 3)
     assert shrink(quadrants(40, 60), (100, 100)).shape == (40, 60, 3)
+
+
+def test_images_are_halved_to_the_mean_of_four_pixels_while_they_keep_the_given_size():
+    image = np.arange(6 * 8 * 3, dtype=np.uint8).reshape(6, 8, 3)
+    means = image.reshape(3, 2, 4, 2, 3).mean(axis=(1, 3))
+    assert np.abs(halved(image, (3, 4)) - means).max() <= 0.5
+    assert halved(image, (4, 4)).shape == (6, 8, 3)
+    assert halved(np.zeros((103, 210, 3), np.uint8), (25, 40)).shape == (25, 52, 3)
